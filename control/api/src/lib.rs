@@ -1,0 +1,1 @@
+//! gRPC interfaces of Fulcrum.

@@ -1,0 +1,1 @@
+//! fulcrum: the command line, and ipvsadm's.

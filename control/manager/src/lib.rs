@@ -1,0 +1,1 @@
+//! fulcrum-control: keeps the data plane in its desired state.

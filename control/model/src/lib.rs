@@ -1,0 +1,10 @@
+//! The desired state of a director, without I/O.
+//!
+//! Lives here: the vocabulary of the configuration (`state`), the file format (`file`), what makes a state
+//! valid (`validate`), changes to it (`edit`) and ipvsadm's command line as such changes (`ipvsadm`).
+//! Does not live here: who keeps the state (fulcrum-manager), how it travels (fulcrum-api), what a worker
+//! makes of it (fulcrum-program).
+
+pub mod state;
+
+pub use state::*;

@@ -1,0 +1,28 @@
+//! The director's engine: everything that decides on or rewrites a packet.
+//!
+//! One [`Engine`] a worker. Bytes and a time go in, frames and verdicts come out ([`Engine::step`]); what
+//! workers have to tell each other travels as [`Message`]s that somebody else carries. Configuration arrives
+//! as an immutable [`Snapshot`]. No sockets, no clocks, no locks, no DPDK; after warm-up no allocation.
+
+#![forbid(unsafe_code)]
+
+pub mod buffer;
+pub mod counters;
+pub mod engine;
+pub mod message;
+pub mod reason;
+pub mod schedule;
+pub mod snapshot;
+
+pub use buffer::{Buf, Pool};
+pub use counters::{PerWorker, WorkerCounters};
+pub use engine::{Engine, EngineConfig, Output, Received, Transmit};
+pub use message::{Envelope, Message};
+pub use reason::{Event, Reason, Verdict, VerdictKind};
+pub use snapshot::Snapshot;
+
+/// Nanoseconds on a monotonic clock of the caller's choice.
+pub type Nanos = u64;
+
+/// One second in [`Nanos`].
+pub const SECOND: Nanos = 1_000_000_000;

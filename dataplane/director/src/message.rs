@@ -1,0 +1,62 @@
+//! What workers tell each other.
+
+use std::net::Ipv4Addr;
+
+use crate::snapshot::InterfaceId;
+
+/// A message and the worker it is for.
+#[derive(Debug)]
+pub struct Envelope<B> {
+    /// Receiving worker.
+    pub to: u16,
+    /// The message.
+    pub message: Message<B>,
+}
+
+/// One message between workers.
+#[derive(Debug)]
+pub enum Message<B> {
+    /// A received frame for the worker that owns its flow.
+    Packet {
+        /// Port it came in by.
+        port: u16,
+        /// Times it has been handed on.
+        hops: u8,
+        /// The frame as received.
+        buf: B,
+    },
+    /// A finished frame without its Ethernet header's addresses, for the resolver: it waits there for its next hop.
+    Park {
+        /// Interface it leaves by.
+        interface: InterfaceId,
+        /// Next hop.
+        next_hop: Ipv4Addr,
+        /// Port the packet came in by, to count a drop.
+        port: u16,
+        /// The frame; VLAN tag and Ethernet type are in place.
+        buf: B,
+    },
+    /// The resolver's word on a neighbour.
+    Neighbour {
+        /// Interface it is on.
+        interface: InterfaceId,
+        /// Its IP address.
+        address: Ipv4Addr,
+        /// Its MAC address, `None` when it is not known any more.
+        mac: Option<[u8; 6]>,
+    },
+    /// A worker still uses this neighbour, whose entry is about to go stale.
+    NeighbourUsed {
+        /// Interface it is on.
+        interface: InterfaceId,
+        /// Its IP address.
+        address: Ipv4Addr,
+    },
+}
+
+impl<B> Message<B> {
+    /// Whether losing the message loses a packet (the runtime may drop such messages when a ring is full, counted).
+    pub fn carries_packet(&self) -> bool {
+        matches!(self, Message::Packet { .. } | Message::Park { .. })
+    }
+}

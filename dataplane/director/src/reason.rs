@@ -1,0 +1,220 @@
+//! Names: why a packet was dropped, what else happened, and the verdict on one input frame.
+
+use crate::snapshot::{DestinationId, ServiceId};
+
+macro_rules! names {
+    ($(#[$meta:meta])* $enum:ident { $($(#[$doc:meta])* $variant:ident = $name:literal,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum $enum { $($(#[$doc])* $variant,)* }
+
+        impl $enum {
+            /// All of them, in order.
+            pub const ALL: &[$enum] = &[$($enum::$variant,)*];
+            /// How many there are.
+            pub const COUNT: usize = $enum::ALL.len();
+
+            /// The name that operators see.
+            pub const fn name(self) -> &'static str {
+                match self { $($enum::$variant => $name,)* }
+            }
+        }
+
+        impl std::fmt::Display for $enum {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+    };
+}
+
+names! {
+    /// Why a packet was not forwarded. Every packet that is dropped counts exactly one of these.
+    Reason {
+        /// Shorter than its headers say, or than any frame.
+        Truncated = "truncated",
+        /// A VLAN that no interface of the port has, or an untagged frame where only VLANs are.
+        UnknownVlan = "unknown-vlan",
+        /// An Ethernet type that is neither IPv4 nor ARP.
+        UnknownEthertype = "unknown-ethertype",
+        /// Sent to another station's MAC address.
+        OtherStation = "other-station",
+        /// IP in an Ethernet broadcast or multicast that is not for us.
+        L2Multicast = "l2-multicast",
+        /// IPv4 version, header length or total length do not fit.
+        BadIpHeader = "bad-ip-header",
+        /// Wrong IPv4 header checksum.
+        BadIpChecksum = "bad-ip-checksum",
+        /// Malformed IPv4 options.
+        BadIpOptions = "bad-ip-options",
+        /// Source-routed.
+        SourceRoute = "source-route",
+        /// A source address no packet may have here.
+        MartianSource = "martian-source",
+        /// A destination address that is not forwarded: multicast, broadcast, loopback, 0/8, 240/4.
+        MartianDestination = "martian-destination",
+        /// TCP, UDP or ICMP header cut short.
+        BadTransportHeader = "bad-transport-header",
+        /// Wrong ICMP checksum.
+        BadIcmpChecksum = "bad-icmp-checksum",
+        /// A fragment, which services do not take yet.
+        Fragment = "fragment",
+        /// TTL ran out (time exceeded was sent, if it may be).
+        TtlExpired = "ttl-expired",
+        /// Too large for the way out and not to be fragmented (fragmentation needed was sent, if it may be).
+        TooBig = "too-big",
+        /// No route.
+        NoRoute = "no-route",
+        /// An unreachable route.
+        RouteUnreachable = "route-unreachable",
+        /// A blackhole route.
+        RouteBlackhole = "route-blackhole",
+        /// Not for us, and routing is off.
+        NotForwarding = "not-forwarding",
+        /// The next hop did not answer ARP.
+        NeighbourFailed = "neighbour-failed",
+        /// Too many packets wait for the next hop already.
+        NeighbourQueueFull = "neighbour-queue-full",
+        /// The neighbour table is full of entries in use.
+        NeighbourTableFull = "neighbour-table-full",
+        /// TCP to an own address where nothing listens (answered with RST, if it may be).
+        NoService = "no-service",
+        /// UDP to an own address where nothing listens (answered with port unreachable).
+        NoUdpService = "no-udp-service",
+        /// A protocol that we do not speak, to an own address (answered with protocol unreachable).
+        UnknownProtocol = "unknown-protocol",
+        /// A segment of a service that fits no session and may not open one (answered with RST, if it may be).
+        NoSession = "no-session",
+        /// RST that fits no session.
+        StrayReset = "stray-reset",
+        /// No server of the service may take the connection (answered with port unreachable).
+        NoServer = "no-server",
+        /// The session's server was deleted.
+        ServerDeleted = "server-deleted",
+        /// The server's address is one of the director's own.
+        LocalServer = "local-server",
+        /// A client's ICMP message that the director has no use for.
+        IcmpIgnored = "icmp-ignored",
+        /// An ICMP error about a session that is not there.
+        IcmpNoSession = "icmp-no-session",
+        /// An ICMP error whose TTL ran out, of which no error may be sent.
+        IcmpTtlExpired = "icmp-ttl-expired",
+        /// A broadcast ping or the like.
+        IcmpBroadcast = "icmp-broadcast",
+        /// The session table is full.
+        SessionsFull = "sessions-full",
+        /// FULLNAT without a local address for this service.
+        NoLocalAddress = "no-local-address",
+        /// Every local address and port towards this server is in use.
+        LocalPortsExhausted = "local-ports-exhausted",
+        /// A segment to a local address that fits no session (answered with RST, if it may be).
+        LocalNoSession = "local-no-session",
+        /// ARP that is malformed.
+        BadArp = "bad-arp",
+        /// ARP about an address that is not ours.
+        ArpNotOurs = "arp-not-ours",
+        /// ARP by somebody who claims one of our addresses.
+        ArpConflict = "arp-conflict",
+        /// ARP that told nothing: an unsolicited reply, a flip-flop, a full table.
+        ArpIgnored = "arp-ignored",
+        /// No buffer for a frame.
+        NoBuffer = "no-buffer",
+        /// No headroom before a frame for an outer header.
+        NoHeadroom = "no-headroom",
+        /// The ring to the worker that owns the flow is full.
+        HandoffFull = "handoff-full",
+        /// Handed from worker to worker without finding its owner (a bug, or a change of configuration under way).
+        HandoffLoop = "handoff-loop",
+        /// The device did not take the frame.
+        TxFull = "tx-full",
+        /// The frame came in more than one segment.
+        MultiSegment = "multi-segment",
+        /// The data plane has not been programmed yet.
+        NotProgrammed = "not-programmed",
+        /// The nat_icmp_send setting answered a server's stray packet with port unreachable.
+        StrayServerPacket = "stray-server-packet",
+        /// IPv6, which is not forwarded yet.
+        Ipv6 = "ipv6",
+    }
+}
+
+names! {
+    /// Things worth counting that are not drops.
+    Event {
+        /// Forwarded to a server by NAT.
+        ForwardedNat = "forwarded.nat",
+        /// Forwarded to a server by FULLNAT.
+        ForwardedFullNat = "forwarded.fullnat",
+        /// Forwarded to a server by direct routing.
+        ForwardedDr = "forwarded.dr",
+        /// Forwarded to a server by tunnel.
+        ForwardedTun = "forwarded.tun",
+        /// A server's answer sent on to its client.
+        ForwardedReply = "forwarded.reply",
+        /// An ICMP error about a session translated and sent on.
+        ForwardedIcmp = "forwarded.icmp",
+        /// Routed, no session concerned.
+        ForwardedRoute = "forwarded.route",
+        /// Session created.
+        SessionCreated = "session.created",
+        /// Persistence template created.
+        TemplateCreated = "session.template",
+        /// Session ended by its timer.
+        SessionExpired = "session.expired",
+        /// Session ended because its client opened a new one in its place.
+        SessionReused = "session.reused",
+        /// ARP request answered.
+        ArpReplied = "replied.arp",
+        /// ARP request sent.
+        ArpAsked = "sent.arp-request",
+        /// Gratuitous ARP sent.
+        ArpAnnounced = "sent.arp-gratuitous",
+        /// ARP answer taken in.
+        ArpLearned = "neighbour.learned",
+        /// Echo request answered.
+        EchoReplied = "replied.echo",
+        /// Time-stamp request answered.
+        TimestampReplied = "replied.timestamp",
+        /// RST sent.
+        ResetSent = "sent.reset",
+        /// ICMP error sent.
+        IcmpSent = "sent.icmp-error",
+        /// ICMP error not sent because of the rate limit.
+        IcmpLimited = "limited.icmp-error",
+        /// Packet parked until its next hop is resolved.
+        Parked = "neighbour.parked",
+        /// Outgoing packet cut into fragments.
+        Fragmented = "sent.fragmented",
+        /// A partial checksum of a virtual device completed.
+        ChecksumCompleted = "received.checksum-completed",
+    }
+}
+
+/// What became of an input frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VerdictKind {
+    /// Sent on, rewritten or not.
+    Forward,
+    /// Answered by the director itself, nothing sent on.
+    Reply,
+    /// Not sent on; a reply about it may have gone out.
+    Drop,
+    /// Taken by the director's host duties.
+    Punt,
+    /// Waits for its next hop.
+    Hold,
+}
+
+/// The verdict on one input frame, for traces and replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// What became of it.
+    pub kind: VerdictKind,
+    /// Why: the name of a [`Reason`] for drops, of an [`Event`] otherwise.
+    pub reason: &'static str,
+    /// The service concerned.
+    pub service: Option<ServiceId>,
+    /// The server concerned.
+    pub server: Option<DestinationId>,
+}

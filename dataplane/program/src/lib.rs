@@ -1,0 +1,1 @@
+//! Desired state compiled to the engine's snapshot.

@@ -1,0 +1,1 @@
+//! Capture in, capture out, through the engine.

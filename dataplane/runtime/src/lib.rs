@@ -1,0 +1,1 @@
+//! fulcrum-dataplane: the engine on DPDK lcores.

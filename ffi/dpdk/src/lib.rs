@@ -1,0 +1,1 @@
+//! Safe face of DPDK for Fulcrum.
