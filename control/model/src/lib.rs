@@ -5,6 +5,9 @@
 //! Does not live here: who keeps the state (fulcrum-manager), how it travels (fulcrum-api), what a worker
 //! makes of it (fulcrum-program).
 
+pub mod edit;
 pub mod state;
+pub mod validate;
 
+pub use edit::{Edit, EditError};
 pub use state::*;
