@@ -1,1 +1,27 @@
-//! gRPC interfaces of Fulcrum.
+//! How Fulcrum's programs talk to each other: gRPC over Unix sockets.
+//!
+//! Lives here: the generated messages and services (`state`, `dataplane`, `control`), their conversion from
+//! and to fulcrum-model (`convert`), states as streams of changes (`change`), and sockets (`socket`).
+//! Does not live here: what the services do (fulcrum-manager, fulcrum-runtime).
+
+pub mod change;
+pub mod convert;
+pub mod socket;
+
+pub use change::{apply_change, apply_changes, changes, difference, fingerprint};
+pub use convert::BadMessage;
+pub use generated::dataplane::v1 as dataplane;
+pub use generated::v1 as state;
+
+/// Nested as their packages are, since generated code refers to its neighbours by relative paths.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+mod generated {
+    pub mod v1 {
+        tonic::include_proto!("fulcrum.v1");
+    }
+    pub mod dataplane {
+        pub mod v1 {
+            tonic::include_proto!("fulcrum.dataplane.v1");
+        }
+    }
+}

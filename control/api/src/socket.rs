@@ -1,0 +1,168 @@
+//! gRPC over Unix sockets: one way to listen, one way to connect.
+
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use hyper_util::rt::TokioIo;
+use tokio::net::{UnixListener, UnixStream};
+use tokio_stream::Stream;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::{Channel, Endpoint, Uri};
+
+/// Messages of this size pass: a whole configuration with a hundred thousand services is one.
+pub const MESSAGE_LIMIT: usize = 256 << 20;
+
+/// Why a socket could not be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Another process answers on it.
+    #[error("another process already serves {}; stop it first, or choose another socket", .0.display())]
+    InUse(PathBuf),
+    /// Something that is no socket is in its place.
+    #[error("{} exists and is no socket; remove it, or choose another path", .0.display())]
+    NotASocket(PathBuf),
+    /// The system refused.
+    #[error("cannot serve {}: {source}", path.display())]
+    Io {
+        /// The socket's path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A listening socket whose file goes away with it.
+#[derive(Debug)]
+pub struct Listener {
+    listener: UnixListener,
+    file: SocketFile,
+}
+
+/// The socket's name in the file system, removed when dropped unless somebody else has taken the name since.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    inode: u64,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if std::fs::symlink_metadata(&self.path).is_ok_and(|meta| meta.ino() == self.inode) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl Listener {
+    /// Listens at `path`, for the owner alone (mode 0600; missing directories are made with 0755). A socket
+    /// that a dead process left behind is replaced; one that is answered is not. Needs a tokio runtime.
+    pub async fn bind(path: &Path) -> Result<Listener, ListenError> {
+        let io = |source| ListenError::Io { path: path.to_owned(), source };
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            std::fs::create_dir_all(parent).map_err(io)?;
+        }
+        match std::fs::symlink_metadata(path) {
+            Ok(meta) if !meta.file_type().is_socket() => {
+                return Err(ListenError::NotASocket(path.to_owned()));
+            }
+            Ok(_) => match UnixStream::connect(path).await {
+                Ok(_) => return Err(ListenError::InUse(path.to_owned())),
+                Err(_) => std::fs::remove_file(path).map_err(io)?,
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(io(error)),
+        }
+        // Bound under a name nobody knows and renamed when its mode is right: at no time may others connect.
+        let mut private = path.as_os_str().to_owned();
+        private.push(format!(".{}", std::process::id()));
+        let private = PathBuf::from(private);
+        let listener = UnixListener::bind(&private).map_err(io)?;
+        let inode = std::fs::set_permissions(&private, std::fs::Permissions::from_mode(0o600))
+            .and_then(|()| std::fs::symlink_metadata(&private))
+            .and_then(|meta| std::fs::rename(&private, path).map(|()| meta.ino()))
+            .map_err(|error| {
+                let _ = std::fs::remove_file(&private);
+                io(error)
+            })?;
+        Ok(Listener { listener, file: SocketFile { path: path.to_owned(), inode } })
+    }
+
+    /// Connections as they come, for `tonic`'s `serve_with_incoming`. The file is removed when the stream is dropped.
+    pub fn incoming(self) -> Incoming {
+        Incoming { stream: UnixListenerStream::new(self.listener), _file: self.file }
+    }
+}
+
+/// Connections to a [`Listener`].
+#[derive(Debug)]
+pub struct Incoming {
+    stream: UnixListenerStream,
+    _file: SocketFile,
+}
+
+impl Stream for Incoming {
+    type Item = io::Result<UnixStream>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut self.stream).poll_next(context)
+    }
+}
+
+/// Connects to the socket at `path`. The channel connects again by itself when the other end was restarted.
+pub async fn connect(path: &Path) -> Result<Channel, tonic::transport::Error> {
+    let path = path.to_owned();
+    // The address is never looked up: the connector below goes to the socket.
+    Endpoint::from_static("http://fulcrum.local")
+        .connect_with_connector(tower::service_fn(move |_: Uri| {
+            let path = path.clone();
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        }))
+        .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_is_private_and_goes_away_with_its_listener() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("deep/down.sock");
+        let incoming = Listener::bind(&path).await.unwrap().incoming();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+        drop(incoming);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_dead_socket_is_replaced_and_a_live_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        let first = Listener::bind(&path).await.unwrap();
+        assert!(matches!(Listener::bind(&path).await, Err(ListenError::InUse(_))));
+        assert!(path.exists());
+        drop(first);
+        std::fs::write(&path, "precious").unwrap();
+        assert!(matches!(Listener::bind(&path).await, Err(ListenError::NotASocket(_))));
+        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+    }
+
+    #[tokio::test]
+    async fn a_successors_socket_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.sock");
+        let first = Listener::bind(&path).await.unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let second = Listener::bind(&path).await.unwrap();
+        drop(first);
+        assert!(path.exists());
+        drop(second);
+        assert!(!path.exists());
+    }
+}
