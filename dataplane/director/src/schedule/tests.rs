@@ -1,0 +1,342 @@
+//! The schedulers against sequences recorded from a kernel, and against a plain model of its lists.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::{NAMES, Scheduler, build, build_fresh};
+use crate::counters::PerWorker;
+use crate::snapshot::{Destination, DestinationId, Forward};
+
+const WORKERS: usize = 2;
+
+fn destination(id: DestinationId, weight: u32) -> Arc<Destination> {
+    Arc::new(Destination {
+        id,
+        service: 0,
+        protocol: 6,
+        address: [10, 1, 0, 1].into(),
+        port: 80,
+        forward: Forward::Nat,
+        weight,
+        available: true,
+        counters: Arc::new(PerWorker::new(WORKERS)),
+        service_counters: Arc::new(PerWorker::new(WORKERS)),
+    })
+}
+
+/// Servers 1, 2, 3… with these weights, added in this order: the list is newest first.
+fn added(weights: &[u32]) -> Vec<Arc<Destination>> {
+    let mut list: Vec<_> = (1..).zip(weights).map(|(id, weight)| destination(id, *weight)).collect();
+    list.reverse();
+    list
+}
+
+/// The ids of `n` successive choices; each connection stays open, or ends before the next one comes.
+fn choices(scheduler: &dyn Scheduler, list: &[Arc<Destination>], n: usize, stay_open: bool) -> String {
+    let mut ids = String::new();
+    for turn in 0..n {
+        let Some(index) = scheduler.choose(list) else {
+            ids.push('-');
+            continue;
+        };
+        ids.push_str(&list[index].id.to_string());
+        let cells = list[index].counters.of(turn % WORKERS);
+        if stay_open { cells.active.add(1) } else { cells.inactive.add(1) }
+    }
+    ids
+}
+
+/// Recorded from Linux 6.1: scheduler, weights of servers 1, 2, 3 in order of addition, whether connections stay
+/// open, the servers of successive connections.
+const RECORDED: &[(&str, [u32; 3], bool, &str)] = &[
+    ("rr", [3, 2, 1], true, "321321321321321321321321321321"),
+    ("rr", [1, 1, 1], false, "321321321321321321321321321321"),
+    ("rr", [1, 0, 1], false, "313131313131"),
+    ("wrr", [3, 2, 1], false, "321121321121321121321121321121"),
+    ("wrr", [3, 2, 1], true, "321121321121321121321121321121"),
+    ("wrr", [1, 1, 1], true, "321321321321321321321321321321"),
+    ("wrr", [10, 5, 0], false, "211211211211211211211211211211"),
+    ("lc", [3, 2, 1], false, "321321321321321321321321321321"),
+    ("lc", [1, 1, 1], false, "321321321321321321321321321321"),
+    ("lc", [1, 1, 1], true, "321321321321321321321321321321"),
+    ("wlc", [3, 2, 1], true, "321121321121321121321121321121"),
+    ("wlc", [1, 1, 1], false, "321321321321321321321321321321"),
+    ("wlc", [0, 0, 1], true, "333333"),
+];
+
+#[test]
+fn choices_are_those_recorded_from_a_kernel() {
+    for (name, weights, stay_open, expected) in RECORDED {
+        let list = added(weights);
+        let scheduler = build_fresh(name, &list).unwrap();
+        let got = choices(&*scheduler, &list, expected.len(), *stay_open);
+        assert_eq!(got, *expected, "{name} {weights:?} stay open: {stay_open}");
+    }
+}
+
+#[test]
+fn every_name_builds_and_no_other() {
+    assert_eq!(NAMES, ["rr", "wrr", "lc", "wlc"]);
+    for name in NAMES {
+        assert_eq!(build(name, &[]).unwrap().name(), *name);
+    }
+    for unknown in ["", "RR", "sed"] {
+        assert!(build(unknown, &[]).is_none(), "{unknown}");
+    }
+}
+
+#[test]
+fn nobody_is_chosen_when_nobody_may_be() {
+    for name in NAMES {
+        for weights in [&[][..], &[0], &[0, 0, 0]] {
+            let list = added(weights);
+            assert_eq!(build(name, &list).unwrap().choose(&list), None, "{name} {weights:?}");
+            assert_eq!(build_fresh(name, &list).unwrap().choose(&list), None, "{name} {weights:?}");
+        }
+    }
+}
+
+#[test]
+fn a_scheduler_set_later_starts_with_the_heaviest() {
+    let list = added(&[3, 2, 1]);
+    assert_eq!(choices(&*build("wrr", &list).unwrap(), &list, 7, true), "1213211");
+}
+
+#[test]
+fn wrr_gives_each_its_weight() {
+    let list = added(&[2, 3, 4]);
+    let scheduler = build("wrr", &list).unwrap();
+    assert_eq!(choices(&*scheduler, &list, 9, true), "332321321");
+}
+
+#[test]
+fn an_active_connection_weighs_257_others() {
+    for name in ["lc", "wlc"] {
+        let list = added(&[1, 1]);
+        let scheduler = build(name, &list).unwrap();
+        list[0].counters.of(0).active.add(1);
+        // Spread over the workers; what counts is the sum.
+        list[1].counters.of(0).inactive.add(200);
+        list[1].counters.of(1).inactive.add(56);
+        assert_eq!(scheduler.choose(&list), Some(1), "{name}");
+        list[1].counters.of(1).inactive.add(1);
+        assert_eq!(scheduler.choose(&list), Some(0), "{name}: of equals the newest");
+        list[0].counters.of(1).inactive.add(1);
+        assert_eq!(scheduler.choose(&list), Some(1), "{name}");
+    }
+}
+
+#[test]
+fn loads_and_weights_at_their_limits_do_not_overflow() {
+    let list = added(&[65535, u32::MAX]);
+    for cell in [&list[0], &list[1]] {
+        cell.counters.of(0).active.add(u64::MAX >> 1);
+        cell.counters.of(1).inactive.add(u64::MAX >> 1);
+    }
+    for name in NAMES {
+        assert!(build(name, &list).unwrap().choose(&list).is_some(), "{name}");
+    }
+    // A count read while a session moved from one worker's cell to another's.
+    let list = added(&[1, 1]);
+    list[1].counters.of(0).active.sub_one();
+    assert_eq!(build("wlc", &list).unwrap().choose(&list), Some(0));
+}
+
+#[test]
+fn rr_goes_on_after_edits() {
+    let one_two_three = added(&[1, 1, 1]);
+    let rr = build_fresh("rr", &one_two_three).unwrap();
+    assert_eq!(choices(&*rr, &one_two_three, 2, true), "32");
+
+    // Server 4 comes in front; server 1 is still next.
+    let mut with_four = vec![destination(4, 1)];
+    with_four.extend(one_two_three.iter().cloned());
+    let after = rr.carry_over(&one_two_three, &with_four);
+    assert_eq!(choices(&*after, &with_four, 5, true), "14321");
+
+    // The server chosen last goes: the one after it is still next.
+    let without_two = vec![one_two_three[0].clone(), one_two_three[2].clone()];
+    assert_eq!(choices(&*rr.carry_over(&one_two_three, &without_two), &without_two, 3, true), "131");
+
+    // All that were chosen go: from the top.
+    let only_one = vec![one_two_three[2].clone()];
+    assert_eq!(choices(&*rr.carry_over(&one_two_three, &only_one), &only_one, 2, true), "11");
+}
+
+#[test]
+fn workers_that_choose_at_once_share_one_sequence() {
+    for name in ["rr", "wrr"] {
+        let list = added(&[5, 3, 2, 0]);
+        let scheduler = build_fresh(name, &list).unwrap();
+        let counts = std::thread::scope(|scope| {
+            let worker = || {
+                let mut counts = [0u32; 4];
+                for _ in 0..30_000 {
+                    counts[scheduler.choose(&list).unwrap()] += 1;
+                }
+                counts
+            };
+            let workers: Vec<_> = (0..3).map(|_| scope.spawn(worker)).collect();
+            let sum = |a: [u32; 4], b: [u32; 4]| std::array::from_fn(|i| a[i] + b[i]);
+            workers.into_iter().map(|w| w.join().unwrap()).fold([0; 4], sum)
+        });
+        let expected = if name == "rr" { [0, 30_000, 30_000, 30_000] } else { [0, 18_000, 27_000, 45_000] };
+        assert_eq!(counts, expected, "{name}");
+    }
+}
+
+/// The kernel's lists and cursors, kept the plain way: by server, edited one step at a time.
+#[derive(Clone, Debug, Default)]
+struct Model {
+    /// (id, weight), newest first.
+    list: Vec<(DestinationId, u32)>,
+    /// Server that the walk stands on; `None`: the list's head.
+    at: Option<DestinationId>,
+    bar: i64,
+}
+
+impl Model {
+    fn after(&self, at: Option<DestinationId>) -> usize {
+        at.map_or(0, |id| self.list.iter().position(|(d, _)| *d == id).unwrap() + 1)
+    }
+
+    fn rr(&mut self) -> Option<DestinationId> {
+        let start = self.after(self.at);
+        let order: Vec<_> = self.list[start..].iter().chain(&self.list[..start]).collect();
+        let (id, _) = **order.iter().find(|(_, weight)| *weight > 0)?;
+        self.at = Some(id);
+        self.at
+    }
+
+    fn divisor(&self) -> i64 {
+        let largest = self.largest();
+        (1..=largest.max(1))
+            .rev()
+            .find(|d| largest > 0 && self.list.iter().all(|(_, w)| i64::from(*w) % d == 0))
+            .unwrap_or(1)
+    }
+
+    fn largest(&self) -> i64 {
+        self.list.iter().map(|(_, weight)| i64::from(*weight)).max().unwrap_or(0)
+    }
+
+    fn top(&self) -> i64 {
+        self.largest() - (self.divisor() - 1)
+    }
+
+    fn wrr_edited(&mut self) {
+        self.at = None;
+        if self.bar > self.top() || self.bar == 0 {
+            self.bar = self.top();
+        } else if self.divisor() > 1 {
+            self.bar = self.bar / self.divisor() * self.divisor() + 1;
+        }
+    }
+
+    fn wrr(&mut self) -> Option<DestinationId> {
+        if self.largest() == 0 {
+            return None;
+        }
+        loop {
+            let start = self.after(self.at);
+            if let Some((id, _)) = self.list[start..].iter().find(|(_, w)| i64::from(*w) >= self.bar) {
+                self.at = Some(*id);
+                return self.at;
+            }
+            self.at = None;
+            self.bar -= self.divisor();
+            if self.bar <= 0 {
+                self.bar = self.top();
+            }
+        }
+    }
+
+    /// Deletes the server; rr steps back when it stood on it.
+    fn delete(&mut self, id: DestinationId) {
+        let place = self.after(Some(id)) - 1;
+        if self.at == Some(id) {
+            self.at = place.checked_sub(1).map(|before| self.list[before].0);
+        }
+        self.list.remove(place);
+    }
+}
+
+/// A small generator: the tests need variety, not quality.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) % sides
+    }
+}
+
+#[test]
+fn long_random_histories_agree_with_the_model() {
+    for seed in 0..300 {
+        let mut dice = Dice(seed);
+        for name in ["rr", "wrr"] {
+            let mut list: Vec<Arc<Destination>> = Vec::new();
+            let mut scheduler = build(name, &[]).unwrap();
+            let mut model = Model::default();
+            let mut next_id = 0;
+            for step in 0..120 {
+                let old = list.clone();
+                match dice.roll(8) {
+                    0 if list.len() < 8 => {
+                        let weight = u32::try_from([0, 1, 2, 4, 6, 100][dice.roll(6) as usize]).unwrap();
+                        list.insert(0, destination(next_id, weight));
+                        model.list.insert(0, (next_id, weight));
+                        next_id += 1;
+                    }
+                    1 if !list.is_empty() => {
+                        let gone = list.remove(dice.roll(list.len() as u64) as usize);
+                        model.delete(gone.id);
+                    }
+                    2 if !list.is_empty() => {
+                        let i = dice.roll(list.len() as u64) as usize;
+                        let weight = dice.roll(7) as u32;
+                        if list[i].weight == weight {
+                            continue;
+                        }
+                        list[i] = destination(list[i].id, weight);
+                        model.list[i].1 = weight;
+                    }
+                    _ => {
+                        let got = scheduler.choose(&list).map(|i| list[i].id);
+                        let expected = if name == "rr" { model.rr() } else { model.wrr() };
+                        assert_eq!(got, expected, "{name}, seed {seed}, step {step}, {model:?}");
+                        continue;
+                    }
+                }
+                if name == "wrr" {
+                    model.wrr_edited();
+                }
+                scheduler = scheduler.carry_over(&old, &list);
+            }
+        }
+    }
+}
+
+#[test]
+fn several_edits_at_once_are_taken_one_at_a_time() {
+    // 1 goes, then 4 and 5 come, then 3 changes.
+    let old = added(&[4, 2, 6]);
+    let wrr = build_fresh("wrr", &old).unwrap();
+    choices(&*wrr, &old, 4, true);
+    let steps = [
+        vec![destination(3, 6), destination(2, 2)],
+        vec![destination(4, 9), destination(3, 6), destination(2, 2)],
+        vec![destination(5, 3), destination(4, 9), destination(3, 6), destination(2, 2)],
+        vec![destination(5, 3), destination(4, 9), destination(3, 12), destination(2, 2)],
+    ];
+    let at_once = wrr.carry_over(&old, &steps[3]);
+    let mut one_by_one = wrr.carry_over(&old, &steps[0]);
+    for pair in steps.windows(2) {
+        one_by_one = one_by_one.carry_over(&pair[0], &pair[1]);
+    }
+    let sequence = choices(&*at_once, &steps[3], 40, true);
+    assert_eq!(sequence, choices(&*one_by_one, &steps[3], 40, true));
+    let chosen: HashSet<char> = sequence.chars().collect();
+    assert_eq!(chosen, HashSet::from(['2', '3', '4', '5']));
+}
