@@ -1,0 +1,199 @@
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/types.h>
+
+#include "shim.h"
+
+int fulcrum_errno(void)
+{
+	return rte_errno;
+}
+
+/* DPDK's log goes through a stdio stream that hands every line to the sink. */
+static fulcrum_log_sink log_sink;
+
+static ssize_t write_to_sink(void *cookie, const char *text, size_t length)
+{
+	int level = rte_log_cur_msg_loglevel();
+
+	(void)cookie;
+	log_sink(level < 0 ? RTE_LOG_INFO : (uint32_t)level, text, length);
+	return (ssize_t)length;
+}
+
+int fulcrum_log_to(fulcrum_log_sink sink)
+{
+	cookie_io_functions_t functions = { .write = write_to_sink };
+	FILE *stream;
+
+	log_sink = sink;
+	stream = fopencookie(NULL, "w", functions);
+	if (stream == NULL)
+		return -1;
+	setvbuf(stream, NULL, _IOLBF, 0);
+	return rte_openlog_stream(stream);
+}
+
+/* The AF_XDP driver's libraries print to stderr on their own; where they are loaded, make them silent. */
+static void silence(const char *library, const char *setter)
+{
+	void *handle = dlopen(library, RTLD_NOW | RTLD_NOLOAD);
+	union {
+		void *symbol;
+		void *(*set)(void *);
+	} call;
+
+	if (handle == NULL)
+		return;
+	call.symbol = dlsym(handle, setter);
+	if (call.symbol != NULL)
+		call.set(NULL);
+	dlclose(handle);
+}
+
+void fulcrum_quiet_libbpf(void)
+{
+	silence("libbpf.so.1", "libbpf_set_print");
+	silence("libbpf.so.0", "libbpf_set_print");
+	silence("libxdp.so.1", "libxdp_set_print");
+}
+
+struct rte_mbuf *fulcrum_mbuf_alloc(struct rte_mempool *pool)
+{
+	return rte_pktmbuf_alloc(pool);
+}
+
+void fulcrum_mbuf_free(struct rte_mbuf *mbuf)
+{
+	rte_pktmbuf_free(mbuf);
+}
+
+uint64_t fulcrum_mbuf_held_flags(void)
+{
+	return RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL;
+}
+
+unsigned int fulcrum_mempool_available(const struct rte_mempool *pool)
+{
+	return rte_mempool_avail_count(pool);
+}
+
+int fulcrum_port_info(uint16_t port, struct fulcrum_port_info *info)
+{
+	struct rte_eth_dev_info dev;
+	struct rte_ether_addr mac;
+	int error;
+
+	memset(info, 0, sizeof(*info));
+	error = rte_eth_dev_info_get(port, &dev);
+	if (error != 0)
+		return error;
+	error = rte_eth_macaddr_get(port, &mac);
+	if (error != 0)
+		return error;
+	if (dev.driver_name != NULL)
+		snprintf(info->driver, sizeof(info->driver), "%s", dev.driver_name);
+	memcpy(info->mac, mac.addr_bytes, sizeof(info->mac));
+	if (rte_eth_dev_get_mtu(port, &info->mtu) != 0)
+		info->mtu = RTE_ETHER_MTU;
+	info->max_mtu = dev.max_mtu;
+	info->max_rx_queues = dev.max_rx_queues;
+	info->max_tx_queues = dev.max_tx_queues;
+	info->min_rx_desc = dev.rx_desc_lim.nb_min;
+	info->max_rx_desc = dev.rx_desc_lim.nb_max;
+	info->min_tx_desc = dev.tx_desc_lim.nb_min;
+	info->max_tx_desc = dev.tx_desc_lim.nb_max;
+	info->max_rx_pktlen = dev.max_rx_pktlen;
+	info->rss = dev.flow_type_rss_offloads;
+	info->rx_offloads = dev.rx_offload_capa;
+	info->tx_offloads = dev.tx_offload_capa;
+	info->socket = rte_eth_dev_socket_id(port);
+	info->if_index = dev.if_index;
+	return 0;
+}
+
+int fulcrum_port_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues, uint16_t mtu, bool rss)
+{
+	struct rte_eth_conf conf;
+	struct rte_eth_dev_info dev;
+	int error;
+
+	memset(&conf, 0, sizeof(conf));
+	error = rte_eth_dev_info_get(port, &dev);
+	if (error != 0)
+		return error;
+	conf.rxmode.mtu = mtu;
+	if (rss) {
+		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+		conf.rx_adv_conf.rss_conf.rss_hf = dev.flow_type_rss_offloads &
+			(RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP);
+	}
+	return rte_eth_dev_configure(port, rx_queues, tx_queues, &conf);
+}
+
+int fulcrum_port_adjust_desc(uint16_t port, uint16_t *rx_desc, uint16_t *tx_desc)
+{
+	return rte_eth_dev_adjust_nb_rx_tx_desc(port, rx_desc, tx_desc);
+}
+
+int fulcrum_port_rx_queue(uint16_t port, uint16_t queue, uint16_t desc, int socket, struct rte_mempool *pool)
+{
+	return rte_eth_rx_queue_setup(port, queue, desc, (unsigned int)socket, NULL, pool);
+}
+
+int fulcrum_port_tx_queue(uint16_t port, uint16_t queue, uint16_t desc, int socket)
+{
+	return rte_eth_tx_queue_setup(port, queue, desc, (unsigned int)socket, NULL);
+}
+
+int fulcrum_port_stats(uint16_t port, struct fulcrum_port_stats *stats)
+{
+	struct rte_eth_stats all;
+	int error = rte_eth_stats_get(port, &all);
+
+	if (error != 0)
+		return error;
+	stats->rx_packets = all.ipackets;
+	stats->rx_bytes = all.ibytes;
+	stats->tx_packets = all.opackets;
+	stats->tx_bytes = all.obytes;
+	stats->rx_missed = all.imissed;
+	stats->rx_errors = all.ierrors;
+	stats->tx_errors = all.oerrors;
+	stats->rx_nombuf = all.rx_nombuf;
+	return 0;
+}
+
+int fulcrum_port_link(uint16_t port, struct fulcrum_port_link *out)
+{
+	struct rte_eth_link link;
+	int error;
+
+	memset(&link, 0, sizeof(link));
+	error = rte_eth_link_get_nowait(port, &link);
+	if (error != 0)
+		return error;
+	out->up = link.link_status == RTE_ETH_LINK_UP;
+	out->speed_mbps = link.link_speed == RTE_ETH_SPEED_NUM_UNKNOWN ? 0 : link.link_speed;
+	return 0;
+}
+
+int fulcrum_port_set_mac(uint16_t port, const uint8_t mac[6])
+{
+	struct rte_ether_addr address;
+
+	memcpy(address.addr_bytes, mac, sizeof(address.addr_bytes));
+	return rte_eth_dev_default_mac_addr_set(port, &address);
+}
+
+uint16_t fulcrum_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **frames, uint16_t count)
+{
+	return rte_eth_rx_burst(port, queue, frames, count);
+}
+
+uint16_t fulcrum_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **frames, uint16_t count)
+{
+	return rte_eth_tx_burst(port, queue, frames, count);
+}

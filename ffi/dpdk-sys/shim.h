@@ -1,0 +1,89 @@
+/* What Rust sees of DPDK: the installed headers, plus functions for what they only offer inline or as macros,
+ * plus the places of the few mbuf fields that are read on the packet path. Nothing else lives here. */
+#ifndef FULCRUM_DPDK_SHIM_H
+#define FULCRUM_DPDK_SHIM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <rte_dev.h>
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <rte_launch.h>
+#include <rte_lcore.h>
+#include <rte_log.h>
+#include <rte_mbuf.h>
+#include <rte_mempool.h>
+#include <rte_version.h>
+
+/* Offsets of mbuf fields: the struct's nesting differs between versions, these names do not. */
+enum fulcrum_mbuf_layout {
+	FULCRUM_MBUF_BUF_ADDR = offsetof(struct rte_mbuf, buf_addr),
+	FULCRUM_MBUF_DATA_OFF = offsetof(struct rte_mbuf, data_off),
+	FULCRUM_MBUF_NB_SEGS = offsetof(struct rte_mbuf, nb_segs),
+	FULCRUM_MBUF_OL_FLAGS = offsetof(struct rte_mbuf, ol_flags),
+	FULCRUM_MBUF_PKT_LEN = offsetof(struct rte_mbuf, pkt_len),
+	FULCRUM_MBUF_DATA_LEN = offsetof(struct rte_mbuf, data_len),
+	FULCRUM_MBUF_VLAN_TCI = offsetof(struct rte_mbuf, vlan_tci),
+	FULCRUM_MBUF_BUF_LEN = offsetof(struct rte_mbuf, buf_len),
+};
+
+/* The ol_flags bit that says that the driver took a VLAN tag off the frame. */
+enum fulcrum_mbuf_flag {
+	FULCRUM_MBUF_VLAN_STRIPPED = RTE_MBUF_F_RX_VLAN_STRIPPED,
+};
+
+struct fulcrum_port_info {
+	char driver[64];
+	uint8_t mac[6];
+	uint16_t mtu;
+	uint16_t max_mtu;
+	uint16_t max_rx_queues;
+	uint16_t max_tx_queues;
+	uint16_t min_rx_desc, max_rx_desc;
+	uint16_t min_tx_desc, max_tx_desc;
+	uint32_t max_rx_pktlen;
+	uint64_t rss; /* flow types the device can spread by, 0 = none */
+	uint64_t rx_offloads;
+	uint64_t tx_offloads;
+	int socket;
+	uint32_t if_index; /* Linux interface behind the device, 0 = none */
+};
+
+struct fulcrum_port_stats {
+	uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes;
+	uint64_t rx_missed, rx_errors, tx_errors, rx_nombuf;
+};
+
+struct fulcrum_port_link {
+	bool up;
+	uint32_t speed_mbps; /* 0 = unknown */
+};
+
+/* Takes one message of DPDK's log; level as in rte_log.h. */
+typedef void (*fulcrum_log_sink)(uint32_t level, const char *text, size_t length);
+
+int fulcrum_errno(void);
+int fulcrum_log_to(fulcrum_log_sink sink);
+void fulcrum_quiet_libbpf(void);
+
+struct rte_mbuf *fulcrum_mbuf_alloc(struct rte_mempool *pool);
+void fulcrum_mbuf_free(struct rte_mbuf *mbuf);
+uint64_t fulcrum_mbuf_held_flags(void);
+unsigned int fulcrum_mempool_available(const struct rte_mempool *pool);
+
+int fulcrum_port_info(uint16_t port, struct fulcrum_port_info *info);
+int fulcrum_port_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues, uint16_t mtu, bool rss);
+int fulcrum_port_rx_queue(uint16_t port, uint16_t queue, uint16_t desc, int socket, struct rte_mempool *pool);
+int fulcrum_port_tx_queue(uint16_t port, uint16_t queue, uint16_t desc, int socket);
+int fulcrum_port_adjust_desc(uint16_t port, uint16_t *rx_desc, uint16_t *tx_desc);
+int fulcrum_port_stats(uint16_t port, struct fulcrum_port_stats *stats);
+int fulcrum_port_link(uint16_t port, struct fulcrum_port_link *link);
+int fulcrum_port_set_mac(uint16_t port, const uint8_t mac[6]);
+
+uint16_t fulcrum_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **frames, uint16_t count);
+uint16_t fulcrum_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **frames, uint16_t count);
+
+#endif
