@@ -108,6 +108,15 @@ impl DestinationCells {
     }
 }
 
+/// What one worker knows of a FULLNAT local address.
+#[derive(Debug, Default)]
+pub struct LocalCells {
+    /// Sessions that use one of its ports.
+    pub sessions: Counter,
+    /// Ports tried that were in use towards the same server.
+    pub conflicts: Counter,
+}
+
 /// What one worker counts beside services.
 #[derive(Debug)]
 pub struct WorkerCounters {

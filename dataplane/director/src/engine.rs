@@ -18,8 +18,10 @@ pub struct EngineConfig {
     pub workers: u16,
     /// How many sessions and templates this worker keeps at most.
     pub sessions: usize,
-    /// Seed of every choice by chance (hashes, IP ids).
+    /// Seed of every choice by chance (hashes, IP ids); the same for all workers, who must agree on owners.
     pub seed: u64,
+    /// Whether addresses that come up are announced by gratuitous ARP (replay says no: nobody listens).
+    pub announce: bool,
     /// Test setting: every received packet goes to the wrong worker first.
     pub misdirect: bool,
 }

@@ -58,6 +58,8 @@ names! {
         BadTransportHeader = "bad-transport-header",
         /// Wrong ICMP checksum.
         BadIcmpChecksum = "bad-icmp-checksum",
+        /// Wrong TCP or UDP checksum, in a packet that we would have had to answer ourselves.
+        BadTransportChecksum = "bad-transport-checksum",
         /// A fragment, which services do not take yet.
         Fragment = "fragment",
         /// TTL ran out (time exceeded was sent, if it may be).

@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use crate::Nanos;
-use crate::counters::{DestinationCells, PerWorker, Traffic};
+use crate::counters::{DestinationCells, LocalCells, PerWorker, Traffic};
 use crate::schedule::Scheduler;
 
 /// Hash map with a hash that is cheap enough for the packet path and the same in every run.
@@ -91,12 +91,12 @@ pub struct Interface {
 }
 
 /// An address of the director.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Local {
     /// Interface that answers ARP for it; `None`: no interface does.
     pub arp: Option<InterfaceId>,
-    /// Whether FULLNAT uses it as a local address.
-    pub pool: bool,
+    /// What FULLNAT does with it, when it is a local address; the same object as long as the address is one.
+    pub pool: Option<Arc<PerWorker<LocalCells>>>,
 }
 
 /// What a route does.

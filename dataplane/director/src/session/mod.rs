@@ -1,0 +1,532 @@
+//! Sessions (IPVS: connections) and persistence templates of one worker.
+//!
+//! [`Sessions`] owns them: an arena, an index that finds a session from either direction, and a timing wheel.
+//! What a packet does to a session's state is in [`tcp`]; which server it gets, and how packets are rewritten,
+//! is decided elsewhere.
+
+mod index;
+pub mod tcp;
+mod wheel;
+
+use std::net::Ipv4Addr;
+
+use crate::snapshot::{DestinationId, Forward};
+use crate::{Nanos, SECOND};
+use index::Index;
+use wheel::Wheel;
+
+/// Index of a session in its worker's arena.
+pub type SessionId = u32;
+
+/// No session.
+pub const NONE: SessionId = u32::MAX;
+
+/// Life of a session before its first packet has set its state. // IPVS: ip_vs_conn_new, 3 s
+const NEW_TIMEOUT: Nanos = 3 * SECOND;
+/// How often an expired template that still controls sessions is looked at again. // IPVS: ip_vs_conn_expire
+const CONTROLLING_TIMEOUT: Nanos = 60 * SECOND;
+
+/// What a packet shows of its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// IP protocol number; [`TEMPLATE`] is added for templates.
+    pub protocol: u16,
+    /// Source address.
+    pub src: Ipv4Addr,
+    /// Source port.
+    pub sport: u16,
+    /// Destination address.
+    pub dst: Ipv4Addr,
+    /// Destination port.
+    pub dport: u16,
+}
+
+/// Marks the key of a template, so that it never meets a packet's.
+pub const TEMPLATE: u16 = 0x100;
+
+impl Key {
+    /// The key of a packet in the other direction.
+    pub fn inverted(self) -> Key {
+        Key { protocol: self.protocol, src: self.dst, sport: self.dport, dst: self.src, dport: self.sport }
+    }
+}
+
+/// From where to where a packet of a session goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the client to the server.
+    In,
+    /// From the server to the client.
+    Out,
+}
+
+/// State of a session, with IPVS's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// TCP, by [`tcp::State`].
+    Tcp(tcp::State),
+    /// UDP has one.
+    Udp,
+    /// A template; assured when one of its sessions was established.
+    Template {
+        /// Whether a session of it was established.
+        assured: bool,
+    },
+}
+
+impl State {
+    /// The name that `ipvsadm -Lc` prints.
+    pub const fn name(self) -> &'static str {
+        match self {
+            State::Tcp(state) => state.name(),
+            State::Udp => "UDP",
+            State::Template { assured: false } => "NONE",
+            State::Template { assured: true } => "ASSURED",
+        }
+    }
+}
+
+/// One session or template.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Forwarding method, fixed when the session was made.
+    pub forward: Forward,
+    /// State.
+    pub state: State,
+    /// Whether it counts as an active one of its server.
+    pub active: bool,
+    /// No packet of the server has been seen (and, by DR and TUN, is expected). // IPVS: IP_VS_CONN_F_NOOUTPUT
+    pub no_output: bool,
+    /// Client's address; under the netmask for templates.
+    pub client: Ipv4Addr,
+    /// Client's port.
+    pub client_port: u16,
+    /// VIP.
+    pub vip: Ipv4Addr,
+    /// Port the client asked for.
+    pub vip_port: u16,
+    /// Address that a FULLNAT server sees; the client's otherwise.
+    pub local: Ipv4Addr,
+    /// Port that a FULLNAT server sees; the client's otherwise.
+    pub local_port: u16,
+    /// Server's address.
+    pub server: Ipv4Addr,
+    /// Server's port.
+    pub server_port: u16,
+    /// Its server.
+    pub destination: DestinationId,
+    /// The template that controls it, or [`NONE`].
+    pub control: SessionId,
+    /// How many sessions a template controls.
+    pub controls: u32,
+    /// When it ends if nothing comes.
+    pub expires: Nanos,
+    /// What every packet sets `expires` to, from its own time.
+    pub timeout: Nanos,
+    /// Session with the same reply key that this one hides, or [`NONE`].
+    older: SessionId,
+    /// Session with the same reply key that hides this one, or [`NONE`].
+    newer: SessionId,
+    /// Neighbours in the timing wheel, and its slot.
+    timer: wheel::Link,
+    /// Whether the arena slot is in use.
+    live: bool,
+    /// Whether the client-side key is in the index (a template that was found invalid has none any more).
+    indexed: bool,
+}
+
+impl Session {
+    /// Whether it is a template.
+    #[inline]
+    pub fn is_template(&self) -> bool {
+        matches!(self.state, State::Template { .. })
+    }
+
+    /// The key of packets from the client.
+    #[inline]
+    fn key_in(&self) -> Key {
+        let protocol = u16::from(self.protocol) | if self.is_template() { TEMPLATE } else { 0 };
+        Key { protocol, src: self.client, sport: self.client_port, dst: self.vip, dport: self.vip_port }
+    }
+
+    /// The key of packets from the server, where they come back through the director.
+    #[inline]
+    fn key_out(&self) -> Option<Key> {
+        let rewritten = matches!(self.forward, Forward::Nat | Forward::FullNat) && !self.is_template();
+        rewritten.then_some(Key {
+            protocol: u16::from(self.protocol),
+            src: self.server,
+            sport: self.server_port,
+            dst: self.local,
+            dport: self.local_port,
+        })
+    }
+
+    /// Starts the time-out anew.
+    #[inline]
+    pub fn touch(&mut self, now: Nanos) {
+        self.expires = now + self.timeout;
+    }
+}
+
+/// What a session is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct NewSession {
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Forwarding method.
+    pub forward: Forward,
+    /// State to begin with.
+    pub state: State,
+    /// Client's address and port.
+    pub client: (Ipv4Addr, u16),
+    /// VIP and port.
+    pub vip: (Ipv4Addr, u16),
+    /// Local address and port; the client's unless FULLNAT.
+    pub local: (Ipv4Addr, u16),
+    /// Server's address and port.
+    pub server: (Ipv4Addr, u16),
+    /// Its server.
+    pub destination: DestinationId,
+    /// The template that controls it, or [`NONE`].
+    pub control: SessionId,
+}
+
+/// The sessions of one worker.
+#[derive(Debug)]
+pub struct Sessions {
+    arena: Vec<Session>,
+    limit: usize,
+    free: SessionId,
+    live: usize,
+    index: Index,
+    wheel: Wheel,
+}
+
+impl Sessions {
+    /// Room for `limit` sessions and templates; memory is touched as they come.
+    pub fn new(limit: usize, seed: u64, now: Nanos) -> Sessions {
+        let limit = limit.clamp(1, (NONE >> 1) as usize);
+        Sessions {
+            arena: Vec::with_capacity(limit),
+            limit,
+            free: NONE,
+            live: 0,
+            index: Index::new(limit * 2, seed),
+            wheel: Wheel::new(now),
+        }
+    }
+
+    /// How many are live.
+    pub fn len(&self) -> usize {
+        self.live
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// Whether there is no room for another.
+    pub fn is_full(&self) -> bool {
+        self.live >= self.limit
+    }
+
+    /// How many arena slots have ever been used: ids are below.
+    pub fn high_water(&self) -> SessionId {
+        self.arena.len() as SessionId
+    }
+
+    /// The session in a slot, when it is live.
+    pub fn slot(&self, id: SessionId) -> Option<&Session> {
+        self.arena.get(id as usize).filter(|session| session.live)
+    }
+
+    /// A session known to be live.
+    #[inline]
+    pub fn get(&self, id: SessionId) -> &Session {
+        &self.arena[id as usize]
+    }
+
+    /// A session known to be live, to be changed (not its addresses and ports).
+    #[inline]
+    pub fn get_mut(&mut self, id: SessionId) -> &mut Session {
+        &mut self.arena[id as usize]
+    }
+
+    /// The session of a packet with this key. The caller judges whether it has expired.
+    #[inline]
+    pub fn find(&self, key: Key) -> Option<(SessionId, Direction)> {
+        let hash = self.index.hash(key);
+        let entry = self.index.find(hash, |entry| self.key_of(entry) == Some(key))?;
+        Some((entry >> 1, if entry & 1 == 0 { Direction::In } else { Direction::Out }))
+    }
+
+    /// Whether a reply key is in use.
+    pub fn reply_key_taken(&self, key: Key) -> bool {
+        self.find(key).is_some()
+    }
+
+    #[inline]
+    fn key_of(&self, entry: u32) -> Option<Key> {
+        let session = &self.arena[(entry >> 1) as usize];
+        if entry & 1 == 0 { Some(session.key_in()) } else { session.key_out() }
+    }
+
+    /// Makes a session; `None` when there is no room.
+    pub fn insert(&mut self, new: NewSession, now: Nanos) -> Option<SessionId> {
+        if self.is_full() {
+            return None;
+        }
+        let session = Session {
+            protocol: new.protocol,
+            forward: new.forward,
+            state: new.state,
+            active: false,
+            no_output: !matches!(new.forward, Forward::Nat | Forward::FullNat),
+            client: new.client.0,
+            client_port: new.client.1,
+            vip: new.vip.0,
+            vip_port: new.vip.1,
+            local: new.local.0,
+            local_port: new.local.1,
+            server: new.server.0,
+            server_port: new.server.1,
+            destination: new.destination,
+            control: new.control,
+            controls: 0,
+            expires: now + NEW_TIMEOUT,
+            timeout: NEW_TIMEOUT,
+            older: NONE,
+            newer: NONE,
+            timer: wheel::Link::default(),
+            live: true,
+            indexed: true,
+        };
+        let id = match self.free {
+            NONE => {
+                self.arena.push(session);
+                (self.arena.len() - 1) as SessionId
+            }
+            id => {
+                self.free = self.arena[id as usize].older;
+                self.arena[id as usize] = session;
+                id
+            }
+        };
+        self.live += 1;
+        let key_in = self.arena[id as usize].key_in();
+        self.index.insert(self.index.hash(key_in), id << 1);
+        if let Some(key) = self.arena[id as usize].key_out() {
+            self.insert_reply(id, key);
+        }
+        if new.control != NONE {
+            self.arena[new.control as usize].controls += 1;
+        }
+        self.wheel.add(&mut self.arena, id, now + NEW_TIMEOUT);
+        Some(id)
+    }
+
+    /// Two VIPs with one server and one client port have the same reply key: the newest wins, the older comes
+    /// back when it ends.
+    fn insert_reply(&mut self, id: SessionId, key: Key) {
+        let hash = self.index.hash(key);
+        match self.index.find(hash, |entry| self.key_of(entry) == Some(key) && entry & 1 == 1) {
+            Some(entry) => {
+                let older = entry >> 1;
+                self.arena[id as usize].older = older;
+                self.arena[older as usize].newer = id;
+                self.index.replace(hash, entry, (id << 1) | 1);
+            }
+            None => self.index.insert(hash, (id << 1) | 1),
+        }
+    }
+
+    fn remove_reply(&mut self, id: SessionId, key: Key) {
+        let Session { older, newer, .. } = self.arena[id as usize];
+        if older != NONE {
+            self.arena[older as usize].newer = newer;
+        }
+        if newer != NONE {
+            self.arena[newer as usize].older = older;
+            return;
+        }
+        let hash = self.index.hash(key);
+        if older == NONE {
+            self.index.remove(hash, (id << 1) | 1);
+        } else {
+            self.index.replace(hash, (id << 1) | 1, (older << 1) | 1);
+        }
+    }
+
+    /// Ends a session: every index forgets it, its template has one less. The caller settles the counts.
+    pub fn remove(&mut self, id: SessionId) -> Session {
+        self.hide(id);
+        if let Some(key) = self.arena[id as usize].key_out() {
+            self.remove_reply(id, key);
+        }
+        self.wheel.remove(&mut self.arena, id);
+        let control = self.arena[id as usize].control;
+        if control != NONE {
+            self.arena[control as usize].controls -= 1;
+        }
+        let session = self.arena[id as usize].clone();
+        let slot = &mut self.arena[id as usize];
+        slot.live = false;
+        slot.older = self.free;
+        self.free = id;
+        self.live -= 1;
+        session
+    }
+
+    /// Takes a template's key away, so that nobody finds it any more: it is left to die with its sessions.
+    // IPVS: an invalid template is rekeyed to port 65535.
+    pub fn retire_template(&mut self, id: SessionId) {
+        self.hide(id);
+        let session = &mut self.arena[id as usize];
+        session.vip_port = u16::MAX;
+        session.server_port = u16::MAX;
+    }
+
+    fn hide(&mut self, id: SessionId) {
+        if std::mem::replace(&mut self.arena[id as usize].indexed, false) {
+            let key = self.arena[id as usize].key_in();
+            self.index.remove(self.index.hash(key), id << 1);
+        }
+    }
+
+    /// Whether a session is over at `now`; a template that controls sessions is given another minute instead.
+    #[inline]
+    pub fn overdue(&mut self, id: SessionId, now: Nanos) -> bool {
+        let session = &mut self.arena[id as usize];
+        if session.expires > now {
+            return false;
+        }
+        if session.controls > 0 {
+            session.timeout = CONTROLLING_TIMEOUT;
+            session.touch(now);
+            return false;
+        }
+        true
+    }
+
+    /// The next session whose time is over, at most `budget` looked at; call until it gives `None`.
+    pub fn next_expired(&mut self, now: Nanos, budget: &mut usize) -> Option<SessionId> {
+        while *budget > 0 {
+            let id = self.wheel.due(now)?;
+            *budget -= 1;
+            self.wheel.remove(&mut self.arena, id);
+            let over = self.overdue(id, now);
+            let at = if over { now } else { self.arena[id as usize].expires };
+            self.wheel.add(&mut self.arena, id, at);
+            if over {
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// When the wheel has to be looked at next.
+    pub fn next_deadline(&self) -> Nanos {
+        self.wheel.next_tick()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+    const SERVER: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 11);
+
+    fn nat(vip: u8, client_port: u16) -> NewSession {
+        NewSession {
+            protocol: 6,
+            forward: Forward::Nat,
+            state: State::Tcp(tcp::State::None),
+            client: (CLIENT, client_port),
+            vip: (Ipv4Addr::new(10, 0, 0, vip), 80),
+            local: (CLIENT, client_port),
+            server: (SERVER, 8000),
+            destination: 0,
+            control: NONE,
+        }
+    }
+
+    fn reply(client_port: u16) -> Key {
+        Key { protocol: 6, src: SERVER, sport: 8000, dst: CLIENT, dport: client_port }
+    }
+
+    #[test]
+    fn both_directions_find_the_session() {
+        let mut sessions = Sessions::new(100, 1, 0);
+        let id = sessions.insert(nat(100, 40001), 0).unwrap();
+        let key = sessions.get(id).key_in();
+        assert_eq!(sessions.find(key), Some((id, Direction::In)));
+        assert_eq!(sessions.find(reply(40001)), Some((id, Direction::Out)));
+        assert_eq!(sessions.find(reply(40002)), None);
+        sessions.remove(id);
+        assert_eq!((sessions.find(key), sessions.find(reply(40001)), sessions.len()), (None, None, 0));
+    }
+
+    #[test]
+    fn of_two_equal_reply_keys_the_newest_wins_and_the_older_comes_back() {
+        let mut sessions = Sessions::new(100, 1, 0);
+        let ids: Vec<_> = [100, 101, 102].map(|vip| sessions.insert(nat(vip, 1), 0).unwrap()).into();
+        assert_eq!(sessions.find(reply(1)), Some((ids[2], Direction::Out)));
+        sessions.remove(ids[1]);
+        assert_eq!(sessions.find(reply(1)), Some((ids[2], Direction::Out)));
+        sessions.remove(ids[2]);
+        assert_eq!(sessions.find(reply(1)), Some((ids[0], Direction::Out)));
+        sessions.remove(ids[0]);
+        assert_eq!(sessions.find(reply(1)), None);
+    }
+
+    #[test]
+    fn a_full_table_refuses_and_slots_come_back() {
+        let mut sessions = Sessions::new(3, 1, 0);
+        let ids: Vec<_> = (1..=3).map(|port| sessions.insert(nat(100, port), 0).unwrap()).collect();
+        assert_eq!(sessions.insert(nat(100, 9), 0), None);
+        sessions.remove(ids[1]);
+        assert_eq!(sessions.insert(nat(100, 9), 0), Some(ids[1]));
+    }
+
+    #[test]
+    fn sessions_expire_when_due_and_not_before() {
+        let mut sessions = Sessions::new(10, 1, 0);
+        let id = sessions.insert(nat(100, 1), 0).unwrap();
+        sessions.get_mut(id).timeout = 900 * SECOND;
+        sessions.get_mut(id).touch(0);
+        for second in 0..900 {
+            assert_eq!(sessions.next_expired(second * SECOND, &mut 100), None, "second {second}");
+        }
+        let ended = (0..10).find_map(|tick| sessions.next_expired((900 + tick) * SECOND, &mut 100));
+        assert_eq!(ended, Some(id));
+    }
+
+    #[test]
+    fn a_shortened_life_is_noticed() {
+        let mut sessions = Sessions::new(10, 1, 0);
+        let id = sessions.insert(nat(100, 1), 0).unwrap();
+        sessions.get_mut(id).timeout = 900 * SECOND;
+        sessions.get_mut(id).touch(0);
+        assert_eq!(sessions.next_expired(4 * SECOND, &mut 100), None);
+        sessions.get_mut(id).timeout = 10 * SECOND;
+        sessions.get_mut(id).touch(5 * SECOND);
+        assert_eq!(sessions.next_expired(45 * SECOND, &mut 100), Some(id));
+    }
+
+    #[test]
+    fn a_template_that_controls_sessions_lives_on_by_the_minute() {
+        let mut sessions = Sessions::new(10, 1, 0);
+        let template = NewSession { state: State::Template { assured: false }, ..nat(100, 0) };
+        let template = sessions.insert(template, 0).unwrap();
+        let id = sessions.insert(NewSession { control: template, ..nat(100, 1) }, 0).unwrap();
+        assert!(!sessions.overdue(template, 100 * SECOND));
+        assert_eq!(sessions.get(template).expires, 160 * SECOND);
+        sessions.remove(id);
+        assert!(sessions.overdue(template, 160 * SECOND));
+    }
+}
