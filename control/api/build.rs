@@ -3,5 +3,5 @@
 fn main() -> std::io::Result<()> {
     tonic_prost_build::configure()
         .build_transport(false)
-        .compile_protos(&["proto/state.proto", "proto/dataplane.proto"], &["proto"])
+        .compile_protos(&["proto/state.proto", "proto/dataplane.proto", "proto/control.proto"], &["proto"])
 }

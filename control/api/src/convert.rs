@@ -33,6 +33,12 @@ impl BadMessage {
     }
 }
 
+impl From<BadMessage> for tonic::Status {
+    fn from(bad: BadMessage) -> tonic::Status {
+        tonic::Status::invalid_argument(bad.to_string())
+    }
+}
+
 type Checked<T> = Result<T, BadMessage>;
 
 /// An address as 4 or 16 bytes in network order.
@@ -76,7 +82,8 @@ fn ipv4(field: &str, bytes: &[u8]) -> Checked<Ipv4Addr> {
         .map_err(|_| BadMessage::new(field, format!("{} bytes where an IPv4 address has 4", bytes.len())))
 }
 
-fn present<T>(field: &str, value: Option<T>) -> Checked<T> {
+/// The value of the field `field`, which must be there.
+pub fn present<T>(field: &str, value: Option<T>) -> Checked<T> {
     value.ok_or_else(|| BadMessage::new(field, "is missing"))
 }
 
@@ -496,6 +503,7 @@ mod tests {
         sctp.key.as_mut().unwrap().protocol = 132;
         let bad = model::Service::try_from(sctp).unwrap_err();
         assert_eq!(bad.to_string(), "key.protocol: 132 is neither TCP (6) nor UDP (17)");
+        assert_eq!(tonic::Status::from(bad).code(), tonic::Code::InvalidArgument);
     }
 
     #[test]
