@@ -168,6 +168,7 @@ fn whole(service: crate::state::Service) -> Result<Service, BadMessage> {
 mod tests {
     use std::net::Ipv4Addr;
 
+    use crate::control::edit;
     use fulcrum_model::*;
 
     use super::*;
