@@ -1,0 +1,97 @@
+//! The control socket in the model's own terms.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use fulcrum_api::control::control_client::ControlClient;
+use fulcrum_api::control::{self as wire, Delivery};
+use fulcrum_api::{apply_changes, changes, dataplane, socket};
+use fulcrum_model::{Edit, ServiceKey, State};
+use tonic::transport::Channel;
+
+use crate::failure::Failure;
+
+/// A connection to fulcrum-control.
+#[derive(Clone, Debug)]
+pub struct Client {
+    control: ControlClient<Channel>,
+}
+
+impl Client {
+    /// Connects to the control socket at `path`.
+    pub async fn connect(path: &Path) -> Result<Client, Failure> {
+        let channel = socket::connect(path).await.map_err(|error| match root_kind(&error) {
+            Some(ErrorKind::PermissionDenied) => Failure::Forbidden(path.to_owned()),
+            _ => Failure::NotRunning(path.to_owned()),
+        })?;
+        let control = ControlClient::new(channel)
+            .max_decoding_message_size(socket::MESSAGE_LIMIT)
+            .max_encoding_message_size(socket::MESSAGE_LIMIT);
+        Ok(Client { control })
+    }
+
+    /// Applies edits, all or none, and says whether they are in effect.
+    pub async fn edit(&mut self, edits: &[Edit]) -> Result<Delivery, Failure> {
+        let request = wire::EditRequest { edits: edits.iter().map(Into::into).collect() };
+        Ok(self.control.edit(request).await?.into_inner().delivery.unwrap_or_default())
+    }
+
+    /// Replaces the whole desired state; with `dry_run` only says what that would change.
+    pub async fn apply(&mut self, state: &State, dry_run: bool) -> Result<wire::ApplyReply, Failure> {
+        let state = Some(wire::State { changes: changes(state) });
+        Ok(self.control.apply(wire::ApplyRequest { state, dry_run }).await?.into_inner())
+    }
+
+    /// The desired state.
+    pub async fn state(&mut self) -> Result<State, Failure> {
+        let reply = self.control.get_state(wire::GetStateRequest {}).await?.into_inner();
+        let mut state = State::default();
+        apply_changes(&mut state, reply.changes)?;
+        Ok(state)
+    }
+
+    /// How both processes are.
+    pub async fn status(&mut self) -> Result<wire::Status, Failure> {
+        Ok(self.control.get_status(wire::GetStatusRequest {}).await?.into_inner())
+    }
+
+    /// Counters of all services and servers, and their sum.
+    pub async fn counters(&mut self) -> Result<dataplane::CountersChunk, Failure> {
+        let mut stream = self.control.list_counters(dataplane::ListCountersRequest {}).await?.into_inner();
+        let mut all = dataplane::CountersChunk::default();
+        while let Some(chunk) = stream.message().await? {
+            all.services.extend(chunk.services);
+            all.total = all.total.or(chunk.total);
+        }
+        Ok(all)
+    }
+
+    /// Sessions in chunks, at most `limit` of them, 0 for all.
+    pub async fn sessions(
+        &mut self,
+        limit: u32,
+    ) -> Result<tonic::Streaming<dataplane::SessionChunk>, Failure> {
+        Ok(self.control.list_sessions(dataplane::ListSessionsRequest { limit }).await?.into_inner())
+    }
+
+    /// Neighbours, static and learned.
+    pub async fn neighbours(&mut self) -> Result<Vec<dataplane::NeighbourStatus>, Failure> {
+        let reply = self.control.list_neighbours(dataplane::ListNeighboursRequest {}).await?;
+        Ok(reply.into_inner().neighbours)
+    }
+
+    /// Zeroes the counters of one service, or of all.
+    pub async fn zero(&mut self, service: Option<ServiceKey>) -> Result<(), Failure> {
+        let key = service.as_ref().map(Into::into);
+        self.control.zero_counters(dataplane::ZeroCountersRequest { key }).await?;
+        Ok(())
+    }
+}
+
+/// The kind of the I/O error at the bottom of `error`.
+fn root_kind(error: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
+    match error.downcast_ref::<std::io::Error>() {
+        Some(io) => Some(io.kind()),
+        None => root_kind(error.source()?),
+    }
+}
