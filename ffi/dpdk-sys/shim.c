@@ -70,11 +70,6 @@ void fulcrum_mbuf_free(struct rte_mbuf *mbuf)
 	rte_pktmbuf_free(mbuf);
 }
 
-uint64_t fulcrum_mbuf_held_flags(void)
-{
-	return RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL;
-}
-
 unsigned int fulcrum_mempool_available(const struct rte_mempool *pool)
 {
 	return rte_mempool_avail_count(pool);

@@ -30,9 +30,10 @@ enum fulcrum_mbuf_layout {
 	FULCRUM_MBUF_BUF_LEN = offsetof(struct rte_mbuf, buf_len),
 };
 
-/* The ol_flags bit that says that the driver took a VLAN tag off the frame. */
+/* Bits of ol_flags: the driver took a VLAN tag off the frame; how the buffer is held. */
 enum fulcrum_mbuf_flag {
 	FULCRUM_MBUF_VLAN_STRIPPED = RTE_MBUF_F_RX_VLAN_STRIPPED,
+	FULCRUM_MBUF_HELD = RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL,
 };
 
 struct fulcrum_port_info {
@@ -71,7 +72,6 @@ void fulcrum_quiet_libbpf(void);
 
 struct rte_mbuf *fulcrum_mbuf_alloc(struct rte_mempool *pool);
 void fulcrum_mbuf_free(struct rte_mbuf *mbuf);
-uint64_t fulcrum_mbuf_held_flags(void);
 unsigned int fulcrum_mempool_available(const struct rte_mempool *pool);
 
 int fulcrum_port_info(uint16_t port, struct fulcrum_port_info *info);

@@ -1,1 +1,22 @@
-//! Safe face of DPDK for Fulcrum.
+//! The safe face of DPDK: everything that Fulcrum asks of it, and all `unsafe` about it.
+//!
+//! [`Eal`] is started once a process and never goes away; [`Mempool`]s live as long as it does; a [`Port`] gives
+//! out [`RxQueue`]s and [`TxQueue`]s, each used by one thread at a time (they are not `Clone` and want `&mut`);
+//! an [`Mbuf`] is owned like a `Box`. Does not live here: which devices to open and what to do with frames.
+
+mod cpus;
+mod eal;
+mod lcore;
+mod log;
+mod mbuf;
+mod mempool;
+mod port;
+mod queue;
+
+pub use cpus::{BadCpuList, allowed_cpus, parse_cpu_list};
+pub use eal::{Eal, EalConfig, EalError, Hugepages, version};
+pub use lcore::{LaunchError, Lcore};
+pub use mbuf::Mbuf;
+pub use mempool::{Mempool, MempoolError, bytes_needed};
+pub use port::{Link, Port, PortConfig, PortError, PortInfo, Queues, Stats};
+pub use queue::{BURST, RxQueue, TxQueue};

@@ -1,0 +1,304 @@
+//! Devices: found, set up, started, asked, stopped.
+
+use std::ffi::{CStr, CString};
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+
+use fulcrum_dpdk_sys as sys;
+
+use crate::queue::Lease;
+use crate::{Eal, Mempool, RxQueue, TxQueue, eal, log};
+
+/// Why a device does not do.
+#[derive(Debug, thiserror::Error)]
+pub enum PortError {
+    /// Nothing of that name.
+    #[error("no DPDK driver took `{device}`: {reason}{complaints}")]
+    NotFound {
+        /// As asked for.
+        device: String,
+        /// DPDK's word on it.
+        reason: String,
+        /// What its log said.
+        complaints: String,
+    },
+    /// A step of its set-up went wrong.
+    #[error("`{device}` {step}: {reason}{complaints}")]
+    Setup {
+        /// As asked for.
+        device: String,
+        /// What it did not do.
+        step: &'static str,
+        /// DPDK's word on it.
+        reason: String,
+        /// What its log said.
+        complaints: String,
+    },
+    /// A text with a zero byte.
+    #[error("`{0}` holds a zero byte")]
+    BadName(String),
+    /// It was to stop while a queue was in somebody's hands.
+    #[error("`{0}` cannot stop: some of its queues are still in use")]
+    InUse(String),
+}
+
+/// What a device is and can do.
+#[derive(Clone, Debug)]
+pub struct PortInfo {
+    /// Name of its driver.
+    pub driver: String,
+    /// MAC address.
+    pub mac: [u8; 6],
+    /// Largest IP packet now, in bytes.
+    pub mtu: u16,
+    /// Most receive queues.
+    pub max_rx_queues: u16,
+    /// Most transmit queues.
+    pub max_tx_queues: u16,
+    /// Whether it spreads flows over receive queues by a hash.
+    pub rss: bool,
+    /// Index of the Linux interface behind it, 0 = none.
+    pub if_index: u32,
+}
+
+/// How a device is to be set up.
+#[derive(Clone, Copy, Debug)]
+pub struct PortConfig {
+    /// Receive queues, at most what the device has.
+    pub rx_queues: u16,
+    /// Transmit queues, at most what the device has.
+    pub tx_queues: u16,
+    /// Frames a queue holds, adjusted to what the device allows.
+    pub descriptors: u16,
+    /// Largest IP packet in bytes.
+    pub mtu: u16,
+}
+
+/// The queues of a started port, by number.
+#[derive(Debug)]
+pub struct Queues {
+    /// Receive queues.
+    pub rx: Vec<RxQueue>,
+    /// Transmit queues.
+    pub tx: Vec<TxQueue>,
+}
+
+/// State of the link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Whether it is up.
+    pub up: bool,
+    /// Speed in Mbit/s, 0 = unknown.
+    pub speed_mbps: u32,
+}
+
+/// The device's own counters, since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Frames received.
+    pub rx_packets: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Frames sent.
+    pub tx_packets: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Frames lost because nobody took them in time.
+    pub rx_missed: u64,
+    /// Frames received broken.
+    pub rx_errors: u64,
+    /// Frames that were not sent.
+    pub tx_errors: u64,
+    /// Frames lost because the pool was empty.
+    pub rx_nombuf: u64,
+}
+
+/// A device.
+#[derive(Debug)]
+pub struct Port {
+    id: u16,
+    device: String,
+    lease: Lease,
+    started: bool,
+}
+
+impl Port {
+    /// Opens a device by DPDK's name for it: a vdev string (`net_tap0,iface=x`) or a PCI address (which EAL was
+    /// told of when it started).
+    pub fn open(_eal: &'static Eal, device: &str) -> Result<Port, PortError> {
+        log::complaints();
+        let c_device = CString::new(device).map_err(|_| PortError::BadName(device.to_owned()))?;
+        let name = device.split(',').next().unwrap_or(device);
+        let c_name = CString::new(name).map_err(|_| PortError::BadName(device.to_owned()))?;
+        let not_found = |code| PortError::NotFound {
+            device: device.to_owned(),
+            reason: eal::words(code),
+            complaints: log::complaints(),
+        };
+        let mut id = 0;
+        // SAFETY: EAL has started (`_eal` proves it); both strings are only read, the number only written.
+        unsafe {
+            // A PCI device that EAL took when it started is there already.
+            if sys::rte_eth_dev_get_port_by_name(c_name.as_ptr(), &mut id) != 0 {
+                let status = sys::rte_dev_probe(c_device.as_ptr());
+                if status < 0 {
+                    return Err(not_found(status));
+                }
+                let status = sys::rte_eth_dev_get_port_by_name(c_name.as_ptr(), &mut id);
+                if status != 0 {
+                    return Err(not_found(status));
+                }
+            }
+        }
+        // The AF_XDP driver's libraries were perhaps loaded just now.
+        // SAFETY: looks up already loaded libraries only.
+        unsafe { sys::fulcrum_quiet_libbpf() };
+        Ok(Port { id, device: device.to_owned(), lease: Arc::new(()), started: false })
+    }
+
+    /// What the device is.
+    pub fn info(&self) -> Result<PortInfo, PortError> {
+        let mut raw = MaybeUninit::uninit();
+        // SAFETY: the port exists; the shim fills the whole struct on success.
+        let raw: sys::fulcrum_port_info = unsafe {
+            self.check("tells nothing about itself", sys::fulcrum_port_info(self.id, raw.as_mut_ptr()))?;
+            raw.assume_init()
+        };
+        // SAFETY: the shim ends the text with a zero inside the array.
+        let driver = unsafe { CStr::from_ptr(raw.driver.as_ptr()) };
+        Ok(PortInfo {
+            driver: driver.to_string_lossy().into_owned(),
+            mac: raw.mac,
+            mtu: raw.mtu,
+            max_rx_queues: raw.max_rx_queues,
+            max_tx_queues: raw.max_tx_queues,
+            rss: raw.rss != 0,
+            if_index: raw.if_index,
+        })
+    }
+
+    /// Sets the device up and starts it; frames go to `pool`.
+    pub fn start(&mut self, config: &PortConfig, pool: Mempool) -> Result<Queues, PortError> {
+        let info = self.info()?;
+        let rss = config.rx_queues > 1 && info.rss;
+        let (mut rx, mut tx) = (config.descriptors, config.descriptors);
+        // SAFETY: the port exists and is not started (`&mut self`, no lease is out); pools live for ever.
+        unsafe {
+            let status =
+                sys::fulcrum_port_configure(self.id, config.rx_queues, config.tx_queues, config.mtu, rss);
+            self.check("refuses its configuration", status)?;
+            self.check(
+                "refuses its queues' length",
+                sys::fulcrum_port_adjust_desc(self.id, &mut rx, &mut tx),
+            )?;
+            let socket = sys::rte_eth_dev_socket_id(self.id);
+            for queue in 0..config.rx_queues {
+                let status = sys::fulcrum_port_rx_queue(self.id, queue, rx, socket, pool.as_ptr());
+                self.check("refuses a receive queue", status)?;
+            }
+            for queue in 0..config.tx_queues {
+                let status = sys::fulcrum_port_tx_queue(self.id, queue, tx, socket);
+                self.check("refuses a transmit queue", status)?;
+            }
+            self.check("does not start", sys::rte_eth_dev_start(self.id))?;
+        }
+        self.started = true;
+        Ok(Queues {
+            rx: (0..config.rx_queues)
+                .map(|queue| RxQueue { port: self.id, queue, _lease: self.lease.clone() })
+                .collect(),
+            tx: (0..config.tx_queues)
+                .map(|queue| TxQueue { port: self.id, queue, _lease: self.lease.clone() })
+                .collect(),
+        })
+    }
+
+    /// Gives the device another MAC address.
+    pub fn set_mac(&mut self, mac: [u8; 6]) -> Result<(), PortError> {
+        // SAFETY: the port exists; six bytes are read.
+        self.check("keeps its MAC address", unsafe { sys::fulcrum_port_set_mac(self.id, mac.as_ptr()) })
+    }
+
+    /// Makes the device take frames for every MAC address.
+    pub fn set_promiscuous(&mut self) -> Result<(), PortError> {
+        // SAFETY: the port exists.
+        self.check("does not go promiscuous", unsafe { sys::rte_eth_promiscuous_enable(self.id) })
+    }
+
+    /// The device's counters.
+    pub fn stats(&self) -> Result<Stats, PortError> {
+        let mut raw = MaybeUninit::uninit();
+        // SAFETY: the port exists; the shim fills the whole struct on success.
+        let raw: sys::fulcrum_port_stats = unsafe {
+            self.check("has no counters", sys::fulcrum_port_stats(self.id, raw.as_mut_ptr()))?;
+            raw.assume_init()
+        };
+        Ok(Stats {
+            rx_packets: raw.rx_packets,
+            rx_bytes: raw.rx_bytes,
+            tx_packets: raw.tx_packets,
+            tx_bytes: raw.tx_bytes,
+            rx_missed: raw.rx_missed,
+            rx_errors: raw.rx_errors,
+            tx_errors: raw.tx_errors,
+            rx_nombuf: raw.rx_nombuf,
+        })
+    }
+
+    /// State of the link, without waiting for it.
+    pub fn link(&self) -> Link {
+        let mut raw = MaybeUninit::<sys::fulcrum_port_link>::uninit();
+        // SAFETY: the port exists; the shim fills the whole struct on success.
+        unsafe {
+            match sys::fulcrum_port_link(self.id, raw.as_mut_ptr()) {
+                0 => {
+                    let raw = raw.assume_init();
+                    Link { up: raw.up, speed_mbps: raw.speed_mbps }
+                }
+                _ => Link::default(),
+            }
+        }
+    }
+
+    /// Stops and closes the device, once all its queues were dropped.
+    pub fn close(mut self) -> Result<(), PortError> {
+        if Arc::strong_count(&self.lease) > 1 {
+            return Err(PortError::InUse(self.device.clone()));
+        }
+        self.shut();
+        Ok(())
+    }
+
+    fn shut(&mut self) {
+        // SAFETY: the port exists and no queue of it is out; it is not used afterwards.
+        unsafe {
+            if self.started {
+                sys::rte_eth_dev_stop(self.id);
+            }
+            sys::rte_eth_dev_close(self.id);
+        }
+        self.started = false;
+        self.device.clear();
+    }
+
+    fn check(&self, step: &'static str, status: i32) -> Result<(), PortError> {
+        if status >= 0 {
+            return Ok(());
+        }
+        Err(PortError::Setup {
+            device: self.device.clone(),
+            step,
+            reason: eal::words(status),
+            complaints: log::complaints(),
+        })
+    }
+}
+
+impl Drop for Port {
+    /// Closes a device that nobody closed, unless queues are still out: then it stays open until the process ends.
+    fn drop(&mut self) {
+        if !self.device.is_empty() && Arc::strong_count(&self.lease) == 1 {
+            self.shut();
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The two ends of a port's queues, where frames come in and go out.
+
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+
+use fulcrum_dpdk_sys as sys;
+
+use crate::Mbuf;
+
+/// Frames that one poll takes at most.
+pub const BURST: usize = 64;
+
+/// Held by every queue of a started port: the port does not stop while one is out.
+pub(crate) type Lease = Arc<()>;
+
+/// One receive queue, for one thread at a time.
+#[derive(Debug)]
+pub struct RxQueue {
+    pub(crate) port: u16,
+    pub(crate) queue: u16,
+    pub(crate) _lease: Lease,
+}
+
+impl RxQueue {
+    /// Takes up to `limit` (at most [`BURST`]) received frames in order; says how many there were.
+    #[inline]
+    pub fn poll(&mut self, limit: usize, mut each: impl FnMut(Mbuf)) -> usize {
+        let mut frames = [ptr::null_mut(); BURST];
+        let limit = limit.min(BURST) as u16;
+        // SAFETY: the port is started (the lease keeps it so), the queue was set up, `&mut self` makes this its only
+        // user, and the array holds `limit` pointers.
+        let count = unsafe { sys::fulcrum_rx_burst(self.port, self.queue, frames.as_mut_ptr(), limit) };
+        let count = usize::from(count).min(BURST);
+        for frame in &frames[..count] {
+            if let Some(raw) = NonNull::new(*frame) {
+                // SAFETY: rx_burst gave the mbuf to us alone.
+                let mut mbuf = unsafe { Mbuf::from_raw(raw) };
+                mbuf.settle();
+                each(mbuf);
+            }
+        }
+        count
+    }
+}
+
+/// One transmit queue, for one thread at a time.
+#[derive(Debug)]
+pub struct TxQueue {
+    pub(crate) port: u16,
+    pub(crate) queue: u16,
+    pub(crate) _lease: Lease,
+}
+
+impl TxQueue {
+    /// Gives the frames to the device, in order; those that it did not take stay, in order. Says how many it took.
+    #[inline]
+    pub fn send(&mut self, frames: &mut Vec<Mbuf>) -> usize {
+        let count = u16::try_from(frames.len()).unwrap_or(u16::MAX);
+        // SAFETY: the port is started (the lease keeps it so), the queue was set up and is ours alone; an Mbuf is a
+        // transparent pointer to an mbuf, and there are `count` of them.
+        let sent = unsafe {
+            sys::fulcrum_tx_burst(
+                self.port,
+                self.queue,
+                frames.as_mut_ptr().cast::<*mut sys::rte_mbuf>(),
+                count,
+            )
+        };
+        let sent = usize::from(sent).min(frames.len());
+        let left = frames.len() - sent;
+        // SAFETY: the first `sent` mbufs belong to the driver now and must not be dropped: the others are moved over
+        // them, and the length is set to what is left.
+        unsafe {
+            let start = frames.as_mut_ptr();
+            ptr::copy(start.add(sent), start, left);
+            frames.set_len(left);
+        }
+        sent
+    }
+}

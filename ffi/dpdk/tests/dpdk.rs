@@ -1,0 +1,208 @@
+//! Ports without hardware, without huge pages. One environment a process, so everything shares it.
+
+use std::fs;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::{Duration, Instant};
+
+use fulcrum_director::{Buf, Pool};
+use fulcrum_dpdk::{Eal, EalConfig, EalError, Hugepages, Mempool, Port, PortConfig, PortError, RxQueue};
+
+fn environment() -> (&'static Eal, Mempool, MutexGuard<'static, ()>) {
+    static EAL: OnceLock<(&'static Eal, Mempool)> = OnceLock::new();
+    // Ports are opened and closed by one thread at a time.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let guard = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let (eal, pool) = EAL.get_or_init(|| {
+        let eal = Eal::start(&EalConfig {
+            workers: vec![fulcrum_dpdk::allowed_cpus()[0]],
+            file_prefix: format!("fulcrum-test-{}", std::process::id()),
+            hugepages: Hugepages::Off,
+            memory_mb: 64,
+            ..EalConfig::default()
+        })
+        .expect("EAL starts without huge pages");
+        (eal, Mempool::new(eal, "frames", 1023, 2048).expect("memory for a small pool"))
+    });
+    (eal, *pool, guard)
+}
+
+fn config() -> PortConfig {
+    PortConfig { rx_queues: 1, tx_queues: 1, descriptors: 256, mtu: 1500 }
+}
+
+fn receive(queue: &mut RxQueue, count: usize) -> Vec<Vec<u8>> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let mut frames = Vec::new();
+    while frames.len() < count && Instant::now() < deadline {
+        queue.poll(64, |frame| frames.push(frame.bytes().to_vec()));
+    }
+    frames
+}
+
+#[test]
+fn frames_go_round_a_ring_and_their_memory_comes_back() {
+    let (eal, mut pool, _guard) = environment();
+    let mut port = Port::open(eal, "net_ring0").expect("the ring driver is installed");
+    assert_eq!(port.info().unwrap().driver, "net_ring");
+    let mut queues = port.start(&config(), pool).unwrap();
+    let free = pool.available();
+
+    let mut frames = Vec::new();
+    for n in 0..10u8 {
+        let mut frame = pool.alloc(60 + usize::from(n)).unwrap();
+        frame.bytes_mut().fill(n);
+        frames.push(frame);
+    }
+    assert_eq!(queues.tx[0].send(&mut frames), 10);
+    assert!(frames.is_empty());
+    let received = receive(&mut queues.rx[0], 10);
+    for (n, frame) in received.iter().enumerate() {
+        assert_eq!(*frame, vec![n as u8; 60 + n]);
+    }
+    assert_eq!(received.len(), 10);
+    assert_eq!(pool.available(), free);
+
+    let error = port.close().expect_err("queues are still out");
+    assert!(matches!(error, PortError::InUse(_)), "{error}");
+}
+
+#[test]
+fn what_the_device_does_not_take_stays_in_order() {
+    let (eal, mut pool, _guard) = environment();
+    let mut port = Port::open(eal, "net_ring7").unwrap();
+    let mut queues = port.start(&config(), pool).unwrap();
+    // Its ring has room for 1023, the pool has no more frames than that.
+    let mut frames: Vec<_> = std::iter::from_fn(|| pool.alloc(60)).take(900).collect();
+    for (n, frame) in frames.iter_mut().enumerate() {
+        frame.bytes_mut()[..4].copy_from_slice(&(n as u32).to_be_bytes());
+    }
+    let total = frames.len();
+    let mut seen = 0;
+    while !frames.is_empty() {
+        let before = frames.len();
+        let sent = queues.tx[0].send(&mut frames);
+        assert_eq!(frames.len(), before - sent);
+        for frame in receive(&mut queues.rx[0], sent) {
+            assert_eq!(frame[..4], (seen as u32).to_be_bytes());
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, total);
+    drop(queues);
+    port.close().unwrap();
+}
+
+#[test]
+fn frames_grow_shrink_and_end() {
+    let (_, mut pool, _guard) = environment();
+    let mut frame = pool.alloc(100).unwrap();
+    frame.bytes_mut().copy_from_slice(&(0..100).collect::<Vec<u8>>());
+    assert!(frame.grow_front(20));
+    assert_eq!(frame.bytes().len(), 120);
+    frame.shrink_front(30);
+    assert_eq!(frame.bytes()[0], 10);
+    frame.truncate(5);
+    assert_eq!(frame.bytes(), [10, 11, 12, 13, 14]);
+    frame.truncate(50);
+    assert_eq!(frame.bytes().len(), 5);
+    assert!(!frame.grow_front(1000), "there is not that much headroom");
+    assert_eq!(frame.bytes().len(), 5);
+    frame.shrink_front(1000);
+    assert!(frame.bytes().is_empty());
+    assert!(!frame.is_multi_segment());
+    assert!(pool.alloc(2048).is_some());
+    assert!(pool.alloc(2049).is_none());
+}
+
+#[test]
+fn an_empty_pool_says_so() {
+    let (_, mut pool, _guard) = environment();
+    let free = pool.available();
+    let held: Vec<_> = std::iter::from_fn(|| pool.alloc(60)).collect();
+    assert!(held.len() <= free as usize);
+    assert!(pool.alloc(60).is_none());
+    drop(held);
+    assert_eq!(pool.available(), free);
+}
+
+#[test]
+fn a_capture_is_read_and_written() {
+    let (eal, pool, _guard) = environment();
+    let folder = std::env::temp_dir().join(format!("fulcrum-dpdk-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let (input, output) = (folder.join("in.pcap"), folder.join("out.pcap"));
+    let frame: Vec<u8> = (0..77).collect();
+    let mut pcap = Vec::new();
+    for word in [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 65535, 1, 1, 0, 77, 77] {
+        pcap.extend_from_slice(&word.to_le_bytes());
+    }
+    pcap.extend_from_slice(&frame);
+    fs::write(&input, &pcap).unwrap();
+
+    let device = format!("net_pcap0,rx_pcap={},tx_pcap={}", input.display(), output.display());
+    let mut port = Port::open(eal, &device).unwrap();
+    let mut queues = port.start(&config(), pool).unwrap();
+    let mut frames = Vec::new();
+    queues.rx[0].poll(64, |frame| frames.push(frame));
+    assert_eq!(frames.len(), 1);
+    assert_eq!(frames[0].bytes(), frame);
+    assert_eq!(queues.tx[0].send(&mut frames), 1);
+    assert_eq!(port.stats().unwrap().rx_packets, 1);
+    assert_eq!(port.stats().unwrap().tx_bytes, 77);
+    drop(queues);
+    port.close().unwrap();
+    assert!(fs::read(&output).unwrap().ends_with(&frame));
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn work_runs_on_its_pinned_thread_and_is_waited_for() {
+    let (eal, _, _guard) = environment();
+    let cpus = Arc::new(Mutex::new(Vec::new()));
+    let runs = Arc::new(AtomicU32::new(0));
+    for _ in 0..2 {
+        let (cpus, runs) = (cpus.clone(), runs.clone());
+        let lcore = eal
+            .launch(0, move || {
+                let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+                let allowed =
+                    status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
+                *cpus.lock().unwrap() = fulcrum_dpdk::parse_cpu_list(allowed).unwrap();
+                runs.fetch_add(1, Ordering::SeqCst);
+            })
+            .unwrap();
+        drop(lcore);
+    }
+    assert_eq!(runs.load(Ordering::SeqCst), 2);
+    assert_eq!(*cpus.lock().unwrap(), eal.workers());
+    assert!(eal.launch(1, || {}).is_err(), "there is one worker only");
+}
+
+#[test]
+fn what_is_not_there_is_named() {
+    let (eal, _, _guard) = environment();
+    let error = Port::open(eal, "net_nonsense0").unwrap_err().to_string();
+    assert!(error.contains("no DPDK driver took `net_nonsense0`"), "{error}");
+    let error = Port::open(eal, "net_af_packet0,iface=nonsense0").unwrap_err().to_string();
+    assert!(error.contains("nonsense0"), "{error}");
+    let again = Eal::start(&EalConfig {
+        workers: vec![fulcrum_dpdk::allowed_cpus()[0]],
+        file_prefix: "again".into(),
+        ..EalConfig::default()
+    });
+    assert!(matches!(again, Err(EalError::AlreadyStarted)));
+}
+
+#[test]
+fn the_null_device_gives_frames_without_end() {
+    let (eal, pool, _guard) = environment();
+    let mut port = Port::open(eal, "net_null0,size=64").unwrap();
+    let mut queues = port.start(&config(), pool).unwrap();
+    let mut lengths = Vec::new();
+    assert_eq!(queues.rx[0].poll(32, |frame| lengths.push(frame.bytes().len())), 32);
+    assert_eq!(lengths, [64; 32]);
+    assert!(port.link().up);
+    drop(queues);
+    port.close().unwrap();
+}
