@@ -6,8 +6,10 @@
 //! makes of it (fulcrum-program).
 
 pub mod edit;
+pub mod file;
 pub mod state;
 pub mod validate;
 
 pub use edit::{Edit, EditError};
+pub use file::Config;
 pub use state::*;

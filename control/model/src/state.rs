@@ -137,7 +137,7 @@ pub struct Server {
     pub key: ServerKey,
     /// Forwarding method.
     pub forward: Forward,
-    /// 0..=65535; 0 quiesces.
+    /// 0..=2147483647; 0 quiesces.
     pub weight: u32,
     /// Connections from which on the server is overloaded, 0 = no limit. Kept and listed, not yet enforced.
     pub upper_threshold: u32,

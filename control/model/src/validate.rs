@@ -24,11 +24,11 @@ pub const DEFAULT_SCHEDULER: &str = "wlc";
 /// The longest time-out and persistence in seconds: 31 days, as in ipvsadm.
 pub const MAX_TIMEOUT: u32 = 31 * 24 * 3600;
 
-/// The largest weight of a server.
-pub const MAX_WEIGHT: u32 = 65535;
+/// The largest weight of a server, as in IPVS.
+pub const MAX_WEIGHT: u32 = i32::MAX as u32;
 
 /// Which object of a state a problem is about, by index into its list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
     /// `state.ports[_]`
     Port(usize),

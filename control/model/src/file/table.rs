@@ -1,0 +1,234 @@
+//! A TOML table with its positions: typed access to keys, and every mistake remembered with its place.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
+use std::ops::{Range, RangeInclusive};
+use std::str::FromStr;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// A mistake: byte offset into the text, and the message.
+pub(super) type Found = (usize, String);
+
+/// Mistakes as they are found.
+#[derive(Debug, Default)]
+pub(super) struct Sink(RefCell<Vec<Found>>);
+
+impl Sink {
+    pub(super) fn put(&self, offset: usize, message: impl Into<String>) {
+        self.0.borrow_mut().push((offset, message.into()));
+    }
+
+    pub(super) fn take(&self) -> Vec<Found> {
+        self.0.take()
+    }
+}
+
+/// Where the keys of an object stand in the text.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    start: usize,
+    keys: HashMap<&'static str, (usize, Vec<usize>)>,
+}
+
+impl Places {
+    /// The offset of a key's value, of one of its items, or else of the table.
+    pub(super) fn offset(&self, key: &str, item: Option<usize>) -> usize {
+        match self.keys.get(key) {
+            Some((whole, items)) => item.and_then(|i| items.get(i)).copied().unwrap_or(*whole),
+            None => self.start,
+        }
+    }
+}
+
+/// A table that is being read: each key is taken once, what is left at the end is unknown.
+#[derive(Debug)]
+pub(super) struct Table<'a> {
+    title: &'static str,
+    sink: &'a Sink,
+    entries: BTreeMap<&'a str, (usize, &'a Spanned<DeValue<'a>>)>,
+    asked: Vec<&'static str>,
+    places: Places,
+}
+
+impl<'a> Table<'a> {
+    pub(super) fn new(
+        title: &'static str,
+        start: usize,
+        table: &'a DeTable<'a>,
+        sink: &'a Sink,
+    ) -> Table<'a> {
+        let entries = table.iter().map(|(k, v)| (k.get_ref().as_ref(), (k.span().start, v))).collect();
+        Table { title, sink, entries, asked: Vec::new(), places: Places { start, keys: HashMap::new() } }
+    }
+
+    /// The offset of the table itself.
+    pub(super) fn start(&self) -> usize {
+        self.places.start
+    }
+
+    /// Complains about keys that nobody asked for.
+    pub(super) fn finish(self) -> Places {
+        for (key, (offset, _)) in &self.entries {
+            let known = self.asked.join(", ");
+            self.sink.put(*offset, format!("unknown key `{key}` in {}; known: {known}", self.title));
+        }
+        self.places
+    }
+
+    pub(super) fn complain(&self, key: &str, message: impl Into<String>) {
+        self.sink.put(self.places.offset(key, None), message);
+    }
+
+    pub(super) fn required<T>(&self, key: &'static str, example: &str, value: Option<T>) -> Option<T> {
+        // A key that is there but wrong was complained about when it was read.
+        if value.is_none() && !self.places.keys.contains_key(key) {
+            self.sink.put(self.start(), format!("{} needs `{key}`, such as {key} = {example}", self.title));
+        }
+        value
+    }
+
+    pub(super) fn text(&mut self, key: &'static str) -> Option<String> {
+        let value = self.take(key)?;
+        match value.get_ref().as_str() {
+            Some(text) => Some(text.to_owned()),
+            None => self.wrong_kind(key, "a text in quotes", value.get_ref()),
+        }
+    }
+
+    /// A text that is one of a few words.
+    pub(super) fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
+        let text = self.text(key)?;
+        let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        if found.is_none() {
+            let known: Vec<_> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+            self.complain(key, format!("{key} `{text}` does not exist; one of {}", known.join(", ")));
+        }
+        found
+    }
+
+    /// A text that stands for a value.
+    pub(super) fn parsed<T: FromStr>(&mut self, key: &'static str, what: &str) -> Option<T> {
+        let text = self.text(key)?;
+        let value = text.parse().ok();
+        if value.is_none() {
+            self.complain(key, format!("{key} `{text}` is not {what}"));
+        }
+        value
+    }
+
+    /// A list of texts that stand for values; what cannot be read is complained about and left out.
+    pub(super) fn list<T>(
+        &mut self,
+        key: &'static str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
+        let value = self.take(key)?;
+        let Some(array) = value.get_ref().as_array() else {
+            return self.wrong_kind(key, "a list of texts, such as [\"…\"]", value.get_ref());
+        };
+        let mut values = Vec::new();
+        for item in array {
+            match item.get_ref().as_str().map(&read) {
+                Some(Ok(value)) => values.push(value),
+                Some(Err(why)) => self.sink.put(item.span().start, why),
+                None => {
+                    let kind = item.get_ref().type_str();
+                    self.sink.put(
+                        item.span().start,
+                        format!("{key} holds {} {kind}; it lists texts in quotes", article(kind)),
+                    );
+                }
+            }
+        }
+        Some(values)
+    }
+
+    pub(super) fn number<T: TryFrom<i64> + Copy + Display + Into<i64>>(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<T>,
+    ) -> Option<T> {
+        let value = self.take(key)?;
+        let Some(integer) = value.get_ref().as_integer() else {
+            return self.wrong_kind(key, "a number", value.get_ref());
+        };
+        let number = i64::from_str_radix(integer.as_str(), integer.radix()).ok();
+        let inside = number.filter(|n| ((*range.start()).into()..=(*range.end()).into()).contains(n));
+        if inside.is_none() {
+            let (start, end) = (range.start(), range.end());
+            self.complain(key, format!("{key} of {integer} is out of range; {start} to {end}"));
+        }
+        inside.and_then(|n| T::try_from(n).ok())
+    }
+
+    /// `true` or `false`, or 1 or 0 as in sysctl files.
+    pub(super) fn flag(&mut self, key: &'static str) -> Option<bool> {
+        let value = self.take(key)?;
+        match value.get_ref() {
+            DeValue::Boolean(flag) => Some(*flag),
+            DeValue::Integer(number) if matches!(number.as_str(), "0" | "1") => Some(number.as_str() == "1"),
+            other => self.wrong_kind(key, "true or false", other),
+        }
+    }
+
+    /// The tables of `[[key]]`.
+    pub(super) fn tables(&mut self, key: &'static str, title: &'static str) -> Vec<Table<'a>> {
+        let Some(value) = self.take(key) else { return Vec::new() };
+        let sink = self.sink;
+        let items = value.get_ref().as_array().map(|array| array.as_ref());
+        let whole = std::slice::from_ref(value);
+        let mut tables = Vec::new();
+        for item in items.unwrap_or(whole) {
+            match item.get_ref().as_table() {
+                Some(table) if items.is_some() => {
+                    tables.push(Table::new(title, first_offset(item.span(), table), table, sink));
+                }
+                _ => {
+                    sink.put(item.span().start, format!("`{key}` must be written as {title}, once for each"))
+                }
+            }
+        }
+        tables
+    }
+
+    /// The table of `[key]`.
+    pub(super) fn table(&mut self, key: &'static str, title: &'static str) -> Option<Table<'a>> {
+        let value = self.take(key)?;
+        match value.get_ref().as_table() {
+            Some(table) => Some(Table::new(title, first_offset(value.span(), table), table, self.sink)),
+            None => {
+                self.complain(key, format!("`{key}` must be written as {title}"));
+                None
+            }
+        }
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
+        self.asked.push(key);
+        let (_, value) = self.entries.remove(key)?;
+        let items = value.get_ref().as_array().map(|a| a.iter().map(|i| i.span().start).collect());
+        self.places.keys.insert(key, (value.span().start, items.unwrap_or_default()));
+        Some(value)
+    }
+
+    fn wrong_kind<T>(&self, key: &str, right: &str, value: &DeValue<'_>) -> Option<T> {
+        let kind = value.type_str();
+        self.complain(key, format!("{key} is {} {kind}; it must be {right}", article(kind)));
+        None
+    }
+}
+
+fn article(kind: &str) -> &'static str {
+    if kind.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
+}
+
+/// Where a table begins: its header, or its first key when it was made by a dotted key.
+fn first_offset(span: Range<usize>, table: &DeTable<'_>) -> usize {
+    match span.is_empty() {
+        true => table.keys().map(|k| k.span().start).min().unwrap_or(span.start),
+        false => span.start,
+    }
+}
