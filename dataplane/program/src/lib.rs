@@ -1,1 +1,155 @@
-//! Desired state compiled to the engine's snapshot.
+//! Desired state compiled to the engine's snapshot: the one place where the two vocabularies meet.
+//!
+//! Lives here: what a state's names and addresses resolve to (`network`, `locals`), identities that survive edits
+//! and deletions, and which objects successive snapshots share (`services`), which worker owns a flow (`steering`).
+//! Does not live here: what makes a state valid (fulcrum-model); who applies it and how workers get it
+//! (fulcrum-runtime, fulcrum-replay). A state that is not valid still compiles: what cannot be used is left out
+//! with a warning.
+
+#![forbid(unsafe_code)]
+
+mod ids;
+mod locals;
+mod network;
+mod services;
+mod steering;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use fulcrum_director::snapshot::{self, DestinationId, ServiceId, Snapshot};
+use fulcrum_director::{Nanos, PerWorker, SECOND, counters};
+use fulcrum_model::{ServerKey, ServiceKey, State};
+
+use crate::locals::LocalAddresses;
+use crate::network::Slots;
+use crate::services::Registry;
+
+/// What is known of an open port that no configuration says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortFacts {
+    /// Name of the port, to which interfaces refer.
+    pub name: String,
+    /// MAC address that it sends from.
+    pub mac: [u8; 6],
+    /// Whether its frames may come in with TCP/UDP checksums that only cover the pseudo-header.
+    pub partial_checksums: bool,
+}
+
+/// Compiles successive states into snapshots that share what has not changed.
+#[derive(Debug)]
+pub struct Program {
+    ports: Vec<snapshot::Port>,
+    slots: Slots,
+    locals: LocalAddresses,
+    registry: Registry,
+}
+
+/// Where the counters of a service are.
+#[derive(Clone, Debug)]
+pub struct ServiceCounters {
+    /// The service.
+    pub key: ServiceKey,
+    /// Its traffic; a service that was deleted and made again has another object here.
+    pub traffic: Arc<PerWorker<counters::Traffic>>,
+    /// Its servers in order of addition.
+    pub servers: Vec<ServerCounters>,
+}
+
+/// Where the counters of a server are.
+#[derive(Clone, Debug)]
+pub struct ServerCounters {
+    /// The server.
+    pub key: ServerKey,
+    /// Its traffic and sessions; the same object when the server is deleted and comes back while it has sessions.
+    pub cells: Arc<PerWorker<counters::DestinationCells>>,
+}
+
+impl Program {
+    /// For a data plane of `workers` workers with these ports, whose order is the order of port numbers.
+    pub fn new(workers: usize, ports: Vec<PortFacts>) -> Program {
+        let port = |facts: PortFacts| snapshot::Port {
+            name: facts.name,
+            mac: facts.mac,
+            partial_checksums: facts.partial_checksums,
+        };
+        Program {
+            ports: ports.into_iter().map(port).collect(),
+            slots: Slots::default(),
+            locals: LocalAddresses::default(),
+            registry: Registry::new(workers),
+        }
+    }
+
+    /// The snapshot for `state`, to be told apart by `generation` (growing from call to call), and what of the
+    /// state it could not use.
+    pub fn compile(&mut self, state: &State, generation: u64) -> (Arc<Snapshot>, Vec<String>) {
+        let mut warnings = Vec::new();
+        let network = network::compile(state, &self.ports, &mut self.slots, &mut warnings);
+        let pools = locals::pools(state, &mut warnings);
+        let (services, servers) = self.registry.compile(state, &pools, generation, &mut warnings);
+        let generations = (generation, self.registry.acknowledged);
+        let locals = self.locals.compile(state, &network, &pools, self.registry.workers, generations);
+        let snapshot = Snapshot {
+            generation,
+            ports: self.ports.clone(),
+            by_vlan: network.by_vlan(),
+            locals,
+            any_port_services: services.keys().any(|(_, _, port)| *port == 0),
+            services,
+            destinations: self.registry.destinations(),
+            servers,
+            timeouts: timeouts(&state.timeouts),
+            settings: settings(&state.settings),
+            interfaces: network.interfaces,
+            routes: network.routes,
+            neighbours: network.neighbours,
+        };
+        (Arc::new(snapshot), warnings)
+    }
+
+    /// Tells that every worker runs the snapshot of `generation` or a later one, and that what workers counted
+    /// before they took it can be seen here: destinations that they cannot name any more may be forgotten.
+    pub fn acknowledged(&mut self, generation: u64) {
+        self.registry.acknowledged(generation);
+    }
+
+    /// The counters of the services of the last state, in its order.
+    pub fn counters(&self) -> Vec<ServiceCounters> {
+        self.registry.counters()
+    }
+
+    /// The service that verdicts call `id`; also a deleted one whose sessions live.
+    pub fn service_key(&self, id: ServiceId) -> Option<ServiceKey> {
+        self.registry.service_key(id)
+    }
+
+    /// The server that verdicts and sessions call `id`; also a deleted one whose sessions live.
+    pub fn server_key(&self, id: DestinationId) -> Option<(ServiceKey, ServerKey)> {
+        self.registry.server_key(id)
+    }
+}
+
+fn timeouts(timeouts: &fulcrum_model::Timeouts) -> snapshot::Timeouts {
+    snapshot::Timeouts {
+        tcp: seconds(timeouts.tcp),
+        tcp_fin: seconds(timeouts.tcp_fin),
+        udp: seconds(timeouts.udp),
+    }
+}
+
+fn seconds(n: u32) -> Nanos {
+    Nanos::from(n) * SECOND
+}
+
+fn settings(settings: &fulcrum_model::Settings) -> snapshot::Settings {
+    snapshot::Settings {
+        expire_nodest_conn: settings.expire_nodest_conn,
+        conn_reuse_mode: settings.conn_reuse_mode,
+        expire_quiescent_template: settings.expire_quiescent_template,
+        sloppy_tcp: settings.sloppy_tcp,
+        nat_icmp_send: settings.nat_icmp_send,
+        ip_forward: settings.ip_forward,
+    }
+}
