@@ -1,0 +1,53 @@
+# Fulcrum: build, test, demonstrate, install. `make` alone explains itself.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test check install clean
+
+PREFIX ?= /usr/local
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+PROGRAMS := fulcrum-dataplane fulcrum-control fulcrum
+# Labs make network namespaces: as another user than root, only their test programs run under sudo.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E)
+
+help: ## this list
+	@echo "Fulcrum, a layer-4 director in user space"
+	echo
+	sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS=$$'\t' read -r name what; do
+	    printf '  make %-10s %s\n' "$$name" "$$what"
+	done
+
+setup: ## install the packages that building, testing and the demo need (Debian)
+	@scripts/setup
+
+build: setup ## build the three programs, optimised, into target/release
+	@cargo build --release --locked --workspace $(PROGRAMS:%=--bin %)
+
+demo: setup ## balance real traffic in all four forwarding modes; KEEP=1 leaves the set-up running
+	@cargo build --release --locked --workspace $(PROGRAMS:%=--bin %) --bin fulcrum-lab
+	$(AS_ROOT) $(TARGET)/release/fulcrum-lab demo $(if $(KEEP),--keep)
+
+check: setup ## formatting and lints only
+	@cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+test: check ## everything: lints, unit, doc, engine and replay tests, and the labs on real traffic
+	@cargo test --workspace --exclude fulcrum-e2e --locked --no-fail-fast && rest=0 || rest=$$?
+	cargo build --locked --workspace $(PROGRAMS:%=--bin %)
+	runner=CARGO_TARGET_$$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')_RUNNER
+	env $(if $(AS_ROOT),"$$runner=$(AS_ROOT)") cargo test -p fulcrum-e2e --locked --no-fail-fast && labs=0 || labs=$$?
+	[ $$rest = 0 ] && [ $$labs = 0 ]
+
+install: ## install what `make build` made: DESTDIR, PREFIX (/usr/local), IPVSADM=1 for the ipvsadm link
+	@for program in $(PROGRAMS); do
+	    [ -x $(TARGET)/release/$$program ] || { echo "$$program is not built yet: run \`make build\` first" >&2; exit 1; }
+	done
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)/etc/fulcrum
+	install -m 755 $(TARGET)/release/fulcrum $(DESTDIR)$(PREFIX)/bin/
+	install -m 755 $(TARGET)/release/fulcrum-dataplane $(TARGET)/release/fulcrum-control $(DESTDIR)$(PREFIX)/sbin/
+	$(if $(IPVSADM),ln -sf ../bin/fulcrum $(DESTDIR)$(PREFIX)/sbin/ipvsadm)
+
+clean: ## remove what was built
+	@cargo clean

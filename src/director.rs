@@ -1,0 +1,354 @@
+//! The programs under test: fulcrum-dataplane and fulcrum-control on a configuration of the test's, and the
+//! command line that a person would type.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Output};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::net::{Namespace, run};
+use crate::process::{Process, program, wait_for};
+
+/// How the data plane is set up; the rest of the configuration comes from the topology.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Worker lcores.
+    pub lcores: &'static str,
+    /// Bring every packet to the wrong worker first.
+    pub misdirect: bool,
+    /// `auto` or `off`.
+    pub hugepages: &'static str,
+    /// Sessions per worker.
+    pub sessions: u32,
+}
+
+impl Setup {
+    /// One worker.
+    pub const ONE: Setup = Setup { lcores: "1", misdirect: false, hugepages: "off", sessions: 65536 };
+    /// Two workers.
+    pub const TWO: Setup = Setup { lcores: "0,1", ..Setup::ONE };
+    /// Two workers, and no packet comes to the right one by itself.
+    pub const MISDIRECTED: Setup = Setup { misdirect: true, ..Setup::TWO };
+
+    /// How many workers that are: round robin may be off by that much.
+    pub fn workers(&self) -> usize {
+        self.lcores.split(',').count()
+    }
+}
+
+/// A director: both processes, their sockets and files.
+#[derive(Debug)]
+pub struct Director {
+    inside: String,
+    directory: PathBuf,
+    dataplane: Option<Process>,
+    control: Option<Process>,
+    /// Prints the commands that it is given.
+    pub show: bool,
+}
+
+impl Director {
+    /// Writes the configuration and starts both processes in a namespace; returns when the data plane is programmed.
+    #[track_caller]
+    pub fn start(inside: &Namespace, lab: &Path, setup: &Setup, network: &str) -> Director {
+        Director::start_named(inside, lab, "director", setup, network)
+    }
+
+    /// As [`Director::start`], for several in one lab: sockets and files are in a directory `name` of their own.
+    #[track_caller]
+    pub fn start_named(inside: &Namespace, lab: &Path, name: &str, setup: &Setup, network: &str) -> Director {
+        let mut director = Director::prepare(inside, lab, name, setup, network);
+        director.start_dataplane();
+        director.start_control();
+        director.wait_programmed(Duration::from_secs(15));
+        director
+    }
+
+    /// Writes the configuration only.
+    #[track_caller]
+    pub fn prepare(inside: &Namespace, lab: &Path, name: &str, setup: &Setup, network: &str) -> Director {
+        let directory = lab.join(name);
+        fs::create_dir_all(&directory).expect("the lab's directory is writable");
+        let Setup { lcores, misdirect, hugepages, sessions } = setup;
+        let here = directory.display();
+        let configuration = format!(
+            "[dataplane]
+lcores = \"{lcores}\"
+hugepages = \"{hugepages}\"
+sessions = {sessions}
+idle = \"adaptive\"
+misdirect = {misdirect}
+socket = \"{here}/dataplane.sock\"
+
+[control]
+socket = \"{here}/control.sock\"
+state = \"{here}/state.toml\"
+{network}"
+        );
+        fs::write(directory.join("fulcrum.toml"), configuration).expect("the lab's directory is writable");
+        Director { inside: inside.name().to_owned(), directory, dataplane: None, control: None, show: false }
+    }
+
+    /// Starts the data plane alone.
+    #[track_caller]
+    pub fn start_dataplane(&mut self) {
+        let mut command = Command::new("ip");
+        command
+            .args(["netns", "exec", &self.inside])
+            .arg(program("fulcrum-dataplane"))
+            .arg("--config")
+            .arg(self.config());
+        self.dataplane = Some(Process::start(&mut command, self.log("dataplane")));
+    }
+
+    /// Starts control alone. It is where its sockets are, not where the packets are.
+    #[track_caller]
+    pub fn start_control(&mut self) {
+        let mut command = Command::new(program("fulcrum-control"));
+        command.arg("--config").arg(self.config());
+        self.control = Some(Process::start(&mut command, self.log("control")));
+    }
+
+    /// Path of the configuration file.
+    pub fn config(&self) -> PathBuf {
+        self.directory.join("fulcrum.toml")
+    }
+
+    /// Path of the socket of the command line.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.join("control.sock")
+    }
+
+    /// Path of the data plane's socket.
+    pub fn dataplane_socket(&self) -> PathBuf {
+        self.directory.join("dataplane.sock")
+    }
+
+    /// The running data plane.
+    pub fn dataplane(&mut self) -> &mut Process {
+        self.dataplane.as_mut().expect("the data plane was started")
+    }
+
+    /// The running control.
+    pub fn control(&mut self) -> &mut Process {
+        self.control.as_mut().expect("control was started")
+    }
+
+    /// Ends both processes as a supervisor would and tells how they ended: data plane, control.
+    #[track_caller]
+    pub fn stop(&mut self) -> (ExitStatus, ExitStatus) {
+        let control = self.control().stop();
+        (self.dataplane().stop(), control)
+    }
+
+    /// Runs `fulcrum ARGS…`, which must succeed, and returns what it printed.
+    #[track_caller]
+    pub fn fulcrum(&self, arguments: &str) -> String {
+        run(&mut self.command(arguments))
+    }
+
+    /// Runs `fulcrum ARGS…` whatever comes of it.
+    pub fn try_fulcrum(&self, arguments: &str) -> Output {
+        self.command(arguments).output().expect("fulcrum can be run")
+    }
+
+    /// Runs `ipvsadm ARGS…`, which must succeed, and returns what it printed.
+    #[track_caller]
+    pub fn ipvsadm(&self, arguments: &str) -> String {
+        if self.show {
+            println!("  # ipvsadm {arguments}");
+        }
+        let output = self.fulcrum(&format!("ipvsadm {arguments}"));
+        if self.show {
+            output.lines().for_each(|line| println!("  {line}"));
+        }
+        output
+    }
+
+    /// Runs lines of ipvsadm commands, one after another.
+    #[track_caller]
+    pub fn ipvsadm_lines(&self, lines: &str) {
+        for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            self.ipvsadm(line);
+        }
+    }
+
+    /// `fulcrum status --json`, `None` while control does not answer.
+    pub fn status(&self) -> Option<Value> {
+        let output = self.try_fulcrum("status --json");
+        serde_json::from_slice(&output.stdout).ok().filter(|_| output.status.success())
+    }
+
+    /// Whether every worker runs the desired state.
+    pub fn is_programmed(&self) -> bool {
+        self.status().is_some_and(|status| {
+            let (link, dataplane) = (&status["link"], &status["dataplane"]);
+            link["in_sync"] == true
+                && dataplane["acknowledged"].as_u64() > Some(0)
+                && dataplane["acknowledged"] == link["generation"]
+        })
+    }
+
+    /// Waits until every worker runs the desired state and tells how long that took.
+    #[track_caller]
+    pub fn wait_programmed(&mut self, limit: Duration) -> Duration {
+        let start = Instant::now();
+        wait_for("a data plane with the desired state", limit, || {
+            for (name, process) in
+                [("fulcrum-dataplane", &mut self.dataplane), ("fulcrum-control", &mut self.control)]
+            {
+                if let Some(process) = process {
+                    assert!(process.is_running(), "{name} has ended; it said:\n{}", process.log());
+                }
+            }
+            self.is_programmed().then_some(())
+        });
+        start.elapsed()
+    }
+
+    /// The session listing, one row each.
+    #[track_caller]
+    pub fn sessions(&self) -> Vec<Row> {
+        self.fulcrum("ipvsadm -Lnc").lines().filter_map(Row::read).collect()
+    }
+
+    /// `ipvsadm -Ln` of all services and servers.
+    #[track_caller]
+    pub fn listing(&self) -> Vec<Counts> {
+        read_rows(&self.fulcrum("ipvsadm -Ln"), 4)
+    }
+
+    /// `ipvsadm -Ln --stats --exact` of all services and servers.
+    #[track_caller]
+    pub fn stats(&self) -> Vec<Counts> {
+        read_rows(&self.fulcrum("ipvsadm -Ln --stats --exact"), 5)
+    }
+
+    /// The number of packets dropped for a reason.
+    pub fn drops(&self, reason: &str) -> u64 {
+        self.named(|status| &status["dataplane"]["drops"], reason)
+    }
+
+    /// The count of an event of the data plane.
+    pub fn events(&self, event: &str) -> u64 {
+        self.named(|status| &status["dataplane"]["events"], event)
+    }
+
+    fn named(&self, which: impl Fn(&Value) -> &Value, name: &str) -> u64 {
+        let status = self.status().expect("control answers");
+        let all = which(&status);
+        let listed = all.as_array().and_then(|all| all.iter().find(|one| one["name"] == name));
+        listed.map_or(&all[name], |one| &one["count"]).as_u64().unwrap_or(0)
+    }
+
+    fn command(&self, arguments: &str) -> Command {
+        let mut command = Command::new(program("fulcrum"));
+        command.env("FULCRUM_SOCKET", self.socket()).args(arguments.split_whitespace());
+        command
+    }
+
+    fn log(&self, process: &str) -> PathBuf {
+        let name = self.directory.file_name().expect("a named directory").to_string_lossy();
+        self.directory.with_file_name(format!("{name}.{process}.log"))
+    }
+}
+
+/// A line of `ipvsadm -Lnc`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// TCP or UDP, IP for a template of a mark.
+    pub protocol: String,
+    /// Seconds until it ends.
+    pub expires: u64,
+    /// The state's name.
+    pub state: String,
+    /// Client, virtual and destination address with ports.
+    pub source: String,
+    /// Virtual address and port.
+    pub virtual_: String,
+    /// Server address and port.
+    pub destination: String,
+}
+
+impl Row {
+    fn read(line: &str) -> Option<Row> {
+        let mut words = line.split_whitespace().map(str::to_owned);
+        let (protocol, expires) = (words.next()?, words.next()?);
+        let (minutes, seconds) = expires.split_once(':')?;
+        Some(Row {
+            protocol,
+            expires: minutes.parse::<u64>().ok()? * 60 + seconds.parse::<u64>().ok()?,
+            state: words.next()?,
+            source: words.next()?,
+            virtual_: words.next()?,
+            destination: words.next()?,
+        })
+    }
+}
+
+/// A row of an ipvsadm listing: a service (`TCP 172.16.100.9:80`) or a server (`-> 192.168.20.7:8080`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// `TCP`, `UDP` or `->`.
+    pub kind: String,
+    /// Address and port.
+    pub address: String,
+    /// The service's address that a server belongs to, its own for a service.
+    pub service: String,
+    /// Numbers in the order of the columns; of `-Ln`: weight, active, inactive (none for services).
+    pub numbers: Vec<u64>,
+}
+
+fn read_rows(listing: &str, columns: usize) -> Vec<Counts> {
+    let mut service = String::new();
+    let mut rows = Vec::new();
+    for line in listing.lines() {
+        let mut words = line.split_whitespace();
+        let (Some(kind), Some(address)) = (words.next(), words.next()) else { continue };
+        if !matches!(kind, "TCP" | "UDP" | "->") || address.starts_with("RemoteAddress") {
+            continue;
+        }
+        let words: Vec<&str> = words.collect();
+        if kind != "->" {
+            service = format!("{kind} {address}");
+        }
+        // The columns are at the end; before them stand words (scheduler and flags, or the way of forwarding).
+        let start = words.len().saturating_sub(if kind != "->" && columns == 4 { 0 } else { columns });
+        let numbers = words[start..].iter().filter_map(|word| word.parse().ok()).collect();
+        rows.push(Counts {
+            kind: kind.to_owned(),
+            address: address.to_owned(),
+            service: service.clone(),
+            numbers,
+        });
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Counts, Row, read_rows};
+
+    #[test]
+    fn listings_are_read() {
+        let listing = "IP Virtual Server version 1.2.1 (size=4096)
+Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn
+TCP  10.0.0.1:80 wlc persistent 360
+  -> 192.168.1.2:80               Masq    1      2          3         
+";
+        let service = "TCP 10.0.0.1:80".to_owned();
+        assert_eq!(
+            read_rows(listing, 4)[1],
+            Counts { kind: "->".into(), address: "192.168.1.2:80".into(), service, numbers: vec![1, 2, 3] }
+        );
+        let row = Row::read("TCP 01:59  TIME_WAIT   10.0.0.9:3333      10.0.0.1:80        192.168.1.2:80");
+        assert_eq!(row.map(|row| (row.expires, row.state)), Some((119, "TIME_WAIT".to_owned())));
+        assert_eq!(
+            Row::read("pro expire state       source             virtual            destination"),
+            None
+        );
+    }
+}

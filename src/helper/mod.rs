@@ -1,0 +1,22 @@
+//! What `fulcrum-lab` can be told to be, one file each.
+
+pub(crate) mod connections;
+pub(crate) mod datagrams;
+pub(crate) mod decap;
+pub(crate) mod demo;
+pub(crate) mod trunk;
+
+/// Six bytes written `02:00:00:00:01:01`.
+pub(crate) fn parse_mac(text: &str) -> Result<[u8; 6], String> {
+    let bytes: Option<Vec<u8>> = text.split(':').map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
+    bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| format!("`{text}` is no MAC address"))
+}
+
+/// Pairs written `VLAN:DEVICE`.
+pub(crate) fn parse_access(pairs: &[String]) -> Result<Vec<(u16, String)>, String> {
+    let one = |pair: &String| {
+        let (vlan, device) = pair.split_once(':')?;
+        Some((vlan.parse().ok()?, device.to_owned()))
+    };
+    pairs.iter().map(|pair| one(pair).ok_or_else(|| format!("`{pair}` is not VLAN:DEVICE"))).collect()
+}

@@ -1,0 +1,90 @@
+//! `fulcrum-lab`: the small programs that a lab runs inside its namespaces.
+
+mod helper;
+
+use std::net::SocketAddrV4;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+/// Small programs for labs, and the demo.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Balance real traffic in all forwarding modes.
+    Demo {
+        /// Leave everything running at the end.
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Remove what `demo --keep` has left, and what killed test runs have.
+    Clean,
+    /// Decapsulate IPIP; inner packets leave by DEVICE for the station MAC.
+    Decap { device: String, mac: String },
+    /// Move frames between a trunk and access devices given as VLAN:DEVICE.
+    Trunk { device: String, access: Vec<String> },
+    /// Answer datagrams with NAME.
+    ServeUdp { listen: SocketAddrV4, name: String },
+    /// Ask COUNT times by UDP, from a new port each time.
+    AskUdp {
+        server: SocketAddrV4,
+        count: u32,
+        #[arg(long, default_value_t = 2000)]
+        wait_ms: u64,
+        #[arg(long)]
+        from: Option<u16>,
+    },
+    /// Keep FLOWS UDP flows busy.
+    LoadUdp { server: SocketAddrV4, flows: usize, gap_ms: u64, seconds: f64 },
+    /// Hold COUNT TCP connections at once.
+    Hold { server: SocketAddrV4, count: usize },
+    /// Open TCP connections until one is not answered.
+    Fill { server: SocketAddrV4, most: usize, wait_ms: u64 },
+    /// Connect again and again from one local port.
+    Reuse {
+        from: u16,
+        server: SocketAddrV4,
+        count: usize,
+        #[arg(long)]
+        reset: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("fulcrum-lab: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Box<dyn std::error::Error>> {
+    let ms = Duration::from_millis;
+    match command {
+        Command::Demo { keep } => helper::demo::run(keep),
+        Command::Clean => helper::demo::clean(),
+        Command::Decap { device, mac } => helper::decap::run(&device, helper::parse_mac(&mac)?),
+        Command::Trunk { device, access } => helper::trunk::run(&device, &helper::parse_access(&access)?),
+        Command::ServeUdp { listen, name } => helper::datagrams::serve(listen, &name),
+        Command::AskUdp { server, count, wait_ms, from } => {
+            helper::datagrams::ask(server, count, ms(wait_ms), from)
+        }
+        Command::LoadUdp { server, flows, gap_ms, seconds } => {
+            helper::datagrams::load(server, flows, ms(gap_ms), Duration::from_secs_f64(seconds))
+        }
+        Command::Hold { server, count } => helper::connections::hold(server, count),
+        Command::Fill { server, most, wait_ms } => helper::connections::fill(server, most, ms(wait_ms)),
+        Command::Reuse { from, server, count, reset } => {
+            helper::connections::reuse(from, server, count, reset)
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Real servers: nginx and a UDP server that both answer with their name, and the tunnel's far end.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::net::Namespace;
+use crate::process::{Process, program, wait_listening};
+
+/// Size of the file that labs download.
+pub const BIG: usize = 20 << 20;
+
+/// A namespace that serves.
+#[derive(Debug)]
+pub struct Server {
+    /// Where it lives.
+    pub inside: Namespace,
+    /// What it answers with.
+    pub name: String,
+    directory: PathBuf,
+    processes: Vec<Process>,
+}
+
+impl Server {
+    /// A server of that name, with nothing running yet.
+    pub fn new(inside: Namespace, name: &str, lab: &Path) -> Server {
+        let directory = lab.join(name);
+        fs::create_dir_all(directory.join("up")).expect("the lab's directory is writable");
+        Server { inside, name: name.to_owned(), directory, processes: Vec::new() }
+    }
+
+    /// Starts nginx on a port: `/` answers with the name, `/big` is the large file, `/up/…` takes uploads.
+    #[track_caller]
+    pub fn serve_http(&mut self, port: u16) {
+        let (name, here) = (&self.name, self.directory.display());
+        let lab = self.lab().display();
+        let configuration = format!(
+            "daemon off; user root; worker_processes 1; worker_rlimit_nofile 65536;
+             pid {here}/nginx.pid; error_log {lab}/{name}.nginx.log warn;
+             events {{ worker_connections 20000; }}
+             http {{
+               access_log {here}/access.log;
+               client_body_temp_path {here}/body; proxy_temp_path {here}/proxy;
+               fastcgi_temp_path {here}/fcgi; uwsgi_temp_path {here}/uwsgi; scgi_temp_path {here}/scgi;
+               default_type text/plain; sendfile on; client_max_body_size 100m; keepalive_timeout 600;
+               server {{
+                 listen {port} reuseport backlog=16384;
+                 location = / {{ return 200 '{name}\\n'; }}
+                 location = /big {{ alias {lab}/big; }}
+                 location /up/ {{ root {here}; dav_methods PUT; }}
+               }}
+             }}\n"
+        );
+        let file = self.directory.join("nginx.conf");
+        fs::write(&file, configuration).expect("the lab's directory is writable");
+        big_file(self.lab());
+        let mut command = self.inside.command("sh");
+        command
+            .args(["-c", "ulimit -n 65536; exec nginx -c \"$0\" -p \"$1\""])
+            .arg(&file)
+            .arg(&self.directory);
+        self.start(&mut command, "http");
+        wait_listening(&self.inside, "tcp", port);
+    }
+
+    /// Starts a UDP server on an address and port.
+    #[track_caller]
+    pub fn serve_udp(&mut self, listen: &str) {
+        let mut command = self.inside.command(program("fulcrum-lab"));
+        command.args(["serve-udp", listen, &self.name]);
+        self.start(&mut command, "udp");
+        let port = listen.rsplit(':').next().and_then(|p| p.parse().ok()).expect("address:port");
+        wait_listening(&self.inside, "udp", port);
+    }
+
+    /// Makes the server take a VIP on loopback without telling anybody (DR, TUN).
+    #[track_caller]
+    pub fn hold_vip(&self, vip: &str) {
+        self.inside.sh(&format!(
+            "sysctl -qw net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2
+             ip addr add {vip}/32 dev lo"
+        ));
+    }
+
+    /// Starts the decapsulator: inner packets enter through a veth pair, like a tunnel device.
+    #[track_caller]
+    pub fn decapsulate(&mut self) {
+        self.inside.sh("sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
+             ip link add decap0 type veth peer name decap1
+             ip link set decap0 up
+             ip link set decap1 address 02:00:00:00:04:01 up");
+        let mut command = self.inside.command(program("fulcrum-lab"));
+        command.args(["decap", "decap0", "02:00:00:00:04:01"]);
+        let log = self.start(&mut command, "decap");
+        crate::process::wait_for("the decapsulator", std::time::Duration::from_secs(5), || {
+            fs::read_to_string(&log).ok().filter(|text| text.contains("ready")).map(|_| ())
+        });
+    }
+
+    /// What was uploaded under a name.
+    pub fn uploaded(&self, name: &str) -> Option<Vec<u8>> {
+        fs::read(self.directory.join("up").join(name)).ok()
+    }
+
+    fn start(&mut self, command: &mut Command, what: &str) -> PathBuf {
+        let log = self.lab().join(format!("{}.{what}.log", self.name));
+        self.processes.push(Process::start(command, log.clone()));
+        log
+    }
+
+    fn lab(&self) -> &Path {
+        self.directory.parent().expect("it lies in the lab's directory")
+    }
+}
+
+/// Writes the large file of a lab, once; the same bytes every time, none like their neighbours.
+pub fn big_file(lab: &Path) -> PathBuf {
+    let path = lab.join("big");
+    if !path.exists() {
+        let mut state = 0x9e37_79b9_7f4a_7c15u64;
+        let mut bytes = Vec::with_capacity(BIG);
+        while bytes.len() < BIG {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            bytes.extend(state.to_le_bytes());
+        }
+        fs::write(&path, bytes).expect("the lab's directory is writable");
+    }
+    path
+}

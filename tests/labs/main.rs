@@ -1,0 +1,6 @@
+//! End-to-end tests on real traffic, in network namespaces (as root).
+//!
+//! A lab takes its turn to send traffic and gives it up while it waits for time-outs, so many threads are
+//! welcome: `--test-threads` decides how many labs rest side by side.
+
+mod harness;
