@@ -147,7 +147,7 @@ impl WorkerCounters {
 
     /// Counts a packet that came in by `port` and was dropped.
     #[inline]
-    pub fn drop(&self, port: u16, reason: Reason) {
+    pub fn count_drop(&self, port: u16, reason: Reason) {
         let port = usize::from(port).min(self.drops.len() - 1);
         self.drops[port][reason as usize].add(1);
     }

@@ -1,13 +1,27 @@
-//! The engine of one worker: a packet's way through the director, burst by burst.
+//! The engine of one worker.
+//!
+//! What it is made of, and the order in which a step does things; a packet's way goes on in `receive`.
 
 use std::sync::Arc;
 
 use crate::buffer::Pool;
 use crate::counters::WorkerCounters;
-use crate::message::Envelope;
-use crate::reason::Verdict;
-use crate::snapshot::Snapshot;
-use crate::{Message, Nanos};
+use crate::export::{NeighbourView, SessionView};
+use crate::host::Limiter;
+use crate::message::{Envelope, Message};
+use crate::neighbour::{Neighbours, Resolver};
+use crate::output::Sent;
+use crate::reason::{Event, Verdict};
+use crate::session::Sessions;
+use crate::snapshot::{DestinationId, FastMap, Snapshot};
+use crate::steer::Steer;
+use crate::{Nanos, SECOND};
+
+/// The worker that owns ARP and the packets that wait for it.
+pub(crate) const RESOLVER: u16 = 0;
+
+/// Sessions looked at for expiry per step at most.
+const EXPIRY_BUDGET: usize = 128;
 
 /// What an engine is made with.
 #[derive(Clone, Debug)]
@@ -58,5 +72,168 @@ pub struct Output<B> {
 impl<B> Default for Output<B> {
     fn default() -> Output<B> {
         Output { tx: Vec::new(), outbox: Vec::new(), verdicts: None }
+    }
+}
+
+/// One worker's director.
+#[derive(Debug)]
+pub struct Engine<P: Pool> {
+    pub(crate) config: EngineConfig,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) counters: Arc<WorkerCounters>,
+    pub(crate) steer: Steer,
+    pub(crate) sessions: Sessions,
+    pub(crate) neighbours: Neighbours,
+    /// Worker 0's.
+    pub(crate) resolver: Resolver<P::Buf>,
+    pub(crate) limiter: Limiter,
+    /// Identification of the next packet that needs one.
+    pub(crate) ip_id: u16,
+    /// Where the search for a local port towards a destination goes on.
+    pub(crate) local_cursors: FastMap<DestinationId, u32>,
+}
+
+/// What a step works with beside the engine itself.
+pub(crate) struct Context<'a, P: Pool> {
+    pub(crate) now: Nanos,
+    pub(crate) snap: &'a Snapshot,
+    pub(crate) pool: &'a mut P,
+    pub(crate) out: &'a mut Output<P::Buf>,
+}
+
+impl<P: Pool> Engine<P> {
+    /// An engine without sessions. `counters` are this worker's own, for others to read.
+    pub fn new(config: EngineConfig, snapshot: Arc<Snapshot>, counters: Arc<WorkerCounters>) -> Engine<P> {
+        let mut neighbours = Neighbours::default();
+        neighbours.install_static(&snapshot, false);
+        let mut resolver = Resolver::default();
+        if config.announce {
+            resolver.announce_new(&Snapshot::default(), &snapshot);
+        }
+        Engine {
+            steer: Steer::new(config.workers, config.seed),
+            sessions: Sessions::new(config.sessions, config.seed, 0),
+            neighbours,
+            resolver,
+            limiter: Limiter::default(),
+            ip_id: (config.seed >> 16) as u16 ^ config.worker,
+            local_cursors: FastMap::with_capacity_and_hasher(1024, Default::default()),
+            config,
+            snapshot,
+            counters,
+        }
+    }
+
+    /// Works on received frames and on messages from other workers, ends what is over, asks for neighbours.
+    /// Drains `burst` and `inbox`; adds to `out`. To be called regularly also when nothing came.
+    pub fn step(
+        &mut self,
+        now: Nanos,
+        pool: &mut P,
+        burst: &mut Vec<Received<P::Buf>>,
+        inbox: &mut Vec<Message<P::Buf>>,
+        out: &mut Output<P::Buf>,
+    ) {
+        let snapshot = Arc::clone(&self.snapshot);
+        let sent_before = out.tx.len();
+        self.counters.rx_packets.add(burst.len() as u64);
+        let mut ctx = Context { now, snap: &snapshot, pool, out };
+        for Received { port, buf } in burst.drain(..) {
+            self.receive(&mut ctx, port, 0, buf);
+        }
+        for message in inbox.drain(..) {
+            self.take_message(&mut ctx, message);
+        }
+        self.expire_sessions(&mut ctx);
+        if self.config.worker == RESOLVER {
+            self.resolve(&mut ctx);
+        }
+        let sent = ctx.out.tx.len() - sent_before;
+        self.counters.tx_packets.add(sent as u64);
+        self.counters.sessions.set(self.sessions.len() as u64);
+    }
+
+    fn take_message(&mut self, ctx: &mut Context<'_, P>, message: Message<P::Buf>) {
+        match message {
+            Message::Packet { port, hops, buf } => self.receive(ctx, port, hops, buf),
+            Message::Park { interface, next_hop, port, routed, buf } => {
+                if let Sent::Dropped(reason) = self.park(ctx, interface, next_hop, port, routed, buf) {
+                    self.counters.count_drop(port, reason);
+                }
+            }
+            Message::Neighbour { interface, address, mac } => {
+                self.neighbours.learn(interface, address, mac, ctx.now);
+            }
+            Message::NeighbourUsed { interface, address } => self.neighbour_used(ctx, interface, address),
+        }
+    }
+
+    fn expire_sessions(&mut self, ctx: &mut Context<'_, P>) {
+        let mut budget = EXPIRY_BUDGET;
+        while let Some(id) = self.sessions.next_expired(ctx.now, &mut budget) {
+            self.counters.event(Event::SessionExpired);
+            self.end_session(ctx.snap, id);
+        }
+    }
+
+    /// Goes over to a new configuration; gives the old one back, for the caller to drop elsewhere.
+    pub fn install(&mut self, snapshot: Arc<Snapshot>) -> Arc<Snapshot> {
+        let places = |snap: &Snapshot| {
+            snap.interfaces.iter().map(|place| (place.port, place.vlan)).collect::<Vec<_>>()
+        };
+        let keep_learned = places(&self.snapshot) == places(&snapshot);
+        self.neighbours.install_static(&snapshot, keep_learned);
+        if self.config.worker == RESOLVER {
+            if self.config.announce {
+                self.resolver.announce_new(&self.snapshot, &snapshot);
+            }
+            self.resolver.forget_gone(&snapshot, keep_learned);
+        }
+        std::mem::replace(&mut self.snapshot, snapshot)
+    }
+
+    /// The generation of the configuration in use.
+    pub fn generation(&self) -> u64 {
+        self.snapshot.generation
+    }
+
+    /// When the engine wants to be stepped again if nothing comes.
+    pub fn next_deadline(&self, now: Nanos) -> Nanos {
+        self.sessions.next_deadline().min(now + SECOND / 10).max(now)
+    }
+
+    /// Live sessions and templates.
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Copies sessions into `out`, looking at no more than `budget` slots from `cursor` on, and moves the cursor;
+    /// true when all have been seen. Never grows `out` beyond its capacity.
+    pub fn export_sessions(
+        &self,
+        now: Nanos,
+        cursor: &mut u32,
+        out: &mut Vec<SessionView>,
+        budget: usize,
+    ) -> bool {
+        for _ in 0..budget {
+            if *cursor >= self.sessions.high_water() {
+                return true;
+            }
+            if out.len() == out.capacity() {
+                return false;
+            }
+            if let Some(session) = self.sessions.slot(*cursor).filter(|session| session.expires > now) {
+                out.push(SessionView::of(session, now));
+            }
+            *cursor += 1;
+        }
+        *cursor >= self.sessions.high_water()
+    }
+
+    /// Copies what is known of neighbours into `out` (the resolver's view; other workers know a part of it).
+    pub fn export_neighbours(&self, out: &mut Vec<NeighbourView>) {
+        self.neighbours.export_static(out);
+        self.resolver.export(out);
     }
 }

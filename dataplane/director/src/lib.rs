@@ -7,16 +7,30 @@
 #![forbid(unsafe_code)]
 
 pub mod buffer;
+mod connect;
 pub mod counters;
 pub mod engine;
+pub mod export;
+mod forward;
+mod hash;
+mod host;
+mod icmp;
 pub mod message;
+mod neighbour;
+mod output;
+mod packet;
 pub mod reason;
+mod receive;
 pub mod schedule;
+pub mod session;
 pub mod snapshot;
+mod steer;
+mod transit;
 
 pub use buffer::{Buf, Pool};
 pub use counters::{PerWorker, WorkerCounters};
 pub use engine::{Engine, EngineConfig, Output, Received, Transmit};
+pub use export::{NeighbourView, SessionView};
 pub use message::{Envelope, Message};
 pub use reason::{Event, Reason, Verdict, VerdictKind};
 pub use snapshot::Snapshot;

@@ -60,6 +60,11 @@ impl Snapshot {
     pub fn destination(&self, id: DestinationId) -> Option<&Arc<Destination>> {
         self.destinations.get(id as usize)?.as_ref()
     }
+
+    /// What a worker counts of a local address, when it is one.
+    pub fn local_cells(&self, address: Ipv4Addr, worker: usize) -> Option<&LocalCells> {
+        Some(self.locals.get(&address)?.pool.as_ref()?.of(worker))
+    }
 }
 
 /// A device.

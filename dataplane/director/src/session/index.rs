@@ -5,6 +5,7 @@
 //! nobody passed. The table does not grow: it is made for the number of entries it will hold.
 
 use super::Key;
+use crate::hash::folded_multiply;
 
 /// Entries of a bucket.
 const WIDTH: usize = 8;
@@ -26,13 +27,6 @@ pub(super) struct Index {
     seed: [u64; 2],
 }
 
-/// Multiplies to 128 bits and folds the halves: every input bit reaches every output bit.
-#[inline]
-fn folded_multiply(a: u64, b: u64) -> u64 {
-    let wide = u128::from(a) * u128::from(b);
-    (wide as u64) ^ ((wide >> 64) as u64)
-}
-
 impl Index {
     /// For at most `entries` entries: a load of at most two thirds.
     pub(super) fn new(entries: usize, seed: u64) -> Index {
@@ -46,9 +40,11 @@ impl Index {
     #[inline]
     pub(super) fn hash(&self, key: Key) -> u64 {
         let addresses = (u64::from(key.src.to_bits()) << 32) | u64::from(key.dst.to_bits());
-        let ports =
-            (u64::from(key.sport) << 32) | (u64::from(key.dport) << 16) | u64::from(key.protocol);
-        folded_multiply(folded_multiply(addresses ^ self.seed[0], 0x9e37_79b9_7f4a_7c15) ^ ports, self.seed[1] | 1)
+        let ports = (u64::from(key.sport) << 32) | (u64::from(key.dport) << 16) | u64::from(key.protocol);
+        folded_multiply(
+            folded_multiply(addresses ^ self.seed[0], 0x9e37_79b9_7f4a_7c15) ^ ports,
+            self.seed[1] | 1,
+        )
     }
 
     #[inline]

@@ -23,8 +23,8 @@ pub enum State {
 }
 
 use State::{
-    Close as CL, CloseWait as CW, Established as ES, FinWait as FW, LastAck as LA, Listen as LI, SynAck as SA,
-    SynRecv as SR, SynSent as SS, TimeWait as TW,
+    Close as CL, CloseWait as CW, Established as ES, FinWait as FW, LastAck as LA, Listen as LI,
+    SynAck as SA, SynRecv as SR, SynSent as SS, TimeWait as TW,
 };
 
 impl State {
@@ -130,7 +130,11 @@ mod tests {
     fn whole_sessions_end_where_the_kernel_was_seen_to_leave_them() {
         let open = [(View::Input, tcp::SYN), (View::Output, tcp::SYN | tcp::ACK), (View::Input, tcp::ACK)];
         assert_eq!(walk(&open), ES);
-        let server_closes = [(View::Output, tcp::FIN | tcp::ACK), (View::Input, tcp::ACK), (View::Input, tcp::FIN | tcp::ACK)];
+        let server_closes = [
+            (View::Output, tcp::FIN | tcp::ACK),
+            (View::Input, tcp::ACK),
+            (View::Input, tcp::FIN | tcp::ACK),
+        ];
         assert_eq!(walk(&[&open[..], &server_closes].concat()), TW);
         assert_eq!(walk(&[&open[..], &[(View::Input, tcp::RST)]].concat()), CL);
     }

@@ -1,0 +1,249 @@
+//! New sessions: may this packet open one, which service, which server, which local port.
+
+use std::net::Ipv4Addr;
+
+use fulcrum_packet::{ipv4, tcp};
+
+use crate::buffer::Pool;
+use crate::engine::{Context, Engine};
+use crate::host::Error;
+use crate::packet::Packet;
+use crate::reason::{Event, Reason};
+use crate::session::tcp::State as TcpState;
+use crate::session::{Direction, Key, NONE, NewSession, SessionId, State, TEMPLATE};
+use crate::snapshot::{Destination, Forward, Persistence, Service, Snapshot};
+
+/// Local ports tried for one session at most; the search goes on there with the next session.
+const LOCAL_PORT_TRIES: u32 = 512;
+
+/// IPVS never schedules packets from here: active FTP's data connections.
+const FTP_DATA: u16 = 20;
+
+impl<P: Pool> Engine<P> {
+    /// A packet to one of our addresses that belongs to no session.
+    pub(crate) fn connect(&mut self, ctx: &mut Context<'_, P>, packet: Packet<P::Buf>) {
+        let Some(service) = find_service(ctx.snap, &packet) else {
+            let pool = ctx.snap.locals.get(&packet.dst).is_some_and(|local| local.pool.is_some());
+            let reason = if pool { Reason::LocalNoSession } else { Reason::NoService };
+            return self.refuse(ctx, packet, reason);
+        };
+        if packet.sport == FTP_DATA || !may_open(ctx.snap, &packet) {
+            return self.refuse(ctx, packet, Reason::NoSession);
+        }
+        if self.sessions.is_full() {
+            return self.drop_packet(ctx, packet, Reason::SessionsFull, None);
+        }
+        let opened = match service.persistence {
+            Some(persistence) => self.open_persistent(ctx, service, persistence, &packet),
+            None => match service.scheduler.choose(&service.destinations) {
+                Some(index) => self.open(ctx, service, &service.destinations[index], &packet, NONE),
+                None => Err(Reason::NoServer),
+            },
+        };
+        match opened {
+            Ok(id) => {
+                let destination = self.sessions.get(id).destination;
+                if let Some(destination) = ctx.snap.destination(destination) {
+                    self.count_in(destination, packet.total);
+                }
+                self.advance(ctx, id, Direction::In, packet.flags);
+                self.forward(ctx, packet, id);
+            }
+            Err(reason) => {
+                if reason == Reason::NoServer {
+                    self.send_error(ctx, &packet, Error::PORT_UNREACHABLE);
+                }
+                self.drop_packet(ctx, packet, reason, None);
+            }
+        }
+    }
+
+    /// Opens a session of a persistent service: with the server of the client's template, or with a new template.
+    fn open_persistent(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        service: &Service,
+        persistence: Persistence,
+        packet: &Packet<P::Buf>,
+    ) -> Result<SessionId, Reason> {
+        let network = Ipv4Addr::from_bits(packet.src.to_bits() & persistence.netmask);
+        let key = Key {
+            protocol: u16::from(packet.protocol) | TEMPLATE,
+            src: network,
+            sport: 0,
+            dst: packet.dst,
+            dport: service.port,
+        };
+        let mut template = self.find_session(ctx, key).map(|(id, _)| id);
+        if let Some(id) = template.filter(|&id| !self.template_is_valid(ctx.snap, id)) {
+            self.sessions.retire_template(id);
+            template = None;
+        }
+        let template = match template {
+            Some(id) => id,
+            None => {
+                let index = service.scheduler.choose(&service.destinations).ok_or(Reason::NoServer)?;
+                self.open_template(ctx, service, &service.destinations[index], network, packet)?
+            }
+        };
+        let destination = self.sessions.get(template).destination;
+        let destination = ctx.snap.destination(destination).ok_or(Reason::NoServer)?;
+        let opened = self.open(ctx, service, destination, packet, template);
+        // Every new session gives the template its whole time again, but not one that outlives it by the minute.
+        let session = self.sessions.get_mut(template);
+        session.touch(ctx.now);
+        opened
+    }
+
+    fn template_is_valid(&self, snap: &Snapshot, id: SessionId) -> bool {
+        snap.destination(self.sessions.get(id).destination).is_some_and(|destination| {
+            destination.available && !(snap.settings.expire_quiescent_template && destination.weight == 0)
+        })
+    }
+
+    fn open_template(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        service: &Service,
+        destination: &Destination,
+        network: Ipv4Addr,
+        packet: &Packet<P::Buf>,
+    ) -> Result<SessionId, Reason> {
+        let new = NewSession {
+            protocol: packet.protocol,
+            forward: destination.forward,
+            state: State::Template { assured: false },
+            client: (network, 0),
+            vip: (packet.dst, service.port),
+            local: (network, 0),
+            server: (destination.address, destination.port),
+            destination: destination.id,
+            control: NONE,
+        };
+        let id = self.sessions.insert(new, ctx.now).ok_or(Reason::SessionsFull)?;
+        self.counters.event(Event::TemplateCreated);
+        destination.counters.of(usize::from(self.config.worker)).persistent.add(1);
+        if let Some(persistence) = service.persistence {
+            self.sessions.get_mut(id).timeout = persistence.timeout;
+        }
+        Ok(id)
+    }
+
+    /// Opens a session with a server.
+    fn open(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        service: &Service,
+        destination: &Destination,
+        packet: &Packet<P::Buf>,
+        control: SessionId,
+    ) -> Result<SessionId, Reason> {
+        if self.sessions.is_full() {
+            return Err(Reason::SessionsFull);
+        }
+        let rewrites_port = matches!(destination.forward, Forward::Nat | Forward::FullNat);
+        let server_port =
+            if destination.port == 0 || service.port == 0 { packet.dport } else { destination.port };
+        let server_port = if rewrites_port { server_port } else { packet.dport };
+        let server = (destination.address, server_port);
+        let client = (packet.src, packet.sport);
+        let local = match destination.forward {
+            Forward::FullNat => self.take_local_port(ctx.snap, service, destination, server)?,
+            _ => client,
+        };
+        let new = NewSession {
+            protocol: packet.protocol,
+            forward: destination.forward,
+            state: if packet.protocol == ipv4::TCP { State::Tcp(TcpState::None) } else { State::Udp },
+            client,
+            vip: (packet.dst, packet.dport),
+            local,
+            server,
+            destination: destination.id,
+            control,
+        };
+        let id = self.sessions.insert(new, ctx.now).ok_or(Reason::SessionsFull)?;
+        let worker = usize::from(self.config.worker);
+        self.counters.event(Event::SessionCreated);
+        let cells = destination.counters.of(worker);
+        cells.inactive.add(1);
+        if destination.available {
+            cells.traffic.connections.add(1);
+            destination.service_counters.of(worker).connections.add(1);
+        }
+        if destination.forward == Forward::FullNat
+            && let Some(cells) = ctx.snap.local_cells(local.0, worker)
+        {
+            cells.sessions.add(1);
+        }
+        Ok(id)
+    }
+
+    /// A local address and port that is free towards a server. "Free" means that no session has the reply key;
+    /// a cursor per server goes round addresses and ports, so that a port rests as long as possible. Each worker
+    /// takes only ports of its own residue: a reply's port names its owner.
+    fn take_local_port(
+        &mut self,
+        snap: &Snapshot,
+        service: &Service,
+        destination: &Destination,
+        server: (Ipv4Addr, u16),
+    ) -> Result<(Ipv4Addr, u16), Reason> {
+        let ranges = &service.local_addresses;
+        if ranges.is_empty() {
+            return Err(Reason::NoLocalAddress);
+        }
+        let (worker, workers) = (u32::from(self.config.worker), u32::from(self.steer.workers()));
+        // How many ports of a range are this worker's, and the first of them.
+        let share = |first: u16, last: u16| {
+            let start = u32::from(first) + (worker + workers - u32::from(first) % workers) % workers;
+            (start, (u32::from(last) + workers).saturating_sub(start) / workers)
+        };
+        let depth = ranges.iter().map(|range| share(range.first, range.last).1).max().unwrap_or(0);
+        let count = ranges.len() as u32;
+        let all = depth.saturating_mul(count);
+        let cursor = *self.local_cursors.get(&destination.id).unwrap_or(&0);
+        for attempt in 0..all.min(LOCAL_PORT_TRIES) {
+            let place = (cursor.wrapping_add(attempt)) % all;
+            let range = &ranges[(place % count) as usize];
+            let (start, size) = share(range.first, range.last);
+            let nth = place / count;
+            if nth >= size {
+                continue;
+            }
+            let port = (start + nth * workers) as u16;
+            let key = Key {
+                protocol: u16::from(service.protocol),
+                src: server.0,
+                sport: server.1,
+                dst: range.address,
+                dport: port,
+            };
+            if self.sessions.reply_key_taken(key) {
+                if let Some(cells) = snap.local_cells(range.address, usize::from(self.config.worker)) {
+                    cells.conflicts.add(1);
+                }
+                continue;
+            }
+            self.local_cursors.insert(destination.id, (place + 1) % all);
+            return Ok((range.address, port));
+        }
+        if all > 0 {
+            self.local_cursors.insert(destination.id, cursor.wrapping_add(all.min(LOCAL_PORT_TRIES)) % all);
+        }
+        Err(Reason::LocalPortsExhausted)
+    }
+}
+
+/// The service of a packet: of its port, else of every port.
+fn find_service<'a, B>(snap: &'a Snapshot, packet: &Packet<B>) -> Option<&'a Service> {
+    let of = |port| snap.services.get(&(packet.protocol, packet.dst, port));
+    let service = of(packet.dport).or_else(|| if snap.any_port_services { of(0) } else { None });
+    service.map(|service| &**service)
+}
+
+/// Whether a packet may open a session: any datagram; of TCP a SYN, or with sloppy_tcp anything; never RST.
+fn may_open<B>(snap: &Snapshot, packet: &Packet<B>) -> bool {
+    packet.protocol != ipv4::TCP
+        || packet.flags & tcp::RST == 0 && (packet.flags & tcp::SYN != 0 || snap.settings.sloppy_tcp)
+}

@@ -1,0 +1,62 @@
+//! What an engine shows of itself: copies for listings.
+
+use std::net::Ipv4Addr;
+
+use crate::Nanos;
+use crate::session::Session;
+use crate::snapshot::{Forward, InterfaceId};
+
+/// A session or template, for listings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionView {
+    /// IP protocol number.
+    pub protocol: u8,
+    /// State by IPVS's name.
+    pub state: &'static str,
+    /// Time left if nothing comes.
+    pub expires_in: Nanos,
+    /// Client's address and port (network and 0 for templates).
+    pub client: (Ipv4Addr, u16),
+    /// VIP and port.
+    pub vip: (Ipv4Addr, u16),
+    /// What a FULLNAT server sees as its client.
+    pub local: Option<(Ipv4Addr, u16)>,
+    /// Server's address and port.
+    pub server: (Ipv4Addr, u16),
+    /// Forwarding method.
+    pub forward: Forward,
+    /// Whether it is a template.
+    pub template: bool,
+}
+
+impl SessionView {
+    pub(crate) fn of(session: &Session, now: Nanos) -> SessionView {
+        let fullnat = session.forward == Forward::FullNat && !session.is_template();
+        SessionView {
+            protocol: session.protocol,
+            state: session.state.name(),
+            expires_in: session.expires.saturating_sub(now),
+            client: (session.client, session.client_port),
+            vip: (session.vip, session.vip_port),
+            local: fullnat.then_some((session.local, session.local_port)),
+            server: (session.server, session.server_port),
+            forward: session.forward,
+            template: session.is_template(),
+        }
+    }
+}
+
+/// A neighbour, for listings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NeighbourView {
+    /// Interface it is on.
+    pub interface: InterfaceId,
+    /// IP address.
+    pub address: Ipv4Addr,
+    /// MAC address, when known.
+    pub mac: Option<[u8; 6]>,
+    /// `static`, `reachable`, `probing`, `incomplete` or `failed`.
+    pub state: &'static str,
+    /// Packets that wait for it.
+    pub parked: u32,
+}

@@ -1,0 +1,479 @@
+//! Next hops: what each worker knows of them, and worker 0's resolver that asks.
+//!
+//! Every worker has a table of its own to read from ([`Neighbours`]); the resolver decides what is in it and
+//! tells all workers. A finished packet whose next hop is unknown waits with the resolver, so that packets go
+//! out in the order in which they came, whichever worker rewrote them. ARP itself is in `host::arp`.
+
+use std::collections::VecDeque;
+use std::net::Ipv4Addr;
+
+use crate::export::NeighbourView;
+use crate::snapshot::{FastMap, InterfaceId, Snapshot};
+use crate::{Nanos, SECOND};
+
+/// Learned neighbours at most, per table.
+const TABLE: usize = 4096;
+/// Parked packets at most, in all and for one neighbour.
+const PARKED: usize = 1024;
+const PARKED_EACH: usize = 128;
+
+/// How long an answer counts. // RFC 4861 (and Linux for ARP): ReachableTime 30 s
+const REACHABLE: Nanos = 30 * SECOND;
+/// How long before its end a used entry is asked for again, and how often a worker says that it uses one.
+const REFRESH: Nanos = 10 * SECOND;
+/// An entry that nobody used for this long is forgotten.
+const FORGET: Nanos = 120 * SECOND;
+/// Time between questions. // RFC 4861: RetransTimer
+const RETRANSMIT: Nanos = SECOND;
+/// Unicast questions to a known address, then broadcast questions. // RFC 4861: MAX_UNICAST_SOLICIT, MAX_MULTICAST_SOLICIT
+const UNICAST_PROBES: u8 = 3;
+const BROADCAST_PROBES: u8 = 3;
+/// How long an address that did not answer is not asked again.
+const FAILED: Nanos = 3 * SECOND;
+/// A reachable entry's MAC address does not change twice in this time. // Linux: locktime
+const LOCK: Nanos = SECOND;
+/// How often an address that comes up is announced, and the time between. // RFC 5227: ANNOUNCE_NUM, ANNOUNCE_INTERVAL
+const ANNOUNCEMENTS: u8 = 2;
+const ANNOUNCE_INTERVAL: Nanos = 2 * SECOND;
+/// An address is defended at most this often. // RFC 5227: DEFEND_INTERVAL
+pub(crate) const DEFEND_INTERVAL: Nanos = 10 * SECOND;
+/// Time between two looks at all entries.
+const SCAN: Nanos = SECOND / 20;
+
+type Address = (InterfaceId, Ipv4Addr);
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    mac: [u8; 6],
+    fixed: bool,
+    /// When the resolver last said so, or this worker last asked it to look again.
+    confirmed: Nanos,
+}
+
+/// What one worker knows.
+#[derive(Debug)]
+pub(crate) struct Neighbours {
+    known: FastMap<Address, Known>,
+}
+
+/// What a look-up gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lookup {
+    /// The MAC address; `ask`: the resolver should be told that it is in use.
+    Known {
+        mac: [u8; 6],
+        ask: bool,
+    },
+    Unknown,
+}
+
+impl Default for Neighbours {
+    fn default() -> Neighbours {
+        Neighbours { known: FastMap::with_capacity_and_hasher(2 * TABLE, Default::default()) }
+    }
+}
+
+impl Neighbours {
+    #[inline]
+    pub(crate) fn lookup(&mut self, interface: InterfaceId, address: Ipv4Addr, now: Nanos) -> Lookup {
+        match self.known.get_mut(&(interface, address)) {
+            Some(known) => {
+                let ask = !known.fixed && now >= known.confirmed + (REACHABLE - REFRESH);
+                if ask {
+                    // Not with every packet: once in the refresh time is enough.
+                    known.confirmed = now - (REACHABLE - 2 * REFRESH);
+                }
+                Lookup::Known { mac: known.mac, ask }
+            }
+            None => Lookup::Unknown,
+        }
+    }
+
+    /// The resolver's word.
+    pub(crate) fn learn(
+        &mut self,
+        interface: InterfaceId,
+        address: Ipv4Addr,
+        mac: Option<[u8; 6]>,
+        now: Nanos,
+    ) {
+        let at = (interface, address);
+        match (self.known.get_mut(&at), mac) {
+            (Some(Known { fixed: true, .. }), _) => {}
+            (Some(known), Some(mac)) => *known = Known { mac, fixed: false, confirmed: now },
+            (None, Some(mac)) => {
+                if self.known.len() < 2 * TABLE {
+                    self.known.insert(at, Known { mac, fixed: false, confirmed: now });
+                }
+            }
+            (_, None) => {
+                self.known.remove(&at);
+            }
+        }
+    }
+
+    /// Takes over the static neighbours of a configuration; learned ones stay unless interfaces have changed.
+    pub(crate) fn install_static(&mut self, snap: &Snapshot, keep_learned: bool) {
+        self.known.retain(|_, known| !known.fixed && keep_learned);
+        for neighbour in &snap.neighbours {
+            let known = Known { mac: neighbour.mac, fixed: true, confirmed: 0 };
+            self.known.insert((neighbour.interface, neighbour.address), known);
+        }
+    }
+
+    fn is_fixed(&self, at: &Address) -> bool {
+        self.known.get(at).is_some_and(|known| known.fixed)
+    }
+
+    pub(crate) fn export_static(&self, out: &mut Vec<NeighbourView>) {
+        let fixed = self.known.iter().filter(|(_, known)| known.fixed);
+        out.extend(fixed.map(|(&(interface, address), known)| NeighbourView {
+            interface,
+            address,
+            mac: Some(known.mac),
+            state: "static",
+            parked: 0,
+        }));
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Asked for; never answered.
+    Incomplete,
+    Reachable,
+    /// Known, asked again.
+    Probing,
+    /// Did not answer.
+    Failed,
+}
+
+#[derive(Debug)]
+struct Entry {
+    phase: Phase,
+    mac: [u8; 6],
+    /// Questions sent since the last answer.
+    asked: u8,
+    /// When something is due: the next question, or the end of a failure.
+    due: Nanos,
+    confirmed: Nanos,
+    used: Nanos,
+    parked: usize,
+}
+
+/// A packet that waits for its next hop.
+#[derive(Debug)]
+pub(crate) struct Waiting<B> {
+    at: Address,
+    pub(crate) port: u16,
+    pub(crate) routed: bool,
+    pub(crate) buf: B,
+}
+
+/// What the resolver wants done; the engine does it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// Ask for the address: everybody, or the MAC address it had.
+    Ask { interface: InterfaceId, address: Ipv4Addr, unicast: Option<[u8; 6]> },
+    /// It does not answer: forget it, let its packets go.
+    GiveUp { interface: InterfaceId, address: Ipv4Addr },
+    /// Announce an own address.
+    Announce { interface: InterfaceId, address: Ipv4Addr },
+}
+
+/// Why a packet cannot be parked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    QueueFull,
+    TableFull,
+    Failed,
+}
+
+#[derive(Debug)]
+struct Announcement {
+    at: Address,
+    left: u8,
+    due: Nanos,
+}
+
+/// Worker 0's part: who is asked for, who answered, which packets wait.
+#[derive(Debug)]
+pub(crate) struct Resolver<B> {
+    entries: FastMap<Address, Entry>,
+    parked: VecDeque<Waiting<B>>,
+    announcements: Vec<Announcement>,
+    /// When each own address was last defended.
+    defended: FastMap<Ipv4Addr, Nanos>,
+    next_scan: Nanos,
+}
+
+impl<B> Default for Resolver<B> {
+    fn default() -> Resolver<B> {
+        Resolver {
+            entries: FastMap::with_capacity_and_hasher(2 * TABLE, Default::default()),
+            parked: VecDeque::with_capacity(PARKED),
+            announcements: Vec::new(),
+            defended: FastMap::with_capacity_and_hasher(64, Default::default()),
+            next_scan: 0,
+        }
+    }
+}
+
+impl<B> Resolver<B> {
+    /// Parks a packet; `Ok(true)` when its next hop has to be asked for now.
+    pub(crate) fn park(
+        &mut self,
+        interface: InterfaceId,
+        address: Ipv4Addr,
+        port: u16,
+        routed: bool,
+        buf: B,
+        now: Nanos,
+    ) -> Result<bool, (Refused, B)> {
+        let at = (interface, address);
+        if self.parked.len() >= PARKED {
+            return Err((Refused::QueueFull, buf));
+        }
+        if !self.entries.contains_key(&at) && self.entries.len() >= TABLE && !self.evict(now) {
+            return Err((Refused::TableFull, buf));
+        }
+        let mut ask = false;
+        let entry = self.entries.entry(at).or_insert_with(|| {
+            ask = true;
+            let due = now + RETRANSMIT;
+            Entry { phase: Phase::Incomplete, mac: [0; 6], asked: 1, due, confirmed: 0, used: now, parked: 0 }
+        });
+        entry.used = now;
+        match entry.phase {
+            Phase::Failed if now < entry.due => return Err((Refused::Failed, buf)),
+            Phase::Failed => {
+                (entry.phase, entry.asked, entry.due) = (Phase::Incomplete, 1, now + RETRANSMIT);
+                ask = true;
+            }
+            _ if entry.parked >= PARKED_EACH => return Err((Refused::QueueFull, buf)),
+            _ => {}
+        }
+        entry.parked += 1;
+        self.parked.push_back(Waiting { at, port, routed, buf });
+        Ok(ask)
+    }
+
+    /// The MAC address of a neighbour that a worker does not know although it is known here.
+    pub(crate) fn known(&self, interface: InterfaceId, address: Ipv4Addr) -> Option<[u8; 6]> {
+        let entry = self.entries.get(&(interface, address))?;
+        matches!(entry.phase, Phase::Reachable | Phase::Probing).then_some(entry.mac)
+    }
+
+    /// Makes room by forgetting one entry that is not in use.
+    fn evict(&mut self, now: Nanos) -> bool {
+        let idle = self.entries.iter().find(|(_, entry)| {
+            entry.parked == 0 && (entry.phase == Phase::Failed || now >= entry.used + REACHABLE)
+        });
+        let Some((&at, _)) = idle else { return false };
+        self.entries.remove(&at);
+        true
+    }
+
+    /// Takes in that `address` says it has `mac`. `asks_us`: it asked for one of our addresses, which makes an
+    /// entry; anything else only updates one (RFC 826; no entry from unsolicited replies). True when it counts.
+    pub(crate) fn heard(
+        &mut self,
+        interface: InterfaceId,
+        address: Ipv4Addr,
+        mac: [u8; 6],
+        asks_us: bool,
+        neighbours: &Neighbours,
+        now: Nanos,
+    ) -> bool {
+        let at = (interface, address);
+        if neighbours.is_fixed(&at) {
+            return false;
+        }
+        if let Some(entry) = self.entries.get_mut(&at) {
+            if entry.phase == Phase::Reachable && entry.mac != mac && now < entry.confirmed + LOCK {
+                return false;
+            }
+            (entry.phase, entry.mac, entry.asked, entry.confirmed) = (Phase::Reachable, mac, 0, now);
+            return true;
+        }
+        if !asks_us || (self.entries.len() >= TABLE && !self.evict(now)) {
+            return false;
+        }
+        let entry =
+            Entry { phase: Phase::Reachable, mac, asked: 0, due: 0, confirmed: now, used: now, parked: 0 };
+        self.entries.insert(at, entry);
+        true
+    }
+
+    /// The next packet that waits for a neighbour, in the order of their coming.
+    pub(crate) fn release(&mut self, interface: InterfaceId, address: Ipv4Addr) -> Option<Waiting<B>> {
+        let at = (interface, address);
+        let entry = self.entries.get_mut(&at).filter(|entry| entry.parked > 0)?;
+        let place = self.parked.iter().position(|waiting| waiting.at == at)?;
+        entry.parked -= 1;
+        self.parked.remove(place)
+    }
+
+    /// A worker uses a neighbour whose entry nears its end; false when there is no such entry any more.
+    pub(crate) fn used(&mut self, interface: InterfaceId, address: Ipv4Addr, now: Nanos) -> bool {
+        let Some(entry) = self.entries.get_mut(&(interface, address)) else { return false };
+        entry.used = now;
+        if entry.phase == Phase::Reachable && now >= entry.confirmed + (REACHABLE - REFRESH) {
+            (entry.phase, entry.asked, entry.due) = (Phase::Probing, 0, now);
+            self.next_scan = now;
+        }
+        true
+    }
+
+    /// What is due; to be called until it gives `None`.
+    pub(crate) fn next_task(&mut self, now: Nanos) -> Option<Task> {
+        if now < self.next_scan {
+            return None;
+        }
+        if let Some(task) = self.next_announcement(now) {
+            return Some(task);
+        }
+        let due = self.entries.iter_mut().find_map(|(&at, entry)| {
+            let waits = matches!(entry.phase, Phase::Incomplete | Phase::Probing) && now >= entry.due;
+            waits.then_some((at, entry))
+        });
+        let Some(((interface, address), entry)) = due else {
+            self.entries.retain(|_, entry| entry.parked > 0 || now < entry.used + FORGET);
+            self.next_scan = now + SCAN;
+            return None;
+        };
+        let unicast = entry.phase == Phase::Probing && entry.asked < UNICAST_PROBES;
+        let most = BROADCAST_PROBES + if entry.phase == Phase::Probing { UNICAST_PROBES } else { 0 };
+        if entry.asked >= most {
+            (entry.phase, entry.due) = (Phase::Failed, now + FAILED);
+            return Some(Task::GiveUp { interface, address });
+        }
+        entry.asked += 1;
+        entry.due = now + RETRANSMIT;
+        Some(Task::Ask { interface, address, unicast: unicast.then_some(entry.mac) })
+    }
+
+    fn next_announcement(&mut self, now: Nanos) -> Option<Task> {
+        let place = self.announcements.iter().position(|announcement| now >= announcement.due)?;
+        let announcement = &mut self.announcements[place];
+        let (interface, address) = announcement.at;
+        announcement.left -= 1;
+        announcement.due = now + ANNOUNCE_INTERVAL;
+        if announcement.left == 0 {
+            self.announcements.swap_remove(place);
+        }
+        Some(Task::Announce { interface, address })
+    }
+
+    /// Has the addresses announced that a new configuration brings up.
+    pub(crate) fn announce_new(&mut self, old: &Snapshot, new: &Snapshot) {
+        for (&address, local) in &new.locals {
+            let Some(interface) = local.arp else { continue };
+            if old.locals.get(&address).and_then(|local| local.arp) != Some(interface) {
+                self.announcements.push(Announcement {
+                    at: (interface, address),
+                    left: ANNOUNCEMENTS,
+                    due: 0,
+                });
+            }
+        }
+        self.announcements.sort_by_key(|announcement| announcement.at);
+        self.next_scan = 0;
+    }
+
+    /// Whether an own address that somebody else claims is to be defended now.
+    pub(crate) fn defends(&mut self, address: Ipv4Addr, now: Nanos) -> bool {
+        if self.defended.len() >= 64 {
+            self.defended.retain(|_, &mut at| now < at + DEFEND_INTERVAL);
+        }
+        match self.defended.get(&address) {
+            Some(&at) if now < at + DEFEND_INTERVAL => false,
+            None if self.defended.len() >= 64 => false,
+            _ => {
+                self.defended.insert(address, now);
+                true
+            }
+        }
+    }
+
+    /// Forgets announcements of addresses that a new configuration lacks; neighbours and parked packets too when
+    /// its interfaces are others.
+    pub(crate) fn forget_gone(&mut self, snap: &Snapshot, keep_learned: bool) {
+        if !keep_learned {
+            self.entries.clear();
+            self.parked.clear();
+        }
+        self.announcements.retain(|announcement| {
+            snap.locals.get(&announcement.at.1).and_then(|local| local.arp) == Some(announcement.at.0)
+        });
+    }
+
+    pub(crate) fn export(&self, out: &mut Vec<NeighbourView>) {
+        out.extend(self.entries.iter().map(|(&(interface, address), entry)| {
+            let (state, mac) = match entry.phase {
+                Phase::Incomplete => ("incomplete", None),
+                Phase::Reachable => ("reachable", Some(entry.mac)),
+                Phase::Probing => ("probing", Some(entry.mac)),
+                Phase::Failed => ("failed", None),
+            };
+            NeighbourView { interface, address, mac, state, parked: entry.parked as u32 }
+        }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOST: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 11);
+    const MAC: [u8; 6] = [2, 0, 0, 0, 2, 11];
+
+    #[test]
+    fn three_questions_then_failure_then_silence() {
+        let mut resolver = Resolver::default();
+        assert_eq!(resolver.park(0, HOST, 0, false, 'a', 0), Ok(true));
+        let ask = Some(Task::Ask { interface: 0, address: HOST, unicast: None });
+        assert_eq!(resolver.next_task(SECOND / 2), None);
+        assert_eq!(resolver.next_task(SECOND), ask);
+        assert_eq!(resolver.next_task(2 * SECOND), ask);
+        assert_eq!(resolver.next_task(3 * SECOND), Some(Task::GiveUp { interface: 0, address: HOST }));
+        assert_eq!(resolver.release(0, HOST).unwrap().buf, 'a');
+        assert_eq!(resolver.park(0, HOST, 0, false, 'b', 4 * SECOND), Err((Refused::Failed, 'b')));
+        assert_eq!(resolver.park(0, HOST, 0, false, 'b', 7 * SECOND), Ok(true));
+    }
+
+    #[test]
+    fn an_answer_counts_only_when_asked_for() {
+        let (mut resolver, neighbours) = (Resolver::<char>::default(), Neighbours::default());
+        assert!(!resolver.heard(0, HOST, MAC, false, &neighbours, 0));
+        resolver.park(0, HOST, 0, false, 'a', 0).unwrap();
+        assert!(resolver.heard(0, HOST, MAC, false, &neighbours, 1));
+        assert!(!resolver.heard(0, HOST, [2; 6], false, &neighbours, SECOND / 2), "flip-flop");
+        assert!(resolver.heard(0, HOST, [2; 6], false, &neighbours, 2 * SECOND));
+        assert_eq!(resolver.known(0, HOST), Some([2; 6]));
+    }
+
+    #[test]
+    fn parked_packets_are_bounded_and_keep_their_order() {
+        let mut resolver = Resolver::default();
+        for i in 0..PARKED_EACH {
+            resolver.park(0, HOST, 0, false, i, 0).unwrap();
+        }
+        assert!(matches!(resolver.park(0, HOST, 0, false, 999, 0), Err((Refused::QueueFull, 999))));
+        let order: Vec<_> = std::iter::from_fn(|| resolver.release(0, HOST)).map(|w| w.buf).collect();
+        assert!(order.is_sorted() && order.len() == PARKED_EACH);
+    }
+
+    #[test]
+    fn a_used_neighbour_is_asked_by_unicast_before_it_is_too_old() {
+        let (mut resolver, mut neighbours) = (Resolver::<char>::default(), Neighbours::default());
+        resolver.heard(0, HOST, MAC, true, &neighbours, 0);
+        neighbours.learn(0, HOST, Some(MAC), 0);
+        assert_eq!(neighbours.lookup(0, HOST, 19 * SECOND), Lookup::Known { mac: MAC, ask: false });
+        assert_eq!(neighbours.lookup(0, HOST, 21 * SECOND), Lookup::Known { mac: MAC, ask: true });
+        assert_eq!(neighbours.lookup(0, HOST, 22 * SECOND), Lookup::Known { mac: MAC, ask: false });
+        assert!(resolver.used(0, HOST, 21 * SECOND));
+        let ask = Task::Ask { interface: 0, address: HOST, unicast: Some(MAC) };
+        assert_eq!(resolver.next_task(21 * SECOND), Some(ask));
+    }
+}

@@ -1,0 +1,221 @@
+//! A packet's last steps: route, size, next hop, Ethernet header.
+
+use std::net::Ipv4Addr;
+
+use fulcrum_packet::{ethernet, ipv4};
+
+use crate::buffer::{Buf, Pool};
+use crate::engine::{Context, Engine, RESOLVER};
+use crate::message::{Envelope, Message};
+use crate::neighbour::Lookup;
+use crate::packet::checked;
+use crate::reason::{Event, Reason};
+use crate::snapshot::{Hop, InterfaceId, Snapshot};
+use crate::{Engine as Director, Transmit};
+
+/// A way out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Way {
+    pub(crate) interface: InterfaceId,
+    pub(crate) next_hop: Ipv4Addr,
+    /// Largest IP packet in bytes.
+    pub(crate) mtu: u16,
+    /// Own address to send from.
+    pub(crate) source: Ipv4Addr,
+}
+
+/// What became of a packet that was to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// On its way.
+    Out,
+    /// Waits for its next hop.
+    Parked,
+    /// Could not be sent; not yet counted.
+    Dropped(Reason),
+}
+
+/// The way to an address, or why there is none.
+pub(crate) fn way(snap: &Snapshot, dst: Ipv4Addr) -> Result<Way, Reason> {
+    let matches = |prefix: Ipv4Addr, length: u8| {
+        let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+        (dst.to_bits() ^ prefix.to_bits()) & mask == 0
+    };
+    let route =
+        snap.routes.iter().find(|route| matches(route.prefix, route.length)).ok_or(Reason::NoRoute)?;
+    let (interface, next_hop) = match route.hop {
+        Hop::Link(interface) => (interface, dst),
+        Hop::Via(interface, gateway) => (interface, gateway),
+        Hop::Unreachable => return Err(Reason::RouteUnreachable),
+        Hop::Blackhole => return Err(Reason::RouteBlackhole),
+    };
+    let mtu = if route.mtu == 0 { snap.interfaces[usize::from(interface)].mtu } else { route.mtu };
+    Ok(Way { interface, next_hop, mtu, source: route.source })
+}
+
+impl<P: Pool> Director<P> {
+    /// The own address that a packet to `dst` would be sent from; unspecified without a way.
+    pub(crate) fn route_source(&self, snap: &Snapshot, dst: Ipv4Addr) -> Ipv4Addr {
+        way(snap, dst).map_or(Ipv4Addr::UNSPECIFIED, |way| way.source)
+    }
+
+    /// An identification for a packet of our own that may be fragmented.
+    pub(crate) fn next_ip_id(&mut self) -> u16 {
+        self.ip_id = self.ip_id.wrapping_add(1);
+        self.ip_id
+    }
+}
+
+impl<P: Pool> Engine<P> {
+    /// Sends the IPv4 packet at `l3` of a frame, in fragments when it is too large and may be cut. `port` is the
+    /// one it came in by; `routed` says that its sender may be told when the next hop is not there.
+    pub(crate) fn send(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        buf: P::Buf,
+        l3: usize,
+        way: &Way,
+        port: u16,
+        routed: bool,
+    ) -> Sent {
+        let ip = checked(ipv4::Packet::new_checked(&buf.bytes()[l3..]));
+        if ip.total_len() <= way.mtu {
+            return self.send_frame(ctx, buf, l3, way, port, routed);
+        }
+        if ip.dont_fragment() {
+            return Sent::Dropped(Reason::TooBig);
+        }
+        self.send_fragments(ctx, &buf, l3, way, port, routed)
+    }
+
+    /// Cuts a packet to the way's size (RFC 791, 3.2: every fragment but the last carries a multiple of eight bytes).
+    fn send_fragments(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        buf: &P::Buf,
+        l3: usize,
+        way: &Way,
+        port: u16,
+        routed: bool,
+    ) -> Sent {
+        let whole = &buf.bytes()[l3..];
+        let ip = checked(ipv4::Packet::new_checked(whole));
+        let (header, flags) = (ip.header_len(), ip.fragment());
+        let body = &whole[header..usize::from(ip.total_len())];
+        let room = (usize::from(way.mtu).saturating_sub(header)) & !7;
+        if room == 0 {
+            return Sent::Dropped(Reason::TooBig);
+        }
+        let mut sent = Sent::Out;
+        for (number, part) in body.chunks(room).enumerate() {
+            let last = (number + 1) * room >= body.len();
+            let Some(mut piece) = ctx.pool.alloc(l3 + header + part.len()) else {
+                return Sent::Dropped(Reason::NoBuffer);
+            };
+            let bytes = &mut piece.bytes_mut()[l3..];
+            bytes[..header].copy_from_slice(&whole[..header]);
+            if number > 0 {
+                crate::host::options::keep_copied(&mut bytes[ipv4::HEADER..header]);
+            }
+            bytes[header..].copy_from_slice(part);
+            let offset = (flags & ipv4::OFFSET) + (number * room / 8) as u16;
+            let more = if last { flags & ipv4::MF } else { ipv4::MF };
+            let total = (header + part.len()) as u16;
+            bytes[2..4].copy_from_slice(&total.to_be_bytes());
+            bytes[6..8].copy_from_slice(&(offset | more).to_be_bytes());
+            checked(ipv4::Packet::new_checked(bytes)).fill_checksum();
+            sent = self.send_frame(ctx, piece, l3, way, port, routed);
+        }
+        self.counters.event(Event::Fragmented);
+        sent
+    }
+
+    /// Puts the Ethernet header before the packet at `l3` and sends the frame, or parks it with the resolver.
+    fn send_frame(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        mut buf: P::Buf,
+        l3: usize,
+        way: &Way,
+        port: u16,
+        routed: bool,
+    ) -> Sent {
+        let interface = &ctx.snap.interfaces[usize::from(way.interface)];
+        let wanted = ethernet::header_len(interface.vlan);
+        if wanted > l3 {
+            if !buf.grow_front(wanted - l3) {
+                return Sent::Dropped(Reason::NoHeadroom);
+            }
+        } else {
+            buf.shrink_front(l3 - wanted);
+        }
+        let emit = |buf: &mut P::Buf, mac| {
+            ethernet::emit(buf.bytes_mut(), mac, interface.mac, interface.vlan, ethernet::IPV4);
+        };
+        match self.neighbours.lookup(way.interface, way.next_hop, ctx.now) {
+            Lookup::Known { mac, ask } => {
+                emit(&mut buf, mac);
+                ctx.out.tx.push(Transmit { port: interface.port, buf });
+                if ask {
+                    self.confirm_neighbour(ctx, way.interface, way.next_hop);
+                }
+                Sent::Out
+            }
+            Lookup::Unknown => {
+                emit(&mut buf, [0; 6]);
+                let (interface, next_hop) = (way.interface, way.next_hop);
+                if self.config.worker == RESOLVER {
+                    return self.park(ctx, interface, next_hop, port, routed, buf);
+                }
+                let message = Message::Park { interface, next_hop, port, routed, buf };
+                ctx.out.outbox.push(Envelope { to: RESOLVER, message });
+                Sent::Parked
+            }
+        }
+    }
+
+    /// Tells the resolver that a neighbour is in use, so that it is asked before its entry is too old.
+    fn confirm_neighbour(&mut self, ctx: &mut Context<'_, P>, interface: InterfaceId, address: Ipv4Addr) {
+        if self.config.worker == RESOLVER {
+            self.neighbour_used(ctx, interface, address);
+        } else {
+            let message = Message::NeighbourUsed { interface, address };
+            ctx.out.outbox.push(Envelope { to: RESOLVER, message });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::{Interface, Route};
+
+    #[test]
+    fn the_longest_prefix_decides() {
+        let interface =
+            Interface { name: "lan".into(), port: 0, vlan: 0, mtu: 1500, mac: [2; 6], addresses: vec![] };
+        let route = |prefix: [u8; 4], length, hop, mtu| Route {
+            prefix: prefix.into(),
+            length,
+            hop,
+            mtu,
+            source: Ipv4Addr::UNSPECIFIED,
+        };
+        let gateway = Ipv4Addr::new(10, 0, 0, 254);
+        let snap = Snapshot {
+            interfaces: vec![interface],
+            routes: vec![
+                route([10, 0, 0, 7], 32, Hop::Blackhole, 0),
+                route([10, 0, 0, 0], 24, Hop::Link(0), 1400),
+                route([10, 9, 0, 0], 16, Hop::Unreachable, 0),
+                route([0, 0, 0, 0], 0, Hop::Via(0, gateway), 0),
+            ],
+            ..Snapshot::default()
+        };
+        let to = |a, b, c, d| way(&snap, Ipv4Addr::new(a, b, c, d)).map(|way| (way.next_hop, way.mtu));
+        assert_eq!(to(10, 0, 0, 9), Ok((Ipv4Addr::new(10, 0, 0, 9), 1400)));
+        assert_eq!(to(198, 51, 100, 7), Ok((gateway, 1500)));
+        assert_eq!(to(10, 0, 0, 7), Err(Reason::RouteBlackhole));
+        assert_eq!(to(10, 9, 1, 1), Err(Reason::RouteUnreachable));
+    }
+}

@@ -1,0 +1,295 @@
+//! Where a packet goes after the first steps: to one of our addresses ([`Engine::deliver`]) or on to somebody
+//! else's ([`Engine::route_on`]); and what belongs to a session on both ways.
+
+use fulcrum_packet::{icmp, ipv4, tcp};
+
+use crate::buffer::Pool;
+use crate::engine::{Context, Engine};
+use crate::host::Error;
+use crate::output::{Sent, way};
+use crate::packet::Packet;
+use crate::reason::{Event, Reason, VerdictKind};
+use crate::session::tcp::{State as TcpState, View};
+use crate::session::{Direction, Key, NONE, SessionId, State};
+use crate::snapshot::{Destination, Forward, Snapshot};
+
+impl<P: Pool> Engine<P> {
+    /// A packet to one of our addresses.
+    pub(crate) fn deliver(&mut self, ctx: &mut Context<'_, P>, packet: Packet<P::Buf>) {
+        match packet.protocol {
+            ipv4::TCP | ipv4::UDP | ipv4::ICMP if packet.ip().is_fragment() => {
+                self.drop_packet(ctx, packet, Reason::Fragment, None);
+            }
+            // As in the kernel, without a service nothing is balanced, not even old sessions.
+            ipv4::TCP | ipv4::UDP if ctx.snap.services.is_empty() => {
+                self.refuse(ctx, packet, Reason::NoService)
+            }
+            ipv4::TCP | ipv4::UDP => match self.find_session(ctx, packet.key()) {
+                Some((id, Direction::In)) => self.take_request(ctx, packet, id),
+                Some((id, Direction::Out)) => self.take_answer(ctx, packet, id),
+                None => self.connect(ctx, packet),
+            },
+            ipv4::ICMP => self.icmp_to_us(ctx, packet),
+            _ => {
+                self.send_error(ctx, &packet, Error::PROTOCOL_UNREACHABLE);
+                self.drop_packet(ctx, packet, Reason::UnknownProtocol, None);
+            }
+        }
+    }
+
+    /// A packet to somebody else: an answer of a NAT server, or one that we merely route.
+    pub(crate) fn route_on(&mut self, ctx: &mut Context<'_, P>, mut packet: Packet<P::Buf>) {
+        let session = match packet.protocol {
+            _ if ctx.snap.services.is_empty() => None,
+            ipv4::TCP | ipv4::UDP if packet.ip().fragment() & ipv4::OFFSET == 0 => {
+                self.find_session(ctx, packet.key())
+            }
+            ipv4::ICMP => self.session_of_error(ctx, &packet),
+            _ => None,
+        }
+        .filter(|&(_, direction)| direction == Direction::Out);
+        if session.is_none() && !ctx.snap.settings.ip_forward {
+            return self.drop_packet(ctx, packet, Reason::NotForwarding, None);
+        }
+        if session.is_some() && packet.ip().is_fragment() {
+            return self.drop_packet(ctx, packet, Reason::Fragment, None);
+        }
+        if packet.ip().ttl() <= 1 {
+            return self.expire_ttl(ctx, packet, session.map(|(id, _)| id));
+        }
+        let way = match way(ctx.snap, packet.dst) {
+            Ok(way) => way,
+            Err(reason) => {
+                match reason {
+                    Reason::RouteBlackhole => {}
+                    Reason::RouteUnreachable => _ = self.send_error(ctx, &packet, Error::HOST_UNREACHABLE),
+                    _ => _ = self.send_error(ctx, &packet, Error::NET_UNREACHABLE),
+                }
+                return self.drop_packet(ctx, packet, reason, None);
+            }
+        };
+        if packet.total > way.mtu && packet.ip().dont_fragment() {
+            self.send_error(ctx, &packet, Error::too_big(way.mtu));
+            return self.drop_packet(ctx, packet, Reason::TooBig, None);
+        }
+        if let Some((id, _)) = session {
+            return match packet.protocol {
+                ipv4::ICMP => self.error_from_server(ctx, packet, id),
+                _ => self.take_answer(ctx, packet, id),
+            };
+        }
+        packet.ip_mut().decrement_ttl();
+        if self.is_stray_of_server(ctx.snap, &packet) {
+            self.send_error(ctx, &packet, Error::PORT_UNREACHABLE);
+            return self.drop_packet(ctx, packet, Reason::StrayServerPacket, None);
+        }
+        let port = packet.port;
+        let sent = self.send(ctx, packet.buf, packet.l3, &way, port, true);
+        self.sent(ctx, sent, port, Event::ForwardedRoute, None);
+    }
+
+    /// Whether nat_icmp_send wants a packet refused that a NAT server sent outside of any session.
+    fn is_stray_of_server(&self, snap: &Snapshot, packet: &Packet<P::Buf>) -> bool {
+        snap.settings.nat_icmp_send
+            && matches!(packet.protocol, ipv4::TCP | ipv4::UDP)
+            && packet.flags & tcp::RST == 0
+            && packet.ip().fragment() & ipv4::OFFSET == 0
+            && snap.servers.contains_key(&(packet.protocol, packet.src, packet.sport))
+    }
+
+    /// A packet whose TTL is used up.
+    pub(crate) fn expire_ttl(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        packet: Packet<P::Buf>,
+        session: Option<SessionId>,
+    ) {
+        let server = session.map(|id| self.sessions.get(id).destination);
+        let about_error = packet.protocol == ipv4::ICMP
+            && packet.payload().first().is_none_or(|&kind| icmp::is_error(kind));
+        if about_error {
+            return self.drop_packet(ctx, packet, Reason::IcmpTtlExpired, server);
+        }
+        self.send_error(ctx, &packet, Error::TTL_EXPIRED);
+        self.drop_packet(ctx, packet, Reason::TtlExpired, server);
+    }
+
+    /// The live session of a key; one that is over is ended here.
+    pub(crate) fn find_session(&mut self, ctx: &Context<'_, P>, key: Key) -> Option<(SessionId, Direction)> {
+        let (id, direction) = self.sessions.find(key)?;
+        if self.sessions.overdue(id, ctx.now) {
+            self.counters.event(Event::SessionExpired);
+            self.end_session(ctx.snap, id);
+            // Another session may have been hidden behind its reply key.
+            return self.find_session(ctx, key);
+        }
+        Some((id, direction))
+    }
+
+    /// A packet of a session's client.
+    fn take_request(&mut self, ctx: &mut Context<'_, P>, packet: Packet<P::Buf>, id: SessionId) {
+        let session = self.sessions.get(id);
+        let destination = ctx.snap.destination(session.destination);
+        let syn = packet.protocol == ipv4::TCP && packet.flags & tcp::SYN != 0;
+        if syn && self.starts_anew(ctx.snap, id) {
+            self.counters.event(Event::SessionReused);
+            self.end_session(ctx.snap, id);
+            return self.connect(ctx, packet);
+        }
+        let Some(destination) = destination.filter(|destination| destination.available) else {
+            if ctx.snap.settings.expire_nodest_conn {
+                self.end_session(ctx.snap, id);
+                return self.connect(ctx, packet);
+            }
+            let server = session.destination;
+            return self.drop_packet(ctx, packet, Reason::ServerDeleted, Some(server));
+        };
+        self.count_in(destination, packet.total);
+        self.advance(ctx, id, Direction::In, packet.flags);
+        self.forward(ctx, packet, id);
+    }
+
+    /// Whether a SYN ends the session it meets and is scheduled like a new one. // IPVS: is_new_conn_expected
+    fn starts_anew(&self, snap: &Snapshot, id: SessionId) -> bool {
+        let session = self.sessions.get(id);
+        let weight = snap.destination(session.destination).map_or(0, |destination| destination.weight);
+        if snap.settings.expire_nodest_conn && weight == 0 {
+            return true;
+        }
+        let mode = snap.settings.conn_reuse_mode;
+        if mode == 0 || session.control != NONE {
+            return false;
+        }
+        match session.state {
+            State::Tcp(TcpState::TimeWait | TcpState::Close) => true,
+            State::Tcp(TcpState::FinWait) => mode & 2 != 0 && session.no_output,
+            _ => false,
+        }
+    }
+
+    /// A packet of a session's server, from where a NAT or FULLNAT server sends it.
+    fn take_answer(&mut self, ctx: &mut Context<'_, P>, packet: Packet<P::Buf>, id: SessionId) {
+        if packet.ip().ttl() <= 1 {
+            return self.expire_ttl(ctx, packet, Some(id));
+        }
+        self.reply(ctx, packet, id);
+    }
+
+    /// Moves a session on by a packet: state, time-out, what its server counts.
+    pub(crate) fn advance(&mut self, ctx: &Context<'_, P>, id: SessionId, direction: Direction, flags: u8) {
+        let worker = usize::from(self.config.worker);
+        let session = self.sessions.get_mut(id);
+        if direction == Direction::Out {
+            session.no_output = false;
+        }
+        let mut assured = false;
+        match session.state {
+            State::Tcp(state) => {
+                let view = match direction {
+                    Direction::Out => View::Output,
+                    Direction::In if session.no_output => View::InputOnly,
+                    Direction::In => View::Input,
+                };
+                let next = crate::session::tcp::next(state, view, flags);
+                if next != state {
+                    session.state = State::Tcp(next);
+                    assured = next == TcpState::Established;
+                    if let Some(destination) = ctx.snap.destination(session.destination) {
+                        let cells = destination.counters.of(worker);
+                        if session.active != next.is_active() {
+                            session.active = next.is_active();
+                            let (from, to) = if session.active {
+                                (&cells.inactive, &cells.active)
+                            } else {
+                                (&cells.active, &cells.inactive)
+                            };
+                            from.sub_one();
+                            to.add(1);
+                        }
+                    }
+                }
+                session.timeout = next.timeout(&ctx.snap.timeouts);
+            }
+            State::Udp => {
+                assured = direction == Direction::Out;
+                session.timeout = ctx.snap.timeouts.udp;
+            }
+            State::Template { .. } => {}
+        }
+        session.touch(ctx.now);
+        let control = session.control;
+        if assured && control != NONE {
+            self.sessions.get_mut(control).state = State::Template { assured: true };
+        }
+    }
+
+    /// Ends a session and settles the counts it was part of.
+    pub(crate) fn end_session(&mut self, snap: &Snapshot, id: SessionId) {
+        let worker = usize::from(self.config.worker);
+        let session = self.sessions.remove(id);
+        if let Some(destination) = snap.destination(session.destination) {
+            let cells = destination.counters.of(worker);
+            match session.state {
+                State::Template { .. } => cells.persistent.sub_one(),
+                _ if session.active => cells.active.sub_one(),
+                _ => cells.inactive.sub_one(),
+            }
+        }
+        if session.forward == Forward::FullNat
+            && !session.is_template()
+            && let Some(cells) = snap.local_cells(session.local, worker)
+        {
+            cells.sessions.sub_one();
+        }
+    }
+
+    /// Counts a packet from a client, as IPVS does: only while the server belongs to a service.
+    pub(crate) fn count_in(&self, destination: &Destination, bytes: u16) {
+        if destination.available {
+            let worker = usize::from(self.config.worker);
+            for traffic in [&destination.counters.of(worker).traffic, destination.service_counters.of(worker)]
+            {
+                traffic.in_packets.add(1);
+                traffic.in_bytes.add(u64::from(bytes));
+            }
+        }
+    }
+
+    /// Counts a packet to a client.
+    pub(crate) fn count_out(&self, destination: &Destination, bytes: u16) {
+        if destination.available {
+            let worker = usize::from(self.config.worker);
+            for traffic in [&destination.counters.of(worker).traffic, destination.service_counters.of(worker)]
+            {
+                traffic.out_packets.add(1);
+                traffic.out_bytes.add(u64::from(bytes));
+            }
+        }
+    }
+
+    /// Tells what became of a packet that was to be sent.
+    pub(crate) fn sent(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        sent: Sent,
+        port: u16,
+        event: Event,
+        session: Option<SessionId>,
+    ) {
+        let server = session.map(|id| self.sessions.get(id).destination);
+        match sent {
+            Sent::Out => {
+                self.counters.event(event);
+                self.verdict(ctx, VerdictKind::Forward, event.name(), server);
+            }
+            Sent::Parked => {
+                self.counters.event(event);
+                self.verdict(ctx, VerdictKind::Hold, Event::Parked.name(), server);
+            }
+            Sent::Dropped(reason) => {
+                self.counters.count_drop(port, reason);
+                self.verdict(ctx, VerdictKind::Drop, reason.name(), server);
+            }
+        }
+    }
+}
