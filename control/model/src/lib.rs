@@ -7,6 +7,7 @@
 
 pub mod edit;
 pub mod file;
+pub mod ipvsadm;
 pub mod state;
 pub mod validate;
 

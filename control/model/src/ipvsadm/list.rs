@@ -1,0 +1,544 @@
+//! What is printed about services, sessions and local addresses: columns, widths and order are interface.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+
+use super::values::{Names, Numeric};
+use super::{Format, List, Usage};
+use crate::state::{Forward, Protocol, Server, Service, ServiceKey, Timeouts};
+
+/// The size of the connection table in the first line when nobody knows better: the kernel's default.
+pub const TABLE_SIZE: u64 = 4096;
+
+/// A service with what was counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedService {
+    /// The service; the servers in it are not looked at.
+    pub service: Service,
+    /// Its counters.
+    pub counters: Counters,
+    /// Its servers, oldest first.
+    pub servers: Vec<ListedServer>,
+}
+
+/// A server with what was counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedServer {
+    /// The server.
+    pub server: Server,
+    /// Its counters.
+    pub counters: Counters,
+    /// Active connections.
+    pub active: u64,
+    /// Inactive connections.
+    pub inactive: u64,
+    /// Persistence templates.
+    pub persistent: u64,
+}
+
+impl ListedService {
+    /// A service that has seen no packet.
+    pub fn idle(service: Service) -> ListedService {
+        let idle = |server: &Server| ListedServer {
+            server: server.clone(),
+            counters: Counters::default(),
+            active: 0,
+            inactive: 0,
+            persistent: 0,
+        };
+        let servers = service.servers.iter().map(idle).collect();
+        ListedService { service, counters: Counters::default(), servers }
+    }
+}
+
+/// Counters and rates per second of a service or a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Connections scheduled.
+    pub connections: u64,
+    /// Packets from clients.
+    pub in_packets: u64,
+    /// Packets to clients.
+    pub out_packets: u64,
+    /// Bytes from clients.
+    pub in_bytes: u64,
+    /// Bytes to clients.
+    pub out_bytes: u64,
+    /// Connections per second.
+    pub cps: u64,
+    /// Packets from clients per second.
+    pub in_pps: u64,
+    /// Packets to clients per second.
+    pub out_pps: u64,
+    /// Bytes from clients per second.
+    pub in_bps: u64,
+    /// Bytes to clients per second.
+    pub out_bps: u64,
+}
+
+/// A session or a persistence template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedSession {
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Seconds until it expires.
+    pub expires: u64,
+    /// IPVS's name of its state.
+    pub state: String,
+    /// Client's address and port.
+    pub client: SocketAddr,
+    /// Virtual address and port.
+    pub service: SocketAddr,
+    /// Server's address and port.
+    pub server: SocketAddr,
+    /// Local address and port, FULLNAT only.
+    pub local: Option<SocketAddr>,
+}
+
+/// Local addresses of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedLocalAddresses {
+    /// The service.
+    pub service: ServiceKey,
+    /// Its addresses.
+    pub addresses: Vec<ListedLocalAddress>,
+}
+
+/// A local address with what was counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedLocalAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// Ports tried that were taken.
+    pub conflicts: u64,
+    /// Sessions that use it.
+    pub connections: u64,
+}
+
+/// The answer to `-L`. `services` is oldest first, `size` the number in the first line.
+pub fn services(
+    services: &[ListedService],
+    list: &List,
+    size: u64,
+    names: &dyn Names,
+) -> Result<String, Usage> {
+    let names: &dyn Names = if list.numeric { &Numeric } else { names };
+    let mut out = String::new();
+    let chosen: Vec<&ListedService> = match list.service {
+        Some(key) => {
+            let found = services.iter().find(|s| s.service.key == key);
+            vec![found.ok_or_else(Usage::no_such_service_listed)?]
+        }
+        None => {
+            put(&mut out, format_args!("IP Virtual Server version 1.2.1 (size={size})\n"));
+            in_order(services, list.sort)
+        }
+    };
+    out.push_str(title(list.format));
+    for listed in chosen {
+        service_row(&mut out, listed, list, names);
+        for server in servers_in_order(&listed.servers, list.sort) {
+            server_row(&mut out, listed.service.key.protocol, server, list, names);
+        }
+    }
+    Ok(out)
+}
+
+const fn title(format: Format) -> &'static str {
+    match format {
+        Format::Plain => {
+            "Prot LocalAddress:Port Scheduler Flags\n  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn\n"
+        }
+        Format::Stats => {
+            "Prot LocalAddress:Port               Conns   InPkts  OutPkts  InBytes OutBytes\n  -> RemoteAddress:Port\n"
+        }
+        Format::Rate => {
+            "Prot LocalAddress:Port                 CPS    InPPS   OutPPS    InBPS   OutBPS\n  -> RemoteAddress:Port\n"
+        }
+        Format::Thresholds => {
+            "Prot LocalAddress:Port            Uthreshold Lthreshold ActiveConn InActConn \n  -> RemoteAddress:Port\n"
+        }
+        Format::PersistentConn => {
+            "Prot LocalAddress:Port            Weight    PersistConn ActiveConn InActConn \n  -> RemoteAddress:Port\n"
+        }
+        Format::TunInfo => {
+            "Prot LocalAddress:Port Scheduler Flags\n  -> RemoteAddress:Port           Forward TunnelInfo    Weight ActiveConn InActConn\n"
+        }
+    }
+}
+
+fn service_row(out: &mut String, listed: &ListedService, list: &List, names: &dyn Names) {
+    let service = &listed.service;
+    let key = service.key;
+    let protocol = key.protocol.to_string().to_uppercase();
+    let name = format!("{protocol:<4} {}", endpoint(key.address, key.port, key.protocol, names));
+    let c = &listed.counters;
+    let numbers = match list.format {
+        Format::Stats => [c.connections, c.in_packets, c.out_packets, c.in_bytes, c.out_bytes],
+        Format::Rate => [c.cps, c.in_pps, c.out_pps, c.in_bps, c.out_bps],
+        _ => {
+            put(out, format_args!("{name} {}", service.scheduler));
+            if let Some(seconds) = service.persistent {
+                put(out, format_args!(" persistent {seconds}"));
+                if !service.netmask.is_broadcast() {
+                    put(out, format_args!(" mask {}", service.netmask));
+                }
+            }
+            out.push('\n');
+            return;
+        }
+    };
+    put(out, format_args!("{name:<33.33}"));
+    numbers.iter().for_each(|n| large(out, *n, list.exact));
+    out.push('\n');
+}
+
+fn server_row(out: &mut String, protocol: Protocol, listed: &ListedServer, list: &List, names: &dyn Names) {
+    let ListedServer { server, counters: c, active, inactive, persistent } = listed;
+    let name = endpoint(server.key.address, server.key.port, protocol, names);
+    put(out, format_args!("  -> {name:<28.28}"));
+    let forward = match server.forward {
+        Forward::Nat => "Masq",
+        Forward::FullNat => "FullNat",
+        Forward::Dr => "Route",
+        Forward::Tun => "Tunnel",
+    };
+    let weight = server.weight;
+    match list.format {
+        Format::Plain => put(out, format_args!(" {forward:<7} {weight:<6} {active:<10} {inactive:<10}")),
+        Format::TunInfo => {
+            let tunnel = if server.forward == Forward::Tun { "ipip" } else { "n/a" };
+            put(out, format_args!(" {forward:<7} {tunnel:<13} {weight:<6} {active:<10} {inactive:<10}"));
+        }
+        Format::Stats => {
+            for number in [c.connections, c.in_packets, c.out_packets, c.in_bytes, c.out_bytes] {
+                large(out, number, list.exact);
+            }
+        }
+        Format::Rate => {
+            put(out, format_args!(" {:>8} {:>8} {:>8}", c.cps, c.in_pps, c.out_pps));
+            large(out, c.in_bps, list.exact);
+            large(out, c.out_bps, list.exact);
+        }
+        Format::Thresholds => {
+            let (upper, lower) = (server.upper_threshold, server.lower_threshold);
+            put(out, format_args!(" {upper:<10} {lower:<10} {active:<10} {inactive:<10}"));
+        }
+        Format::PersistentConn => {
+            put(out, format_args!(" {weight:<9} {persistent:<11} {active:<10} {inactive:<10}"));
+        }
+    }
+    out.push('\n');
+}
+
+/// A number in nine columns: as it is, or in decimal thousands, cut off.
+fn large(out: &mut String, number: u64, exact: bool) {
+    match number {
+        _ if exact => put(out, format_args!(" {number:>8}")),
+        0..=99_999_999 => put(out, format_args!("{number:>9}")),
+        100_000_000..=999_999_999 => put(out, format_args!("{:>8}K", number / 1000)),
+        1_000_000_000..=99_999_999_999 => put(out, format_args!("{:>8}M", number / 1_000_000)),
+        100_000_000_000..=99_999_999_999_999 => put(out, format_args!("{:>8}G", number / 1_000_000_000)),
+        _ => put(out, format_args!("{:>8}T", number / 1_000_000_000_000)),
+    }
+}
+
+/// The answer to `-Lc`. A column for local addresses is only there when a session has one.
+pub fn sessions(
+    sessions: &[ListedSession],
+    numeric: bool,
+    persistence_data: bool,
+    names: &dyn Names,
+) -> String {
+    let names: &dyn Names = if numeric { &Numeric } else { names };
+    let locals = sessions.iter().any(|s| s.local.is_some());
+    let mut out = String::from("IPVS connection entries\n");
+    let mut titles = vec!["source", "virtual", "destination"];
+    if locals {
+        titles.push("local");
+    }
+    put(&mut out, format_args!("pro expire {:<11}", "state"));
+    let last = if persistence_data { usize::MAX } else { titles.len() - 1 };
+    for (at, title) in titles.iter().enumerate() {
+        cell(&mut out, title, at == last);
+    }
+    out.push_str(if persistence_data { " pe name          pe_data\n" } else { "\n" });
+    for session in sessions {
+        let expires = format!("{:02}:{:02}", session.expires / 60, session.expires % 60);
+        let protocol = session.protocol.to_string().to_uppercase();
+        put(&mut out, format_args!("{protocol:<3} {expires:<6} {:<11}", session.state));
+        let mut ends = vec![session.client, session.service, session.server];
+        ends.extend(session.local);
+        for (at, end) in ends.iter().enumerate() {
+            cell(&mut out, &endpoint(end.ip(), end.port(), session.protocol, names), at + 1 == ends.len());
+        }
+        out.push('\n');
+    }
+    out
+}
+
+fn cell(out: &mut String, text: &str, last: bool) {
+    match last {
+        true => put(out, format_args!(" {text}")),
+        false => put(out, format_args!(" {text:<18}")),
+    }
+}
+
+/// The answer to `-L --timeout`.
+pub fn timeouts(timeouts: &Timeouts) -> String {
+    format!("Timeout (tcp tcpfin udp): {} {} {}\n", timeouts.tcp, timeouts.tcp_fin, timeouts.udp)
+}
+
+/// The answer to `-G`.
+pub fn local_addresses(listed: &[ListedLocalAddresses], numeric: bool, names: &dyn Names) -> String {
+    let names: &dyn Names = if numeric { &Numeric } else { names };
+    let mut out = String::new();
+    let mut row = |cells: [&str; 5]| {
+        let [service, total, address, conflicts, connections] = cells;
+        put(
+            &mut out,
+            format_args!("{service:<20} {total:<8} {address:<20} {conflicts:<10} {connections:<10}\n"),
+        );
+    };
+    row(["VIP:VPORT", "TOTAL", "SNAT_IP", "CONFLICTS", "CONNS"]);
+    for ListedLocalAddresses { service, addresses } in listed {
+        let name = endpoint(service.address, service.port, service.protocol, names);
+        let total = addresses.len().to_string();
+        let mut head = [name.as_str(), total.as_str()];
+        if addresses.is_empty() {
+            row([head[0], head[1], "", "", ""]);
+        }
+        for local in addresses {
+            let address = names.host(local.address).unwrap_or_else(|| local.address.to_string());
+            row([head[0], head[1], &address, &local.conflicts.to_string(), &local.connections.to_string()]);
+            head = ["", ""];
+        }
+    }
+    out
+}
+
+/// The answer to `-S`: lines that `-R` takes. Thresholds and time-outs are not among them, as in ipvsadm.
+pub fn save(services: &[Service], numeric: bool, names: &dyn Names) -> String {
+    let names: &dyn Names = if numeric { &Numeric } else { names };
+    let mut out = String::new();
+    let mut order: Vec<&Service> = services.iter().rev().collect();
+    sort_as_ipvsadm(&mut order, |a, b| compare_services(a.key, b.key));
+    for service in order {
+        let key = service.key;
+        let option = match key.protocol {
+            Protocol::Tcp => "-t",
+            Protocol::Udp => "-u",
+        };
+        let which = format!("{option} {}", endpoint(key.address, key.port, key.protocol, names));
+        put(&mut out, format_args!("-A {which} -s {}", service.scheduler));
+        if let Some(seconds) = service.persistent {
+            put(&mut out, format_args!(" -p {seconds}"));
+            if !service.netmask.is_broadcast() {
+                put(&mut out, format_args!(" -M {}", service.netmask));
+            }
+        }
+        if let Some(pool) = &service.local_pool {
+            put(&mut out, format_args!(" --local-pool {pool}"));
+        }
+        if let Some(interface) = &service.interface {
+            put(&mut out, format_args!(" --vip-interface {interface}"));
+        }
+        out.push('\n');
+        for address in &service.local_addresses {
+            put(&mut out, format_args!("-P {which} -z {}\n", address.0));
+        }
+        let mut servers: Vec<&Server> = service.servers.iter().rev().collect();
+        sort_as_ipvsadm(&mut servers, |a, b| compare_servers(a, b));
+        for server in servers {
+            let forward = match server.forward {
+                Forward::Nat => "-m",
+                Forward::FullNat => "--fullnat",
+                Forward::Dr => "-g",
+                Forward::Tun => "-i",
+            };
+            let name = endpoint(server.key.address, server.key.port, key.protocol, names);
+            put(&mut out, format_args!("-a {which} -r {name} {forward} -w {}", server.weight));
+            out.push_str(if server.forward == Forward::Tun { " --tun-type ipip\n" } else { "\n" });
+        }
+    }
+    out
+}
+
+fn endpoint(address: IpAddr, port: u16, protocol: Protocol, names: &dyn Names) -> String {
+    let host = names.host(address).unwrap_or_else(|| match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    });
+    match names.service(port, protocol) {
+        Some(service) => format!("{host}:{service}"),
+        None => format!("{host}:{port}"),
+    }
+}
+
+fn in_order(services: &[ListedService], sort: bool) -> Vec<&ListedService> {
+    let mut order: Vec<&ListedService> = services.iter().rev().collect();
+    if sort {
+        sort_as_ipvsadm(&mut order, |a, b| compare_services(a.service.key, b.service.key));
+    }
+    order
+}
+
+fn servers_in_order(servers: &[ListedServer], sort: bool) -> Vec<&ListedServer> {
+    let mut order: Vec<&ListedServer> = servers.iter().rev().collect();
+    if sort {
+        sort_as_ipvsadm(&mut order, |a, b| compare_servers(&a.server, &b.server));
+    }
+    order
+}
+
+fn compare_services(a: ServiceKey, b: ServiceKey) -> i32 {
+    let protocol = i32::from(a.protocol.number()) - i32::from(b.protocol.number());
+    let address = compare_addresses(a.address, b.address);
+    [protocol, address, i32::from(a.port) - i32::from(b.port)]
+        .into_iter()
+        .find(|order| *order != 0)
+        .unwrap_or(0)
+}
+
+fn compare_servers(a: &Server, b: &Server) -> i32 {
+    let address = compare_addresses(a.key.address, b.key.address);
+    if address != 0 { address } else { i32::from(a.key.port) - i32::from(b.key.port) }
+}
+
+/// ipvsadm subtracts addresses as 32-bit numbers and looks at the sign, so that 192.168.0.1 comes before
+/// 10.0.0.1. People compare and parse these lists: the order is kept.
+fn compare_addresses(a: IpAddr, b: IpAddr) -> i32 {
+    match (a, b) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => u32::from(a).wrapping_sub(u32::from(b)).cast_signed(),
+        (a, b) => a.cmp(&b) as i32,
+    }
+}
+
+/// Top-down merge sort as in the C library's qsort: that comparison is no total order, so how it is sorted
+/// shows in the result.
+fn sort_as_ipvsadm<T: Copy>(items: &mut [T], compare: impl Fn(&T, &T) -> i32 + Copy) {
+    if items.len() < 2 {
+        return;
+    }
+    let (left, right) = items.split_at_mut(items.len() / 2);
+    sort_as_ipvsadm(left, compare);
+    sort_as_ipvsadm(right, compare);
+    let mut merged = Vec::with_capacity(left.len() + right.len());
+    let (mut left, mut right) = (&left[..], &right[..]);
+    while let ([a, ..], [b, ..]) = (left, right) {
+        let from = if compare(a, b) <= 0 { &mut left } else { &mut right };
+        merged.push(from[0]);
+        *from = &from[1..];
+    }
+    merged.extend_from_slice(left);
+    merged.extend_from_slice(right);
+    items.copy_from_slice(&merged);
+}
+
+fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
+    out.write_fmt(text).expect("a String takes everything");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::ServerKey;
+
+    fn servers(newest_first: &[&str]) -> Vec<Server> {
+        let server = |text: &&str| {
+            let end: SocketAddr = text.parse().unwrap();
+            Server {
+                key: ServerKey { address: end.ip(), port: end.port() },
+                forward: Forward::Nat,
+                weight: 1,
+                upper_threshold: 0,
+                lower_threshold: 0,
+            }
+        };
+        newest_first.iter().map(server).collect()
+    }
+
+    // Recorded from ipvsadm 1.31 on Debian 12.
+    #[test]
+    fn the_order_is_ipvsadms_even_where_it_is_odd() {
+        let five = ["100.64.0.9:80", "192.168.0.9:79", "192.168.0.9:8080", "192.168.0.9:80", "10.0.0.9:80"];
+        let sorted = ["100.64.0.9:80", "192.168.0.9:79", "192.168.0.9:80", "192.168.0.9:8080", "10.0.0.9:80"];
+        let six = ["10.0.0.1:80", five[0], five[1], five[2], five[3], five[4]];
+        let sorted_six = [
+            "192.168.0.9:80",
+            "192.168.0.9:8080",
+            "10.0.0.1:80",
+            "10.0.0.9:80",
+            "100.64.0.9:80",
+            "192.168.0.9:79",
+        ];
+        for (given, wanted) in [(&five[..], &sorted[..]), (&six[..], &sorted_six[..])] {
+            let given = servers(given);
+            let mut order: Vec<&Server> = given.iter().collect();
+            sort_as_ipvsadm(&mut order, |a, b| compare_servers(a, b));
+            let names: Vec<String> = order.iter().map(|s| s.key.to_string()).collect();
+            assert_eq!(names, wanted);
+        }
+    }
+
+    #[test]
+    fn large_numbers_are_cut_to_nine_columns() {
+        let shown = |number, exact| {
+            let mut out = String::new();
+            large(&mut out, number, exact);
+            out
+        };
+        assert_eq!(shown(99_999_999, false), " 99999999");
+        assert_eq!(shown(100_000_000, false), "  100000K");
+        assert_eq!(shown(1_999_999_999, false), "    1999M");
+        assert_eq!(shown(123_456_789_012, false), "     123G");
+        assert_eq!(shown(u64::MAX, false), "18446744T");
+        assert_eq!(shown(5, true), "        5");
+        assert_eq!(shown(12_345_678_901, true), " 12345678901");
+    }
+
+    #[test]
+    fn sessions_have_a_local_column_when_there_is_one() {
+        let session = ListedSession {
+            protocol: Protocol::Tcp,
+            expires: 899,
+            state: "ESTABLISHED".into(),
+            client: "172.16.100.50:40000".parse().unwrap(),
+            service: "172.16.100.9:80".parse().unwrap(),
+            server: "192.168.20.7:8080".parse().unwrap(),
+            local: None,
+        };
+        let fullnat =
+            ListedSession { local: Some("192.168.20.200:1024".parse().unwrap()), ..session.clone() };
+        assert_eq!(
+            sessions(std::slice::from_ref(&session), true, false, &Numeric),
+            "IPVS connection entries\n\
+             pro expire state       source             virtual            destination\n\
+             TCP 14:59  ESTABLISHED 172.16.100.50:40000 172.16.100.9:80    192.168.20.7:8080\n"
+        );
+        assert_eq!(
+            sessions(&[session, fullnat], true, false, &Numeric),
+            "IPVS connection entries\n\
+             pro expire state       source             virtual            destination        local\n\
+             TCP 14:59  ESTABLISHED 172.16.100.50:40000 172.16.100.9:80    192.168.20.7:8080\n\
+             TCP 14:59  ESTABLISHED 172.16.100.50:40000 172.16.100.9:80    192.168.20.7:8080  192.168.20.200:1024\n"
+        );
+    }
+
+    #[test]
+    fn local_addresses_are_listed_below_their_service() {
+        let service = ServiceKey { protocol: Protocol::Tcp, address: [172, 16, 100, 9].into(), port: 80 };
+        let address = |last, conflicts| ListedLocalAddress {
+            address: [192, 168, 20, last].into(),
+            conflicts,
+            connections: 3,
+        };
+        let listed = [ListedLocalAddresses { service, addresses: vec![address(200, 7), address(201, 0)] }];
+        assert_eq!(
+            local_addresses(&listed, true, &Numeric),
+            "VIP:VPORT            TOTAL    SNAT_IP              CONFLICTS  CONNS     \n\
+             172.16.100.9:80      2        192.168.20.200       7          3         \n\
+             \x20                             192.168.20.201       0          3         \n"
+        );
+    }
+}
