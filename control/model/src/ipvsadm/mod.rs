@@ -155,11 +155,6 @@ pub fn parse_with(args: &[String], names: &dyn Names) -> Result<Command, Usage> 
 /// The sentence with which ipvsadm answers when an edit is refused. What IPVS only calls an invalid operation
 /// is said more clearly.
 pub fn refusal(edit: &Edit, error: &EditError) -> String {
-    refusal_of(edit, error.errno(), &error.to_string())
-}
-
-/// As [`refusal`], for an error that came as its [number](EditError::errno) and message.
-pub fn refusal_of(edit: &Edit, errno: i32, message: &str) -> String {
     let service = matches!(
         edit,
         Edit::AddService(_)
@@ -169,7 +164,7 @@ pub fn refusal_of(edit: &Edit, errno: i32, message: &str) -> String {
             | Edit::SetServiceInterface(..)
     );
     let server = matches!(edit, Edit::AddServer(..) | Edit::UpdateServer(..) | Edit::DeleteServer(..));
-    let text = match errno {
+    let text = match error.errno() {
         17 if service => "Service already exists",
         17 if server => "Destination already exists",
         17 => "Local address already exists",
@@ -179,7 +174,7 @@ pub fn refusal_of(edit: &Edit, errno: i32, message: &str) -> String {
         2 if service => "Scheduler or persistence engine not found",
         2 => "No such local address",
         34 => "Numerical result out of range",
-        _ => return format!("Invalid operation: {message}"),
+        _ => return format!("Invalid operation: {error}"),
     };
     text.to_owned()
 }

@@ -1,7 +1,7 @@
 //! The lines of `ipvsadm -R`, and single lines of the grammar as edits.
 
 use super::values::{Names, Numeric};
-use super::{Command, EXIT_USAGE, parse_with};
+use super::{Command, EXIT_USAGE, Usage, parse_with};
 use crate::edit::Edit;
 
 /// The edits of one line of ipvsadm's grammar.
@@ -33,7 +33,7 @@ pub struct Line {
 
 /// Why restore input is refused as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: {message}; nothing was changed")]
+#[error("line {line}: {message} (nothing was changed)")]
 pub struct RestoreError {
     /// The line's number, the first is 1.
     pub line: usize,
@@ -72,6 +72,10 @@ fn one_line(line: &str, names: &dyn Names) -> Result<Vec<Edit>, (String, u8)> {
     match parse_with(&words, names) {
         Ok(Command::Edit(edits)) => Ok(edits),
         Ok(_) => Err((format!("`{}' changes nothing; only changes can stand here", words[0]), EXIT_USAGE)),
+        Err(usage) if usage == Usage::try_help() => Err((
+            format!("`{}' is no command; a line begins with one, such as -A or -a", words[0]),
+            usage.code,
+        )),
         Err(usage) => Err((usage.message.trim_end().to_owned(), usage.code)),
     }
 }
