@@ -1,0 +1,214 @@
+//! The difference of two states in words, one line a thing: `+` new, `-` gone, `~` changed.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+
+use fulcrum_model::{RouteTarget, Server, Service, State};
+
+/// What has to change for `old` to become `new`; nothing when they are equal.
+pub fn differences(old: &State, new: &State) -> Vec<String> {
+    let (before, after) = (things(old), things(new));
+    let old_by_name: HashMap<&str, &Thing> =
+        before.iter().map(|thing| (thing.name.as_str(), thing)).collect();
+    let new_by_name: HashMap<&str, &Thing> = after.iter().map(|thing| (thing.name.as_str(), thing)).collect();
+    let gone = before.iter().filter(|thing| !new_by_name.contains_key(thing.name.as_str()));
+    let mut lines: Vec<String> = gone.map(|thing| format!("- {}", thing.name)).collect();
+    for thing in &after {
+        match old_by_name.get(thing.name.as_str()) {
+            None => lines.push(thing.added()),
+            Some(old) => lines.extend(thing.changed(old)),
+        }
+    }
+    if lines.is_empty() && old != new {
+        lines.push("~ order of the same things".to_owned());
+    }
+    lines
+}
+
+/// Something with a name, and its other properties.
+struct Thing {
+    name: String,
+    properties: Vec<(&'static str, String)>,
+}
+
+impl Thing {
+    fn added(&self) -> String {
+        let properties = self.properties.iter().filter(|(_, value)| !value.is_empty());
+        let properties: Vec<String> = properties.map(|(name, value)| format!("{name} {value}")).collect();
+        match properties.is_empty() {
+            true => format!("+ {}", self.name),
+            false => format!("+ {}: {}", self.name, properties.join(", ")),
+        }
+    }
+
+    fn changed(&self, old: &Thing) -> Option<String> {
+        let word = |value: &String| if value.is_empty() { "none".to_owned() } else { value.clone() };
+        let changes: Vec<String> = std::iter::zip(&old.properties, &self.properties)
+            .filter(|(old, new)| old != new)
+            .map(|(old, new)| format!("{} {} -> {}", new.0, word(&old.1), word(&new.1)))
+            .collect();
+        (!changes.is_empty()).then(|| format!("~ {}: {}", self.name, changes.join(", ")))
+    }
+}
+
+fn things(state: &State) -> Vec<Thing> {
+    let mut list = Vec::new();
+    let mut add =
+        |name: String, properties: Vec<(&'static str, String)>| list.push(Thing { name, properties });
+    for port in &state.ports {
+        add(format!("port {}", port.name), vec![("device", port.device.clone()), ("mac", text(&port.mac))]);
+    }
+    for interface in &state.interfaces {
+        add(
+            format!("interface {}", interface.name),
+            vec![
+                ("port", interface.port.clone()),
+                ("vlan", interface.vlan.to_string()),
+                ("mtu", interface.mtu.to_string()),
+                ("addresses", all(&interface.addresses)),
+            ],
+        );
+    }
+    for route in &state.routes {
+        let target = match &route.target {
+            RouteTarget::Via(gateway) => format!("via {gateway}"),
+            RouteTarget::Interface(name) => format!("on {name}"),
+            RouteTarget::Unreachable => "unreachable".to_owned(),
+            RouteTarget::Blackhole => "blackhole".to_owned(),
+        };
+        add(format!("route {}", route.to), vec![("target", target), ("mtu", text(&route.mtu))]);
+    }
+    for neighbour in &state.neighbours {
+        let name = format!("neighbour {} on {}", neighbour.address, neighbour.interface);
+        add(name, vec![("mac", neighbour.mac.to_string())]);
+    }
+    for pool in &state.local_pools {
+        let ports = format!("{}-{}", pool.ports.first, pool.ports.last);
+        add(
+            format!("local-pool {}", pool.name),
+            vec![
+                ("interface", pool.interface.clone()),
+                ("addresses", all(&pool.addresses)),
+                ("ports", ports),
+            ],
+        );
+    }
+    for service in &state.services {
+        add(format!("service {}", service.key), service_properties(service));
+        for server in &service.servers {
+            add(format!("server {} of service {}", server.key, service.key), server_properties(server));
+        }
+    }
+    let timeouts = &state.timeouts;
+    add(
+        "timeouts".to_owned(),
+        vec![
+            ("tcp", timeouts.tcp.to_string()),
+            ("tcp-fin", timeouts.tcp_fin.to_string()),
+            ("udp", timeouts.udp.to_string()),
+        ],
+    );
+    let settings = &state.settings;
+    add(
+        "settings".to_owned(),
+        vec![
+            ("expire_nodest_conn", settings.expire_nodest_conn.to_string()),
+            ("conn_reuse_mode", settings.conn_reuse_mode.to_string()),
+            ("expire_quiescent_template", settings.expire_quiescent_template.to_string()),
+            ("sloppy_tcp", settings.sloppy_tcp.to_string()),
+            ("nat_icmp_send", settings.nat_icmp_send.to_string()),
+            ("ip_forward", settings.ip_forward.to_string()),
+        ],
+    );
+    list
+}
+
+fn service_properties(service: &Service) -> Vec<(&'static str, String)> {
+    let locals: Vec<_> = service.local_addresses.iter().map(|local| local.0).collect();
+    vec![
+        ("scheduler", service.scheduler.clone()),
+        ("persistent", text(&service.persistent)),
+        ("netmask", if service.netmask.is_broadcast() { String::new() } else { service.netmask.to_string() }),
+        ("local-pool", text(&service.local_pool)),
+        ("local-addresses", all(&locals)),
+        ("interface", text(&service.interface)),
+    ]
+}
+
+fn server_properties(server: &Server) -> Vec<(&'static str, String)> {
+    let unless_zero = |number: u32| if number == 0 { String::new() } else { number.to_string() };
+    vec![
+        ("forward", server.forward.to_string()),
+        ("weight", server.weight.to_string()),
+        ("upper-threshold", unless_zero(server.upper_threshold)),
+        ("lower-threshold", unless_zero(server.lower_threshold)),
+    ]
+}
+
+fn text(value: &Option<impl Display>) -> String {
+    value.as_ref().map(ToString::to_string).unwrap_or_default()
+}
+
+fn all(values: &[impl Display]) -> String {
+    values.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use fulcrum_model::file::Config;
+
+    use super::*;
+
+    const OLD: &str = r#"
+        [[service]]
+        address = "10.0.0.1:80"
+        protocol = "tcp"
+        persistent = 60
+        [[service.server]]
+        address = "10.0.1.1:80"
+        forward = "nat"
+        [[service]]
+        address = "10.0.0.2:53"
+        protocol = "udp"
+    "#;
+
+    fn state(text: &str) -> State {
+        Config::parse("test", text).unwrap().state
+    }
+
+    #[test]
+    fn each_change_is_a_line() {
+        let new = r#"
+            [[port]]
+            name = "wan"
+            device = "eth1"
+            [[service]]
+            address = "10.0.0.1:80"
+            protocol = "tcp"
+            scheduler = "rr"
+            [[service.server]]
+            address = "10.0.1.1:80"
+            forward = "dr"
+            weight = 0
+            [timeouts]
+            udp = 30
+        "#;
+        let expected = [
+            "- service udp 10.0.0.2:53",
+            "+ port wan: device eth1",
+            "~ service tcp 10.0.0.1:80: scheduler wlc -> rr, persistent 60 -> none",
+            "~ server 10.0.1.1:80 of service tcp 10.0.0.1:80: forward nat -> dr, weight 1 -> 0",
+            "~ timeouts: udp 300 -> 30",
+        ];
+        assert_eq!(differences(&state(OLD), &state(new)), expected);
+    }
+
+    #[test]
+    fn equal_states_differ_in_nothing_and_an_order_is_a_difference() {
+        let old = state(OLD);
+        assert!(differences(&old, &old).is_empty());
+        let mut turned = old.clone();
+        turned.services.reverse();
+        assert_eq!(differences(&old, &turned).len(), 1);
+    }
+}

@@ -1,0 +1,173 @@
+//! The process: arguments, start, signals, end.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use clap::{Parser, ValueEnum};
+use fulcrum_api::socket::{ListenError, Listener};
+use fulcrum_model::file::{self, Config};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Mutex, watch};
+use tracing::{error, info, warn};
+
+use crate::desired::{Desired, FileError, read_file};
+use crate::reconcile::Reconciler;
+use crate::service::Service;
+use crate::store::{Store, StoreError, Stored};
+
+/// Keeps the data plane in its desired state, and changes that state on request.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "fulcrum-control", version)]
+pub struct Arguments {
+    /// Configuration file; SIGHUP reads it again
+    #[arg(long, value_name = "FILE", default_value = file::DEFAULT_PATH)]
+    pub config: PathBuf,
+    /// Socket for the command line [default: the file's, else /run/fulcrum/control.sock]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Socket of the data plane [default: the file's, else /run/fulcrum/dataplane.sock]
+    #[arg(long, value_name = "PATH")]
+    pub dataplane: Option<PathBuf>,
+    /// Where changes made at run time survive a restart [default: the file's, else /var/lib/fulcrum/state.toml]
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
+    /// How to log; RUST_LOG says how much
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// How to log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Why the process could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// The configuration file is wrong and there is no stored state to go on with.
+    #[error("{0}")]
+    File(#[from] FileError),
+    /// The store cannot be used.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// The socket cannot be served.
+    #[error("{0}")]
+    Listen(#[from] ListenError),
+    /// The server ended.
+    #[error("the control socket failed: {0}")]
+    Serve(#[from] tonic::transport::Error),
+    /// The system refused.
+    #[error("{0}")]
+    System(#[from] std::io::Error),
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub async fn run(arguments: Arguments) -> Result<(), ProcessError> {
+    let started = Instant::now();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut hang_up = signal(SignalKind::hangup())?;
+
+    let read = read_file(&arguments.config);
+    let known = read.as_ref().ok().and_then(|file| file.clone()).unwrap_or_default();
+    let store = Store::open(arguments.state.as_deref().unwrap_or(&known.control.state_file))?;
+    let (desired, config_error) = begin(&arguments, store, read)?;
+
+    let dataplane = arguments.dataplane.clone().unwrap_or_else(|| known.dataplane.socket());
+    let listener = Listener::bind(arguments.socket.as_deref().unwrap_or(&known.control.socket)).await?;
+    let reconciler = Reconciler::new(dataplane.clone(), desired.revisions());
+    let desired = Arc::new(Mutex::new(desired));
+    let config_error = watch::Sender::new(config_error);
+    let service = Service {
+        desired: desired.clone(),
+        link: reconciler.link(),
+        config_error: config_error.subscribe(),
+        config: arguments.config.clone(),
+        dataplane,
+        started,
+    };
+    let server = tonic::transport::Server::builder()
+        .add_service(service.into_server())
+        .serve_with_incoming(listener.incoming());
+    let reload = async {
+        while hang_up.recv().await.is_some() {
+            let result = match read_file(&arguments.config) {
+                Ok(file) => take(&arguments, &mut *desired.lock().await, file),
+                Err(error) => Err(error),
+            };
+            config_error.send_replace(said(result));
+        }
+    };
+    info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "fulcrum-control is up");
+    tokio::select! {
+        served = server => served?,
+        () = reconciler.run() => {}
+        () = reload => {}
+        _ = terminate.recv() => info!("SIGTERM: ending; the data plane goes on as it is"),
+        _ = interrupt.recv() => info!("SIGINT: ending; the data plane goes on as it is"),
+    }
+    Ok(())
+}
+
+/// The state to begin with, and why the file is not in effect (empty when it is).
+fn begin(
+    arguments: &Arguments,
+    store: Store,
+    read: Result<Option<Config>, FileError>,
+) -> Result<(Desired, String), ProcessError> {
+    let stored = match store.load() {
+        Ok(stored) => stored,
+        Err(damage @ StoreError::Damaged { .. }) => {
+            let aside = store.set_aside()?;
+            error!(%damage, aside = %aside.display(), "run-time changes are lost; going on with the configuration file");
+            None
+        }
+        Err(other) => return Err(other.into()),
+    };
+    let first_start = stored.is_none();
+    let mut desired = Desired::new(store, stored.unwrap_or(Stored::default()));
+    let taken = read.and_then(|file| take(arguments, &mut desired, file));
+    match taken {
+        Err(error) if first_start => Err(error.into()),
+        taken => Ok((desired, said(taken))),
+    }
+}
+
+/// Takes in what the file says now; a file that is not there says nothing new.
+fn take(arguments: &Arguments, desired: &mut Desired, file: Option<Config>) -> Result<(), FileError> {
+    let Some(file) = file else {
+        warn!(config = %arguments.config.display(), "no configuration file; the desired state stays as it is");
+        return Ok(());
+    };
+    let before = desired.current().number;
+    let number = desired.take_file(&arguments.config, file)?;
+    let services = desired.current().state.services.len();
+    info!(config = %arguments.config.display(), services, changed = number != before, "configuration file taken in");
+    Ok(())
+}
+
+/// Logs an error of the configuration file; its text, empty for none.
+fn said(result: Result<(), FileError>) -> String {
+    match result {
+        Ok(()) => String::new(),
+        Err(error) => {
+            error!(%error, "the configuration file is not in effect; the desired state stays as it is");
+            error.to_string()
+        }
+    }
+}
+
+/// Sets up logging to standard error.
+pub fn start_log(format: LogFormat) {
+    use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+        LogFormat::Json => log.json().init(),
+    }
+}

@@ -1,0 +1,229 @@
+//! The Control gRPC service: requests in, desired state and data plane out.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fulcrum_api::control::control_server::{Control, ControlServer};
+use fulcrum_api::control::{self as wire, Delivery};
+use fulcrum_api::dataplane::dataplane_client::DataplaneClient;
+use fulcrum_api::{BadMessage, apply_changes, changes, dataplane, edit, socket};
+use fulcrum_model::file::{Config, to_toml};
+use fulcrum_model::{Edit, State, validate};
+use tokio::sync::{Mutex, watch};
+use tokio::time::timeout;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Response, Status};
+use tracing::info;
+
+use crate::desired::{ChangeError, Desired};
+use crate::differences::differences;
+use crate::reconcile::{ANSWER, Link};
+
+/// How long a change waits for the data plane to have it before it is answered.
+const DELIVERY: Duration = Duration::from_secs(2);
+
+/// What the service answers from.
+#[derive(Debug)]
+pub struct Service {
+    /// The desired state.
+    pub desired: Arc<Mutex<Desired>>,
+    /// The connection to the data plane.
+    pub link: watch::Receiver<Link>,
+    /// Why the configuration file is not in effect, empty when it is.
+    pub config_error: watch::Receiver<String>,
+    /// Path of the configuration file.
+    pub config: PathBuf,
+    /// Path of the data plane's socket.
+    pub dataplane: PathBuf,
+    /// When the process started.
+    pub started: Instant,
+}
+
+type Reply<T> = Result<Response<T>, Status>;
+
+impl Service {
+    /// The service for tonic, taking messages of any size that a configuration has.
+    pub fn into_server(self) -> ControlServer<Service> {
+        ControlServer::new(self)
+            .max_decoding_message_size(socket::MESSAGE_LIMIT)
+            .max_encoding_message_size(socket::MESSAGE_LIMIT)
+    }
+
+    /// Waits until the data plane has been given revision `number`, but not for a data plane that is not there.
+    async fn delivery(&self, number: u64) -> Delivery {
+        let mut link = self.link.clone();
+        let settled = link.wait_for(|link| link.channel.is_none() || link.attempted >= number);
+        let note = match timeout(DELIVERY, settled).await {
+            Ok(Ok(link)) if link.in_sync => return Delivery { delivered: true, note: String::new() },
+            Ok(Ok(link)) if link.channel.is_none() => {
+                "accepted; the data plane is not connected and will be given it when it is".to_owned()
+            }
+            Ok(Ok(link)) => {
+                let error = link.error.as_ref().map_or("no reason known", |(text, _)| text);
+                format!("accepted, but not in effect: {error}")
+            }
+            _ => "accepted; the data plane has not taken it in yet".to_owned(),
+        };
+        Delivery { delivered: false, note }
+    }
+
+    /// The data plane, to ask it something.
+    fn dataplane(&self) -> Result<DataplaneClient<Channel>, Status> {
+        let channel = self.link.borrow().channel.clone().ok_or_else(|| self.no_dataplane("not connected"))?;
+        Ok(DataplaneClient::new(channel).max_decoding_message_size(socket::MESSAGE_LIMIT))
+    }
+
+    /// The data plane's answer, or why there is none.
+    async fn answer<T>(&self, asked: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+        match timeout(ANSWER, asked).await {
+            Ok(Err(status)) if matches!(status.code(), Code::Unavailable | Code::Unknown) => {
+                Err(self.no_dataplane("lost"))
+            }
+            Ok(answer) => answer,
+            Err(_) => Err(self.no_dataplane("not answering")),
+        }
+    }
+
+    fn no_dataplane(&self, how: &str) -> Status {
+        let socket = self.dataplane.display();
+        Status::unavailable(format!("the data plane is {how} ({socket}); start fulcrum-dataplane"))
+    }
+}
+
+impl From<ChangeError> for Status {
+    fn from(error: ChangeError) -> Status {
+        match &error {
+            ChangeError::Edit(index, why) => edit::refused(*index, why),
+            ChangeError::Invalid(why) => Status::invalid_argument(why),
+            ChangeError::Store(_) => Status::internal(format!("not accepted: {error}")),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Control for Service {
+    async fn edit(&self, request: Request<wire::EditRequest>) -> Reply<wire::EditReply> {
+        let edits = request.into_inner().edits;
+        let edits = edits
+            .into_iter()
+            .enumerate()
+            .map(|(index, edit)| Edit::try_from(edit).map_err(|bad| bad.within(&format!("edits[{index}]"))));
+        let edits: Vec<Edit> = edits.collect::<Result<_, BadMessage>>()?;
+        let number = self.desired.lock().await.edit(&edits)?;
+        info!(edits = edits.len(), revision = number, "desired state edited");
+        Ok(Response::new(wire::EditReply { delivery: Some(self.delivery(number).await) }))
+    }
+
+    async fn apply(&self, request: Request<wire::ApplyRequest>) -> Reply<wire::ApplyReply> {
+        let request = request.into_inner();
+        let mut state = State::default();
+        let whole = request.state.ok_or_else(|| BadMessage::new("state", "is missing"))?;
+        apply_changes(&mut state, whole.changes)?;
+        let mut desired = self.desired.lock().await;
+        let differences = differences(&desired.current().state, &state);
+        if request.dry_run {
+            if let Some((_, problem)) = validate::state(&state).into_iter().next() {
+                return Err(Status::invalid_argument(problem.message));
+            }
+            return Ok(Response::new(wire::ApplyReply { differences, delivery: None }));
+        }
+        let number = desired.replace(state)?;
+        drop(desired);
+        info!(differences = differences.len(), revision = number, "desired state replaced");
+        let delivery = Some(self.delivery(number).await);
+        Ok(Response::new(wire::ApplyReply { differences, delivery }))
+    }
+
+    async fn get_state(&self, _: Request<wire::GetStateRequest>) -> Reply<wire::State> {
+        let current = self.desired.lock().await.current();
+        Ok(Response::new(wire::State { changes: changes(&current.state) }))
+    }
+
+    async fn get_config(&self, _: Request<wire::GetConfigRequest>) -> Reply<wire::Config> {
+        let desired = self.desired.lock().await;
+        let config = Config { state: State::clone(&desired.current().state), ..desired.file().clone() };
+        Ok(Response::new(wire::Config { toml: to_toml(&config) }))
+    }
+
+    async fn get_status(&self, _: Request<wire::GetStatusRequest>) -> Reply<wire::Status> {
+        let control = {
+            let desired = self.desired.lock().await;
+            let current = desired.current();
+            wire::ControlStatus {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                pid: std::process::id().into(),
+                uptime_ms: millis(self.started),
+                config: self.config.display().to_string(),
+                config_error: self.config_error.borrow().clone(),
+                store: desired.store_path().display().to_string(),
+                runtime_changes: *current.state != desired.file().state,
+                services: current.state.services.len() as u64,
+                servers: current.state.services.iter().map(|service| service.servers.len() as u64).sum(),
+                fingerprint: current.fingerprint,
+            }
+        };
+        // Asked anew, so that counters are of now; what is known is the answer of a data plane that is busy.
+        let fresh = match self.dataplane() {
+            Ok(mut client) => self.answer(client.get_status(dataplane::GetStatusRequest {})).await.ok(),
+            Err(_) => None,
+        };
+        let link = self.link.borrow().clone();
+        let error = link.error.as_ref();
+        Ok(Response::new(wire::Status {
+            control: Some(control),
+            link: Some(wire::Link {
+                socket: self.dataplane.display().to_string(),
+                connected: link.channel.is_some(),
+                in_sync: link.in_sync,
+                generation: link.generation,
+                last_error: error.map(|(text, _)| text.clone()).unwrap_or_default(),
+                error_age_ms: error.map_or(0, |(_, when)| millis(*when)),
+                full_pushes: link.full_pushes,
+                increments: link.increments,
+                repairs: link.repairs,
+            }),
+            dataplane: fresh.map(Response::into_inner).or(link.status),
+        }))
+    }
+
+    type ListSessionsStream = tonic::Streaming<dataplane::SessionChunk>;
+
+    async fn list_sessions(
+        &self,
+        request: Request<dataplane::ListSessionsRequest>,
+    ) -> Reply<Self::ListSessionsStream> {
+        let mut client = self.dataplane()?;
+        self.answer(client.list_sessions(request.into_inner())).await
+    }
+
+    type ListCountersStream = tonic::Streaming<dataplane::CountersChunk>;
+
+    async fn list_counters(
+        &self,
+        request: Request<dataplane::ListCountersRequest>,
+    ) -> Reply<Self::ListCountersStream> {
+        let mut client = self.dataplane()?;
+        self.answer(client.list_counters(request.into_inner())).await
+    }
+
+    async fn list_neighbours(
+        &self,
+        request: Request<dataplane::ListNeighboursRequest>,
+    ) -> Reply<dataplane::ListNeighboursReply> {
+        let mut client = self.dataplane()?;
+        self.answer(client.list_neighbours(request.into_inner())).await
+    }
+
+    async fn zero_counters(
+        &self,
+        request: Request<dataplane::ZeroCountersRequest>,
+    ) -> Reply<dataplane::ZeroCountersReply> {
+        let mut client = self.dataplane()?;
+        self.answer(client.zero_counters(request.into_inner())).await
+    }
+}
+
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
