@@ -23,8 +23,22 @@ impl Capture {
     pub fn start(inside: &Namespace, device: &str, directory: &Path, name: &str) -> Capture {
         let file = directory.join(format!("{name}.pcap"));
         let mut command = inside.command("tcpdump");
-        // 64 MB of buffer: a download in full swing must not lose frames to a busy machine.
-        command.args(["-Z", "root", "-U", "-B", "65536", "-s", "0", "-n", "-i", device, "-w"]).arg(&file);
+        // 64 MB of buffer in slots of one frame each: a download in full swing must not lose frames to a busy machine.
+        command.args([
+            "-Z",
+            "root",
+            "-U",
+            "--immediate-mode",
+            "-B",
+            "65536",
+            "-s",
+            "2048",
+            "-n",
+            "-i",
+            device,
+            "-w",
+        ]);
+        command.arg(&file);
         let tcpdump = Process::start(&mut command, directory.join(format!("{name}.tcpdump.log")));
         wait_for("tcpdump", Duration::from_secs(5), || tcpdump.log().contains("listening on").then_some(()));
         Capture { tcpdump, file }

@@ -45,34 +45,14 @@ pub struct Director {
     directory: PathBuf,
     dataplane: Option<Process>,
     control: Option<Process>,
-    /// Prints the commands that it is given.
-    pub show: bool,
 }
 
 impl Director {
     /// Writes the configuration and starts both processes in a namespace; returns when the data plane is programmed.
     #[track_caller]
     pub fn start(inside: &Namespace, lab: &Path, setup: &Setup, network: &str) -> Director {
-        Director::start_named(inside, lab, "director", setup, network)
-    }
-
-    /// As [`Director::start`], for several in one lab: sockets and files are in a directory `name` of their own.
-    #[track_caller]
-    pub fn start_named(inside: &Namespace, lab: &Path, name: &str, setup: &Setup, network: &str) -> Director {
-        let mut director = Director::prepare(inside, lab, name, setup, network);
-        director.start_dataplane();
-        director.start_control();
-        director.wait_programmed(Duration::from_secs(15));
-        director
-    }
-
-    /// Writes the configuration only.
-    #[track_caller]
-    pub fn prepare(inside: &Namespace, lab: &Path, name: &str, setup: &Setup, network: &str) -> Director {
-        let directory = lab.join(name);
-        fs::create_dir_all(&directory).expect("the lab's directory is writable");
         let Setup { lcores, misdirect, hugepages, sessions } = setup;
-        let here = directory.display();
+        let here = lab.display();
         let configuration = format!(
             "[dataplane]
 lcores = \"{lcores}\"
@@ -84,31 +64,35 @@ socket = \"{here}/dataplane.sock\"
 
 [control]
 socket = \"{here}/control.sock\"
-state = \"{here}/state.toml\"
+state-file = \"{here}/state.toml\"
 {network}"
         );
-        fs::write(directory.join("fulcrum.toml"), configuration).expect("the lab's directory is writable");
-        Director { inside: inside.name().to_owned(), directory, dataplane: None, control: None, show: false }
+        fs::write(lab.join("fulcrum.toml"), configuration).expect("the lab's directory is writable");
+        let (inside, directory) = (inside.name().to_owned(), lab.to_owned());
+        let mut director = Director { inside, directory, dataplane: None, control: None };
+        director.start_dataplane();
+        director.start_control();
+        director.wait_programmed(Duration::from_secs(15));
+        director
     }
 
     /// Starts the data plane alone.
     #[track_caller]
     pub fn start_dataplane(&mut self) {
-        let mut command = Command::new("ip");
-        command
-            .args(["netns", "exec", &self.inside])
-            .arg(program("fulcrum-dataplane"))
-            .arg("--config")
-            .arg(self.config());
-        self.dataplane = Some(Process::start(&mut command, self.log("dataplane")));
+        self.dataplane = Some(self.start_program("fulcrum-dataplane", "dataplane.log"));
     }
 
-    /// Starts control alone. It is where its sockets are, not where the packets are.
+    /// Starts control alone.
     #[track_caller]
     pub fn start_control(&mut self) {
-        let mut command = Command::new(program("fulcrum-control"));
-        command.arg("--config").arg(self.config());
-        self.control = Some(Process::start(&mut command, self.log("control")));
+        self.control = Some(self.start_program("fulcrum-control", "control.log"));
+    }
+
+    #[track_caller]
+    fn start_program(&self, name: &str, log: &str) -> Process {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.inside]).arg(program(name)).arg("--config").arg(self.config());
+        Process::start(&mut command, self.directory.join(log))
     }
 
     /// Path of the configuration file.
@@ -157,14 +141,7 @@ state = \"{here}/state.toml\"
     /// Runs `ipvsadm ARGS…`, which must succeed, and returns what it printed.
     #[track_caller]
     pub fn ipvsadm(&self, arguments: &str) -> String {
-        if self.show {
-            println!("  # ipvsadm {arguments}");
-        }
-        let output = self.fulcrum(&format!("ipvsadm {arguments}"));
-        if self.show {
-            output.lines().for_each(|line| println!("  {line}"));
-        }
-        output
+        self.fulcrum(&format!("ipvsadm {arguments}"))
     }
 
     /// Runs lines of ipvsadm commands, one after another.
@@ -247,11 +224,6 @@ state = \"{here}/state.toml\"
         let mut command = Command::new(program("fulcrum"));
         command.env("FULCRUM_SOCKET", self.socket()).args(arguments.split_whitespace());
         command
-    }
-
-    fn log(&self, process: &str) -> PathBuf {
-        let name = self.directory.file_name().expect("a named directory").to_string_lossy();
-        self.directory.with_file_name(format!("{name}.{process}.log"))
     }
 }
 

@@ -68,12 +68,6 @@ impl Lab {
     pub fn rest(&mut self) {
         self.turn = None;
     }
-
-    /// Keeps the directory when the value goes.
-    pub fn keep(mut self) {
-        self.turn = None;
-        std::mem::forget(self);
-    }
 }
 
 impl Drop for Lab {

@@ -1,6 +1,7 @@
 //! Programs that run beside a test: started in a namespace with their output kept, ended with the value.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -21,7 +22,7 @@ impl Process {
         let file =
             File::options().create(true).append(true).open(&log).expect("the lab's directory is writable");
         let again = file.try_clone().expect("a file can be had twice");
-        let child = command.stdin(Stdio::null()).stdout(file).stderr(again).spawn();
+        let child = command.stdin(Stdio::piped()).stdout(file).stderr(again).spawn();
         Process { child: child.unwrap_or_else(|e| panic!("{command:?}: {e}")), log }
     }
 
@@ -33,6 +34,21 @@ impl Process {
     /// What it has said so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until it has said a line that is `text`.
+    #[track_caller]
+    pub fn wait_said(&self, text: &str, limit: Duration) {
+        wait_for(&format!("a process that says `{text}`"), limit, || {
+            self.log().lines().any(|line| line == text).then_some(())
+        });
+    }
+
+    /// Sends a line to its standard input.
+    pub fn say(&mut self, line: &str) {
+        if let Some(stdin) = &mut self.child.stdin {
+            let _ = writeln!(stdin, "{line}");
+        }
     }
 
     /// Whether it still runs.

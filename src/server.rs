@@ -29,22 +29,24 @@ impl Server {
         Server { inside, name: name.to_owned(), directory, processes: Vec::new() }
     }
 
-    /// Starts nginx on a port: `/` answers with the name, `/big` is the large file, `/up/…` takes uploads.
+    /// Starts nginx on some ports: `/` answers with the name, `/big` is the large file, `/up/…` takes uploads.
     #[track_caller]
-    pub fn serve_http(&mut self, port: u16) {
+    pub fn serve_http(&mut self, ports: &[u16]) {
+        let listen: String =
+            ports.iter().map(|port| format!("listen {port} reuseport backlog=16384; ")).collect();
         let (name, here) = (&self.name, self.directory.display());
         let lab = self.lab().display();
         let configuration = format!(
-            "daemon off; user root; worker_processes 1; worker_rlimit_nofile 65536;
+            "daemon off; user root; worker_processes 1;
              pid {here}/nginx.pid; error_log {lab}/{name}.nginx.log warn;
-             events {{ worker_connections 20000; }}
+             events {{ worker_connections 10000; }}
              http {{
                access_log {here}/access.log;
                client_body_temp_path {here}/body; proxy_temp_path {here}/proxy;
                fastcgi_temp_path {here}/fcgi; uwsgi_temp_path {here}/uwsgi; scgi_temp_path {here}/scgi;
                default_type text/plain; sendfile on; client_max_body_size 100m; keepalive_timeout 600;
                server {{
-                 listen {port} reuseport backlog=16384;
+                 {listen}
                  location = / {{ return 200 '{name}\\n'; }}
                  location = /big {{ alias {lab}/big; }}
                  location /up/ {{ root {here}; dav_methods PUT; }}
@@ -56,11 +58,11 @@ impl Server {
         big_file(self.lab());
         let mut command = self.inside.command("sh");
         command
-            .args(["-c", "ulimit -n 65536; exec nginx -c \"$0\" -p \"$1\""])
+            .args(["-c", "ulimit -n $(ulimit -Hn); exec nginx -c \"$0\" -p \"$1\""])
             .arg(&file)
             .arg(&self.directory);
         self.start(&mut command, "http");
-        wait_listening(&self.inside, "tcp", port);
+        ports.iter().for_each(|port| wait_listening(&self.inside, "tcp", *port));
     }
 
     /// Starts a UDP server on an address and port.

@@ -39,7 +39,7 @@ pub fn nat(lab: &Lab) -> Topology {
              ip route add default via 192.168.20.1"
         ));
         let mut server = Server::new(inside, name, lab.directory());
-        server.serve_http(8080);
+        server.serve_http(&[8080]);
         server.serve_udp(&format!("{address}:5001"));
         server
     });
@@ -87,7 +87,7 @@ fn one_segment(lab: &Lab, prefix: &str, vip: &str, hosts: [&str; 2], tunnel: boo
         if tunnel {
             server.decapsulate();
         }
-        server.serve_http(80);
+        server.serve_http(&[80]);
         server.serve_udp(&format!("{vip}:5000"));
         server
     });
@@ -137,7 +137,7 @@ pub fn fullnat(lab: &Lab, pool: &str) -> Topology {
              ip route add 192.168.20.0/24 via {subnet}.254"
         ));
         let mut server = Server::new(inside, name, lab.directory());
-        server.serve_http(8080);
+        server.serve_http(&[8080]);
         server.serve_udp(&format!("{subnet}.{host}:5001"));
         server
     });
@@ -191,7 +191,7 @@ pub fn trunk(lab: &Lab) -> (Topology, crate::process::Process) {
              ip route add default via 192.168.20.1"
         ));
         let mut server = Server::new(inside, name, lab.directory());
-        server.serve_http(8080);
+        server.serve_http(&[8080]);
         server.serve_udp(&format!("{address}:5001"));
         server
     });

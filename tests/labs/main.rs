@@ -3,4 +3,10 @@
 //! A lab takes its turn to send traffic and gives it up while it waits for time-outs, so many threads are
 //! welcome: `--test-threads` decides how many labs rest side by side.
 
+mod failures;
 mod harness;
+mod load;
+mod modes;
+mod persistence;
+mod pools;
+mod vlan;

@@ -1,0 +1,243 @@
+//! What happens when a process dies, is restarted, tampered with or started twice.
+
+use std::time::{Duration, Instant};
+
+use fulcrum_e2e::Lab;
+use fulcrum_e2e::client::{Load, Tally, download, expected, get};
+use fulcrum_e2e::director::{Director, Setup};
+use fulcrum_e2e::process::{Process, program, wait_for};
+use fulcrum_e2e::topology::{self, Topology};
+
+const SERVICES: &str = "
+    -A -t 172.16.100.9:80 -s rr
+    -a -t 172.16.100.9:80 -r 192.168.20.7:8080 -m
+    -a -t 172.16.100.9:80 -r 192.168.20.8:8080 -m
+    -A -u 172.16.100.9:5000 -s rr
+    -a -u 172.16.100.9:5000 -r 192.168.20.7:5001 -m
+    -a -u 172.16.100.9:5000 -r 192.168.20.8:5001 -m";
+
+fn nat(lab: &Lab, setup: &Setup) -> (Topology, Director) {
+    let net = topology::nat(lab);
+    let director = Director::start(&net.director, lab.directory(), setup, &net.network);
+    director.ipvsadm_lines(SERVICES);
+    (net, director)
+}
+
+/// Six seconds of requests and datagrams with `event` in the middle: requests without an answer, datagrams
+/// without one.
+fn losses(lab: &Lab, net: &Topology, name: &str, event: impl FnOnce()) -> (usize, u64) {
+    let log = |what: &str| lab.directory().join(format!("{name}.{what}.log"));
+    let requests = Load::start(&net.client, "172.16.100.9", 6, &log("requests"));
+    let mut command = net.client.command(program("fulcrum-lab"));
+    command.args(["load-udp", "172.16.100.9:5000", "10", "10", "6"]);
+    let mut datagrams = Process::start(&mut command, log("datagrams"));
+    std::thread::sleep(Duration::from_secs(2));
+    event();
+    let answers: Tally = requests.finish();
+    datagrams.wait(Duration::from_secs(20));
+    let said = datagrams.log();
+    let number = |word: &str| -> u64 {
+        let line = said.lines().find_map(|line| line.strip_prefix(word));
+        line.and_then(|n| n.trim().parse().ok()).unwrap_or_else(|| panic!("no `{word}` in {said}"))
+    };
+    assert!(number("sent") > 1000, "{said}");
+    (answers.get("-").copied().unwrap_or(0), number("sent") - number("answered"))
+}
+
+#[test]
+fn traffic_does_not_notice_that_control_is_killed() {
+    let lab = Lab::new("killcontrol");
+    let (net, mut director) = nat(&lab, &Setup::TWO);
+    let undisturbed = losses(&lab, &net, "before", || {});
+    let killed = losses(&lab, &net, "killed", || {
+        director.control().kill();
+        std::thread::sleep(Duration::from_secs(1));
+        director.start_control();
+    });
+    assert!(
+        killed.0 <= undisturbed.0 && killed.1 <= undisturbed.1,
+        "{killed:?}, undisturbed {undisturbed:?}"
+    );
+    // What was configured at run time has outlived control, and nothing was pushed twice.
+    director.wait_programmed(Duration::from_secs(5));
+    assert_eq!(director.stats().iter().filter(|row| row.kind != "->").count(), 2);
+    assert_eq!(get(&net.client, "172.16.100.9", 4), expected([("web7", 2), ("web8", 2)]));
+}
+
+#[test]
+fn a_killed_data_plane_is_programmed_again_within_two_seconds() {
+    let lab = Lab::new("killdataplane");
+    let (net, mut director) = nat(&lab, &Setup::TWO);
+    assert_eq!(get(&net.client, "172.16.100.9", 4), expected([("web7", 2), ("web8", 2)]));
+    let load = Load::start(&net.client, "172.16.100.9", 8, &lab.directory().join("load.log"));
+    std::thread::sleep(Duration::from_secs(1));
+    let before = director.status().expect("control answers")["dataplane"]["instance"].clone();
+    director.dataplane().kill();
+    std::thread::sleep(Duration::from_secs(1));
+    director.start_dataplane();
+    let start = Instant::now();
+    wait_for("another data plane, programmed", Duration::from_secs(2), || {
+        let status = director.status()?;
+        (status["dataplane"]["instance"] != before && director.is_programmed()).then_some(())
+    });
+    assert!(start.elapsed() <= Duration::from_secs(2), "{:?}", start.elapsed());
+    download(&net.client, "172.16.100.9", lab.directory());
+    let answers = load.finish();
+    let last: Vec<&String> = answers.keys().filter(|name| *name != "-").collect();
+    assert_eq!(last.len(), 2, "{answers:?}");
+    assert_eq!(get(&net.client, "172.16.100.9", 4).values().sum::<usize>(), 4);
+}
+
+#[test]
+fn tampering_with_the_data_plane_is_repaired_within_two_seconds() {
+    use fulcrum_api::dataplane::{self as wire, dataplane_client::DataplaneClient, sync_part::Part};
+
+    let lab = Lab::new("tamper");
+    let (net, director) = nat(&lab, &Setup::ONE);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let status = director.status().expect("control answers");
+    let held = status["dataplane"]["generation"].as_u64().expect("a number");
+    // As if by another controller, and as if by somebody who hides behind the generation that is expected.
+    for generation in [held + 1000, held] {
+        let clear = fulcrum_api::state::Change {
+            change: Some(fulcrum_api::state::change::Change::ClearServices(true)),
+        };
+        let parts = [
+            Part::Begin(wire::SyncBegin { generation, full: false, base: held_now(&director) }),
+            Part::Change(clear),
+            Part::Commit(wire::SyncCommit {}),
+        ];
+        let parts = parts.map(|part| wire::SyncPart { part: Some(part) });
+        let reply = runtime.block_on(async {
+            let channel =
+                fulcrum_api::socket::connect(&director.dataplane_socket()).await.expect("it listens");
+            DataplaneClient::new(channel).synchronize(tokio_stream::iter(parts)).await
+        });
+        reply.expect("the data plane obeys whoever holds its socket");
+        let start = Instant::now();
+        wait_for("the services again", Duration::from_secs(2), || {
+            let answer = net.client.sh("curl -s --max-time 1 http://172.16.100.9/ || echo -");
+            answer.starts_with("web").then_some(())
+        });
+        assert!(start.elapsed() <= Duration::from_secs(2));
+        assert!(director.is_programmed());
+    }
+    let repairs = director.status().expect("control answers")["link"]["repairs"].as_u64();
+    assert!(repairs >= Some(1), "{repairs:?}");
+}
+
+fn held_now(director: &Director) -> u64 {
+    director.status().expect("control answers")["dataplane"]["generation"].as_u64().expect("a number")
+}
+
+#[test]
+fn both_processes_leave_the_machine_as_they_found_it() {
+    let lab = Lab::new("leave");
+    let net = topology::nat(&lab);
+    let look = || {
+        net.director.sh(
+            "ethtool -k wan; ethtool -k lan; nft list ruleset; tc qdisc show; tc filter show dev wan ingress || true
+             ip -o link | sed 's/ qdisc [a-z]*//'; ip addr; ip route; ip neigh
+             sysctl -a 2>/dev/null | grep -E '^net.ipv4.(conf|ip_forward)'",
+        )
+    };
+    let before = look();
+    let mut director = Director::start(&net.director, lab.directory(), &Setup::TWO, &net.network);
+    director.ipvsadm_lines(SERVICES);
+    assert_eq!(get(&net.client, "172.16.100.9", 4), expected([("web7", 2), ("web8", 2)]));
+    let sockets = [director.socket(), director.dataplane_socket()];
+    let (dataplane, control) = director.stop();
+    assert!(dataplane.success() && control.success(), "data plane: {dataplane}, control: {control}");
+    assert_eq!(look(), before);
+    assert!(sockets.iter().all(|socket| !socket.exists()), "sockets are left behind");
+}
+
+#[test]
+fn a_second_instance_on_the_same_sockets_is_refused() {
+    let lab = Lab::new("second");
+    let (net, director) = nat(&lab, &Setup::ONE);
+    for name in ["fulcrum-dataplane", "fulcrum-control"] {
+        let mut command = net.director.command(program(name));
+        command.arg("--config").arg(director.config());
+        let mut second = Process::start(&mut command, lab.directory().join(format!("second.{name}.log")));
+        let status = second.wait(Duration::from_secs(5));
+        assert!(!status.success(), "a second {name} must not run");
+        assert!(second.log().contains(".sock"), "it says which socket is taken:\n{}", second.log());
+    }
+    assert_eq!(get(&net.client, "172.16.100.9", 4), expected([("web7", 2), ("web8", 2)]));
+    assert!(director.is_programmed());
+}
+
+#[test]
+fn several_directors_work_side_by_side() {
+    let lab = Lab::new("several");
+    let other = Lab::named(format!("{}-other", std::process::id()));
+    let nets = [topology::nat(&lab), topology::dr(&other)];
+    let first = Director::start(&nets[0].director, lab.directory(), &Setup::ONE, &nets[0].network);
+    let second = Director::start(&nets[1].director, other.directory(), &Setup::ONE, &nets[1].network);
+    first.ipvsadm_lines(SERVICES);
+    second.ipvsadm_lines(
+        "-A -t 192.168.0.210:80 -s rr
+         -a -t 192.168.0.210:80 -r 192.168.0.221 -g
+         -a -t 192.168.0.210:80 -r 192.168.0.222 -g",
+    );
+    assert_eq!(get(&nets[0].client, "172.16.100.9", 4), expected([("web7", 2), ("web8", 2)]));
+    assert_eq!(get(&nets[1].client, "192.168.0.210", 4), expected([("web221", 2), ("web222", 2)]));
+    drop(first);
+    assert_eq!(get(&nets[1].client, "192.168.0.210", 4), expected([("web221", 2), ("web222", 2)]));
+}
+
+/// Raises the number of huge pages while it lives.
+struct HugePages {
+    before: u64,
+}
+
+const NR_HUGEPAGES: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
+const FREE_HUGEPAGES: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
+
+fn read_number(path: &str) -> Option<u64> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+impl HugePages {
+    /// `None` where the machine has none to give.
+    fn reserve(pages: u64) -> Option<HugePages> {
+        let before = read_number(NR_HUGEPAGES)?;
+        let held = HugePages { before };
+        std::fs::write(NR_HUGEPAGES, (before + pages).to_string()).ok()?;
+        (read_number(NR_HUGEPAGES)? >= before + pages).then_some(held)
+    }
+}
+
+impl Drop for HugePages {
+    fn drop(&mut self) {
+        let _ = std::fs::write(NR_HUGEPAGES, self.before.to_string());
+    }
+}
+
+#[test]
+fn huge_pages_are_used_where_there_are_some_and_given_back() {
+    let lab = Lab::new("hugepages");
+    let Some(_pages) = HugePages::reserve(256) else {
+        println!("this machine has no huge pages to give: not tested");
+        return;
+    };
+    let free = read_number(FREE_HUGEPAGES);
+    let net = topology::nat(&lab);
+    let setup = Setup { hugepages: "auto", ..Setup::ONE };
+    let mut director = Director::start(&net.director, lab.directory(), &setup, &net.network);
+    director.ipvsadm_lines(SERVICES);
+    assert_eq!(director.status().expect("control answers")["dataplane"]["hugepages"], true);
+    assert!(read_number(FREE_HUGEPAGES) < free);
+    download(&net.client, "172.16.100.9", lab.directory());
+    director.stop();
+    assert_eq!(read_number(FREE_HUGEPAGES), free);
+}
+
+#[test]
+fn without_huge_pages_it_says_so_and_runs() {
+    let lab = Lab::new("nohugepages");
+    let (net, director) = nat(&lab, &Setup::ONE);
+    assert_eq!(director.status().expect("control answers")["dataplane"]["hugepages"], false);
+    assert_eq!(get(&net.client, "172.16.100.9", 2), expected([("web7", 1), ("web8", 1)]));
+}
