@@ -3,11 +3,11 @@
 use crate::snapshot::{DestinationId, ServiceId};
 
 macro_rules! names {
-    ($(#[$meta:meta])* $enum:ident { $($(#[$doc:meta])* $variant:ident = $name:literal,)* }) => {
+    ($(#[$meta:meta])* $enum:ident { $(#[doc = $doc:literal] $variant:ident = $name:literal,)* }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
-        pub enum $enum { $($(#[$doc])* $variant,)* }
+        pub enum $enum { $(#[doc = $doc] $variant,)* }
 
         impl $enum {
             /// All of them, in order.
@@ -18,6 +18,11 @@ macro_rules! names {
             /// The name that operators see.
             pub const fn name(self) -> &'static str {
                 match self { $($enum::$variant => $name,)* }
+            }
+
+            /// What it means, in a sentence.
+            pub const fn meaning(self) -> &'static str {
+                match self { $($enum::$variant => $doc.trim_ascii(),)* }
             }
         }
 
