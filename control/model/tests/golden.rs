@@ -66,9 +66,7 @@ fn run(state: &mut State, args: &[String], input: &str) -> Answer {
                 Err(Usage { message, code }) => (String::new(), message + "\n", code),
             }
         }
-        Command::ListSessions { numeric, persistence_data } => {
-            done(list::sessions(&[], numeric, persistence_data, &Hosts))
-        }
+        Command::ListSessions { persistence_data, .. } => done(list::session_title(false, persistence_data)),
         Command::ListTimeouts => done(list::timeouts(&state.timeouts)),
         Command::LocalAddresses { numeric, .. } => done(list::local_addresses(&[], numeric, &Hosts)),
         Command::Save { numeric } => done(list::save(&state.services, numeric, &Hosts)),

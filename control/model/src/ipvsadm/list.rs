@@ -177,7 +177,7 @@ fn service_row(out: &mut String, listed: &ListedService, list: &List, names: &dy
         Format::Stats => [c.connections, c.in_packets, c.out_packets, c.in_bytes, c.out_bytes],
         Format::Rate => [c.cps, c.in_pps, c.out_pps, c.in_bps, c.out_bps],
         _ => {
-            put(out, format_args!("{name} {}", service.scheduler));
+            put(out, format_args!("{name:.33} {}", service.scheduler));
             if let Some(seconds) = service.persistent {
                 put(out, format_args!(" persistent {seconds}"));
                 if !service.netmask.is_broadcast() {
@@ -243,37 +243,30 @@ fn large(out: &mut String, number: u64, exact: bool) {
     }
 }
 
-/// The answer to `-Lc`. A column for local addresses is only there when a session has one.
-pub fn sessions(
-    sessions: &[ListedSession],
-    numeric: bool,
-    persistence_data: bool,
-    names: &dyn Names,
-) -> String {
-    let names: &dyn Names = if numeric { &Numeric } else { names };
-    let locals = sessions.iter().any(|s| s.local.is_some());
+/// The titles of `-Lc`. A column for local addresses is only there when asked for.
+pub fn session_title(locals: bool, persistence_data: bool) -> String {
     let mut out = String::from("IPVS connection entries\n");
-    let mut titles = vec!["source", "virtual", "destination"];
+    put(&mut out, format_args!("pro expire {:<11} {:<18} {:<18}", "state", "source", "virtual"));
+    cell(&mut out, "destination", !locals && !persistence_data);
     if locals {
-        titles.push("local");
-    }
-    put(&mut out, format_args!("pro expire {:<11}", "state"));
-    let last = if persistence_data { usize::MAX } else { titles.len() - 1 };
-    for (at, title) in titles.iter().enumerate() {
-        cell(&mut out, title, at == last);
+        cell(&mut out, "local", !persistence_data);
     }
     out.push_str(if persistence_data { " pe name          pe_data\n" } else { "\n" });
-    for session in sessions {
-        let expires = format!("{:02}:{:02}", session.expires / 60, session.expires % 60);
-        let protocol = session.protocol.to_string().to_uppercase();
-        put(&mut out, format_args!("{protocol:<3} {expires:<6} {:<11}", session.state));
-        let mut ends = vec![session.client, session.service, session.server];
-        ends.extend(session.local);
-        for (at, end) in ends.iter().enumerate() {
-            cell(&mut out, &endpoint(end.ip(), end.port(), session.protocol, names), at + 1 == ends.len());
-        }
-        out.push('\n');
+    out
+}
+
+/// A row of `-Lc`; `names` is [`Numeric`] for `-n`. There may be millions: they are printed one by one.
+pub fn session_row(session: &ListedSession, names: &dyn Names) -> String {
+    let mut out = String::new();
+    let expires = format!("{:02}:{:02}", session.expires / 60, session.expires % 60);
+    let protocol = session.protocol.to_string().to_uppercase();
+    put(&mut out, format_args!("{protocol:<3} {expires:<6} {:<11}", session.state));
+    let mut ends = vec![session.client, session.service, session.server];
+    ends.extend(session.local);
+    for (at, end) in ends.iter().enumerate() {
+        cell(&mut out, &endpoint(end.ip(), end.port(), session.protocol, names), at + 1 == ends.len());
     }
+    out.push('\n');
     out
 }
 
@@ -458,6 +451,19 @@ mod tests {
         newest_first.iter().map(server).collect()
     }
 
+    fn a_service(key: ServiceKey, scheduler: &str) -> Service {
+        Service {
+            key,
+            scheduler: scheduler.into(),
+            persistent: None,
+            netmask: std::net::Ipv4Addr::BROADCAST,
+            local_pool: None,
+            local_addresses: Vec::new(),
+            interface: None,
+            servers: Vec::new(),
+        }
+    }
+
     // Recorded from ipvsadm 1.31 on Debian 12.
     #[test]
     fn the_order_is_ipvsadms_even_where_it_is_odd() {
@@ -511,17 +517,98 @@ mod tests {
         let fullnat =
             ListedSession { local: Some("192.168.20.200:1024".parse().unwrap()), ..session.clone() };
         assert_eq!(
-            sessions(std::slice::from_ref(&session), true, false, &Numeric),
+            session_title(false, false) + &session_row(&session, &Numeric),
             "IPVS connection entries\n\
              pro expire state       source             virtual            destination\n\
              TCP 14:59  ESTABLISHED 172.16.100.50:40000 172.16.100.9:80    192.168.20.7:8080\n"
         );
         assert_eq!(
-            sessions(&[session, fullnat], true, false, &Numeric),
+            session_title(true, false) + &session_row(&session, &Numeric) + &session_row(&fullnat, &Numeric),
             "IPVS connection entries\n\
              pro expire state       source             virtual            destination        local\n\
              TCP 14:59  ESTABLISHED 172.16.100.50:40000 172.16.100.9:80    192.168.20.7:8080\n\
              TCP 14:59  ESTABLISHED 172.16.100.50:40000 172.16.100.9:80    192.168.20.7:8080  192.168.20.200:1024\n"
+        );
+    }
+
+    // Recorded from ipvsadm 1.31 on Debian 12.
+    #[test]
+    fn counts_stand_in_their_columns() {
+        let key = ServiceKey { protocol: Protocol::Tcp, address: [10, 9, 0, 100].into(), port: 80 };
+        let mut service = a_service(key, "rr");
+        service.servers = servers(&["10.0.0.11:8000"]);
+        let mut listed = ListedService::idle(service);
+        listed.counters = Counters {
+            connections: 1,
+            in_packets: 3,
+            out_packets: 2,
+            in_bytes: 164,
+            out_bytes: 115,
+            ..Counters::default()
+        };
+        listed.counters =
+            Counters { cps: 2, in_pps: 9, out_pps: 6, in_bps: 502, out_bps: 313, ..listed.counters };
+        listed.servers[0].counters = listed.counters;
+        listed.servers[0].active = 1;
+        let rows = |format| {
+            let list = List { service: Some(key), format, numeric: true, ..List::default() };
+            let text = services(std::slice::from_ref(&listed), &list, TABLE_SIZE, &Numeric).unwrap();
+            text.lines().skip(2).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let wanted = [
+            (
+                Format::Plain,
+                "TCP  10.9.0.100:80 rr",
+                "  -> 10.0.0.11:8000               Masq    1      1          0         ",
+            ),
+            (
+                Format::Stats,
+                "TCP  10.9.0.100:80                       1        3        2      164      115",
+                "  -> 10.0.0.11:8000                      1        3        2      164      115",
+            ),
+            (
+                Format::Rate,
+                "TCP  10.9.0.100:80                       2        9        6      502      313",
+                "  -> 10.0.0.11:8000                      2        9        6      502      313",
+            ),
+            (
+                Format::PersistentConn,
+                "TCP  10.9.0.100:80 rr",
+                "  -> 10.0.0.11:8000               1         0           1          0         ",
+            ),
+        ];
+        for (format, service, server) in wanted {
+            assert_eq!(rows(format), [service, server], "{format:?}");
+        }
+    }
+
+    // Recorded from ipvsadm 1.31 on Debian 12.
+    #[test]
+    fn long_names_are_cut() {
+        struct Long;
+        impl Names for Long {
+            fn address(&self, _: &str) -> Option<std::net::Ipv4Addr> {
+                None
+            }
+            fn port(&self, _: &str, _: Protocol) -> Option<u16> {
+                None
+            }
+            fn host(&self, address: IpAddr) -> Option<String> {
+                let name = if address == IpAddr::from([10, 9, 0, 100]) { "a" } else { "another" };
+                Some(format!("{name}-very-long-host-name-that-overflows-columns.example"))
+            }
+            fn service(&self, _: u16, _: Protocol) -> Option<String> {
+                Some("http".into())
+            }
+        }
+        let key = ServiceKey { protocol: Protocol::Tcp, address: [10, 9, 0, 100].into(), port: 80 };
+        let mut service = a_service(key, "wlc");
+        service.servers = servers(&["10.0.0.11:80"]);
+        let text = services(&[ListedService::idle(service)], &List::default(), 1, &Long).unwrap();
+        assert!(text.contains("\nTCP  a-very-long-host-name-that-o wlc\n"), "{text}");
+        assert!(
+            text.contains("\n  -> another-very-long-host-name- Masq    1      0          0         \n"),
+            "{text}"
         );
     }
 
