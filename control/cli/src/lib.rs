@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod failure;
+pub mod ipvsadm;
 pub mod output;
 
 pub use client::Client;

@@ -1,0 +1,222 @@
+//! ipvsadm's command line against fulcrum-control.
+//!
+//! Lives here: doing what a command line asks for, and ipvsadm's exit codes. Does not live here: the grammar
+//! and the columns (fulcrum-model's `ipvsadm`).
+
+mod gather;
+mod names;
+
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use fulcrum_model::ipvsadm::{
+    self, Command, EXIT_LIST, EXIT_REFUSED, EXIT_USAGE, Numeric, RestoreError, Usage, list,
+};
+use fulcrum_model::{Edit, Forward, ServiceKey};
+
+use crate::{Client, Failure, Output};
+pub use names::SystemNames;
+
+/// Where a command line reads and writes.
+pub struct Streams<'a> {
+    /// What `-R` reads.
+    pub input: &'a mut dyn Read,
+    /// Standard output.
+    pub output: Output<'a>,
+    /// Standard error.
+    pub errors: &'a mut dyn Write,
+}
+
+impl std::fmt::Debug for Streams<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Streams").field("output", &self.output).finish_non_exhaustive()
+    }
+}
+
+/// Does what `args` (without the program's name) ask for, on the process's own streams.
+pub async fn run_on_stdio(args: &[String], socket: &Path) -> ExitCode {
+    let streams = Streams { input: &mut io::stdin(), output: Output::stdout(), errors: &mut io::stderr() };
+    ExitCode::from(run(args, socket, streams).await)
+}
+
+/// Does what `args` (without the program's name) ask for and gives the exit code.
+pub async fn run(args: &[String], socket: &Path, mut streams: Streams<'_>) -> u8 {
+    let names = SystemNames::default();
+    let done = match ipvsadm::parse_with(args, &names) {
+        Ok(command) => obey(command, socket, &names, &mut streams).await,
+        Err(usage) => Err(usage),
+    };
+    let flushed = streams.output.flush();
+    let outcome = done.and_then(|()| flushed.map_err(|error| cannot_write(&error)));
+    match outcome {
+        Ok(()) => 0,
+        Err(Usage { message, code }) => {
+            // Nowhere is left to complain about a closed standard error.
+            let _ = writeln!(streams.errors, "{message}");
+            code
+        }
+    }
+}
+
+async fn obey(
+    command: Command,
+    socket: &Path,
+    names: &SystemNames,
+    streams: &mut Streams<'_>,
+) -> Result<(), Usage> {
+    match command {
+        Command::Help => print(streams, format_args!("{}\n{}", ipvsadm::VERSION, ipvsadm::HELP)),
+        Command::Version => print(streams, format_args!("{}\n", ipvsadm::VERSION)),
+        Command::Edit(edits) => {
+            let mut client = connect(socket).await?;
+            edit(&mut client, &edits, streams).await.map_err(|(at, failure)| match (failure, edits.get(at)) {
+                (Failure::Refused(_, error), Some(edit)) => refused(ipvsadm::refusal(edit, &error)),
+                (failure, _) => refused(failure.to_string()),
+            })
+        }
+        Command::Restore => restore(socket, names, streams).await,
+        Command::Zero(service) => {
+            let mut client = connect(socket).await?;
+            if let Some(key) = service {
+                known_service(&mut client, key, EXIT_REFUSED).await?;
+            }
+            client.zero(service).await.map_err(|failure| refused(failure.to_string()))
+        }
+        Command::List(options) => {
+            let mut client = connect(socket).await?;
+            let services = gather::services(&mut client, streams.errors).await.map_err(cannot_list)?;
+            let text = list::services(&services, &options, list::TABLE_SIZE, names)?;
+            print(streams, format_args!("{text}"))
+        }
+        Command::ListSessions { numeric, persistence_data } => {
+            let mut client = connect(socket).await?;
+            match numeric {
+                true => list_sessions(&mut client, persistence_data, &Numeric, streams).await,
+                false => list_sessions(&mut client, persistence_data, names, streams).await,
+            }
+        }
+        Command::ListTimeouts => {
+            let state = connect(socket).await?.state().await.map_err(cannot_list)?;
+            print(streams, format_args!("{}", list::timeouts(&state.timeouts)))
+        }
+        Command::ListDaemons => connect(socket).await.map(drop),
+        Command::LocalAddresses { service, numeric } => {
+            let mut client = connect(socket).await?;
+            if let Some(key) = service {
+                known_service(&mut client, key, EXIT_LIST).await?;
+            }
+            let listed = gather::local_addresses(&mut client, service).await.map_err(cannot_list)?;
+            print(streams, format_args!("{}", list::local_addresses(&listed, numeric, names)))
+        }
+        Command::Save { numeric } => {
+            let state = connect(socket).await?.state().await.map_err(cannot_list)?;
+            print(streams, format_args!("{}", list::save(&state.services, numeric, names)))
+        }
+    }
+}
+
+/// Connects, or says what ipvsadm says when there is no IPVS.
+async fn connect(socket: &Path) -> Result<Client, Usage> {
+    Client::connect(socket).await.map_err(|failure| {
+        let why = match failure {
+            Failure::Forbidden(_) => "Permission denied (you must be root)".to_owned(),
+            other => other.to_string(),
+        };
+        let message = format!("Can't initialize ipvs: {why}\nAre you sure that fulcrum-control is running?");
+        Usage { message, code: EXIT_USAGE }
+    })
+}
+
+/// Sends a transaction; the number that comes with a failure is the edit's that was refused.
+async fn edit(
+    client: &mut Client,
+    edits: &[Edit],
+    streams: &mut Streams<'_>,
+) -> Result<(), (usize, Failure)> {
+    match client.edit(edits).await {
+        Ok(delivery) => {
+            if !delivery.delivered {
+                let _ = writeln!(streams.errors, "accepted, but not in effect yet: {}", delivery.note);
+            }
+            Ok(())
+        }
+        Err(Failure::Refused(at, error)) => Err((at, Failure::Refused(at, error))),
+        Err(failure) => Err((0, failure)),
+    }
+}
+
+/// Applies what standard input holds, all of it or nothing.
+async fn restore(socket: &Path, names: &SystemNames, streams: &mut Streams<'_>) -> Result<(), Usage> {
+    let mut input = Vec::new();
+    streams
+        .input
+        .read_to_end(&mut input)
+        .map_err(|error| refused(format!("cannot read the input: {error}")))?;
+    let input = String::from_utf8(input).map_err(|_| refused("the input is not text".to_owned()))?;
+    let wrong = |error: RestoreError| Usage { message: error.to_string(), code: error.code };
+    let lines = ipvsadm::restore(&input, names).map_err(wrong)?;
+    let numbered: Vec<(usize, Edit)> = lines
+        .into_iter()
+        .flat_map(|line| line.edits.into_iter().map(move |edit| (line.number, edit)))
+        .collect();
+    let edits: Vec<Edit> = numbered.iter().map(|(_, edit)| edit.clone()).collect();
+    let mut client = connect(socket).await?;
+    if edits.is_empty() {
+        return Ok(());
+    }
+    edit(&mut client, &edits, streams).await.map_err(|(at, failure)| match (failure, numbered.get(at)) {
+        (Failure::Refused(_, error), Some((line, edit))) => {
+            let message = ipvsadm::refusal(edit, &error);
+            wrong(RestoreError { line: *line, message, code: EXIT_REFUSED })
+        }
+        (failure, _) => refused(failure.to_string()),
+    })
+}
+
+async fn list_sessions(
+    client: &mut Client,
+    persistence_data: bool,
+    names: &dyn ipvsadm::Names,
+    streams: &mut Streams<'_>,
+) -> Result<(), Usage> {
+    let state = client.state().await.map_err(cannot_list)?;
+    let locals = state.services.iter().flat_map(|s| &s.servers).any(|s| s.forward == Forward::FullNat);
+    let mut chunks = client.sessions(0).await.map_err(cannot_list)?;
+    print(streams, format_args!("{}", list::session_title(locals, persistence_data)))?;
+    while let Some(chunk) = chunks.message().await.map_err(|status| cannot_list(status.into()))? {
+        for session in chunk.sessions {
+            let session = gather::session(session).map_err(|bad| cannot_list(bad.into()))?;
+            print(streams, format_args!("{}", list::session_row(&session, names)))?;
+        }
+        if streams.output.closed() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn known_service(client: &mut Client, key: ServiceKey, code: u8) -> Result<(), Usage> {
+    let state = client.state().await.map_err(cannot_list)?;
+    match state.service(key) {
+        Some(_) => Ok(()),
+        None => Err(Usage { message: "No such service".to_owned(), code }),
+    }
+}
+
+fn print(streams: &mut Streams<'_>, text: std::fmt::Arguments<'_>) -> Result<(), Usage> {
+    streams.output.write_fmt(text).map_err(|error| cannot_write(&error))
+}
+
+fn refused(message: String) -> Usage {
+    Usage { message, code: EXIT_REFUSED }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
+fn cannot_list(failure: Failure) -> Usage {
+    Usage { message: failure.to_string(), code: EXIT_LIST }
+}
+
+fn cannot_write(error: &io::Error) -> Usage {
+    Usage { message: format!("cannot write: {error}"), code: EXIT_LIST }
+}
