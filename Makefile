@@ -9,7 +9,8 @@ SHELL := /bin/bash
 PREFIX ?= /usr/local
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PROGRAMS := fulcrum-dataplane fulcrum-control fulcrum
-# Labs make network namespaces: as another user than root, only their test programs run under sudo.
+# Labs take turns with the machine but wait for time-outs side by side: hence more threads than cores.
+# They make network namespaces: as another user than root, only their test programs run under sudo.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E)
 
 help: ## this list
@@ -37,7 +38,7 @@ test: check ## everything: lints, unit, doc, engine and replay tests, and the la
 	@cargo test --workspace --exclude fulcrum-e2e --locked --no-fail-fast && rest=0 || rest=$$?
 	cargo build --locked --workspace $(PROGRAMS:%=--bin %)
 	runner=CARGO_TARGET_$$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')_RUNNER
-	env $(if $(AS_ROOT),"$$runner=$(AS_ROOT)") cargo test -p fulcrum-e2e --locked --no-fail-fast && labs=0 || labs=$$?
+	env $(if $(AS_ROOT),"$$runner=$(AS_ROOT)") cargo test -p fulcrum-e2e --locked --no-fail-fast -- --test-threads=16 && labs=0 || labs=$$?
 	[ $$rest = 0 ] && [ $$labs = 0 ]
 
 install: ## install what `make build` made: DESTDIR, PREFIX (/usr/local), IPVSADM=1 for the ipvsadm link

@@ -26,6 +26,15 @@ pub fn expected<const N: usize>(counts: [(&str, usize); N]) -> Tally {
     counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
 }
 
+/// Panics unless every request was answered, by whomever.
+#[track_caller]
+pub fn assert_answered(tally: &Tally, count: usize) {
+    assert!(
+        !tally.contains_key("-") && tally.values().sum::<usize>() == count,
+        "not {count} answers: {tally:?}"
+    );
+}
+
 /// Sends `count` HTTP requests one after another, each on a connection of its own.
 #[track_caller]
 pub fn get(from: &Namespace, host: &str, count: usize) -> Tally {

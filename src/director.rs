@@ -220,7 +220,8 @@ state-file = \"{here}/state.toml\"
         listed.map_or(&all[name], |one| &one["count"]).as_u64().unwrap_or(0)
     }
 
-    fn command(&self, arguments: &str) -> Command {
+    /// The command `fulcrum ARGS…`, towards this director.
+    pub fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new(program("fulcrum"));
         command.env("FULCRUM_SOCKET", self.socket()).args(arguments.split_whitespace());
         command

@@ -1,9 +1,9 @@
 //! TCP clients that curl does not replace: many connections at once, and one client port again and again.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{SocketAddrV4, TcpStream};
-use std::time::Duration;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -67,14 +67,7 @@ pub(crate) fn reuse(
     reset: bool,
 ) -> Result<(), Box<dyn std::error::Error>> {
     for _ in 0..count {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        // Lets the port be bound while an old connection of it waits in TIME_WAIT.
-        socket.set_reuse_address(true)?;
-        socket.bind(&SockAddr::from(std::net::SocketAddr::from(([0, 0, 0, 0], from))))?;
-        if reset {
-            socket.set_linger(Some(Duration::ZERO))?;
-        }
-        socket.connect_timeout(&SockAddr::from(server), PATIENCE)?;
+        let socket = connect_from(from, server, reset)?;
         let mut stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(PATIENCE))?;
         // The server closes first, so that TIME_WAIT is on its side and the client may come again at once.
@@ -90,6 +83,28 @@ pub(crate) fn reuse(
         }
     }
     Ok(())
+}
+
+/// A connection from a local port, as soon as the port's last connection has left it.
+fn connect_from(from: u16, server: SocketAddrV4, reset: bool) -> std::io::Result<Socket> {
+    let start = Instant::now();
+    loop {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        // Lets the port be bound while an old connection of it waits in TIME_WAIT.
+        socket.set_reuse_address(true)?;
+        socket.bind(&SockAddr::from(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, from)))?;
+        if reset {
+            socket.set_linger(Some(Duration::ZERO))?;
+        }
+        match socket.connect_timeout(&SockAddr::from(server), PATIENCE) {
+            Ok(()) => return Ok(socket),
+            // The server's last ACK is still on its way.
+            Err(error) if error.kind() == ErrorKind::AddrNotAvailable && start.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Reads one HTTP answer with a Content-Length and gives its body, trimmed.

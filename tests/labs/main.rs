@@ -3,6 +3,8 @@
 //! A lab takes its turn to send traffic and gives it up while it waits for time-outs, so many threads are
 //! welcome: `--test-threads` decides how many labs rest side by side.
 
+mod configuration;
+mod devices;
 mod failures;
 mod harness;
 mod load;
