@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use fulcrum_director::buffer::{Buf, VecBuf, VecPool};
+use fulcrum_director::export::SessionView;
 use fulcrum_director::{
     Engine, EngineConfig, Message, Nanos, Output, Received, SECOND, Snapshot, Verdict, WorkerCounters,
 };
@@ -129,6 +130,20 @@ impl Bench {
     /// The counters of every worker.
     pub fn counters(&self) -> &[Arc<WorkerCounters>] {
         &self.counters
+    }
+
+    /// The sessions and templates of all workers.
+    pub fn sessions(&self) -> Vec<SessionView> {
+        let mut list = Vec::new();
+        for engine in &self.engines {
+            let mut part = Vec::with_capacity(engine.session_count());
+            let mut cursor = 0;
+            while !engine.export_sessions(self.now, &mut cursor, &mut part, 1024) {
+                part.reserve(1024);
+            }
+            list.append(&mut part);
+        }
+        list
     }
 
     /// What of the state is not used; emptied by the call.

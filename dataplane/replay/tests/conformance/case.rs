@@ -1,0 +1,232 @@
+//! Recorded cases: their file format, and the topology they were recorded on.
+//!
+//! A case begins with `case NAME: what it is about`; lines that begin with `#` are comments.
+//! - `set COMMAND` before the first frame, `do COMMAND` between frames: `ipvsadm …`, `sysctl -w …`, and for `set`
+//!   also `mtu INTERFACE N`, `forget-neighbour INTERFACE ADDRESS`, `route PREFIX unreachable`,
+//!   `route PREFIX interface NAME mtu N`.
+//! - `in PORT HEX`: a frame comes in. The `out PORT HEX [OFFSET+LENGTH]…` lines after it are all that goes out,
+//!   in order; bytes in the ranges differ from run to run.
+//! - `session PROTOCOL STATE SECONDS CLIENT VIP SERVER`: a session at the end, and the seconds it has left.
+//! - `traffic PROTOCOL VIP [-> SERVER] CONNECTIONS PACKETS-IN PACKETS-OUT BYTES-IN BYTES-OUT`: counters at the end.
+
+use std::ops::Range;
+use std::path::Path;
+
+use fulcrum_model::{Config, Route, RouteTarget, State};
+use fulcrum_replay::setup::{Action, action};
+
+/// The ports in the order of their numbers.
+pub(crate) const PORTS: [&str; 2] = ["wan", "lan"];
+
+/// The director of the recordings.
+const TOPOLOGY: &str = r#"
+[[port]]
+name = "wan"
+device = "wan"
+mac = "02:00:00:00:01:01"
+[[port]]
+name = "lan"
+device = "lan"
+mac = "02:00:00:00:02:01"
+[[interface]]
+name = "wan"
+port = "wan"
+addresses = ["10.0.0.1/24", "10.0.0.100/32", "10.0.0.101/32"]
+[[interface]]
+name = "lan"
+port = "lan"
+addresses = ["10.1.0.1/24"]
+[[route]]
+to = "0.0.0.0/0"
+via = "10.0.0.254"
+[[route]]
+to = "172.16.0.0/24"
+via = "10.1.0.254"
+"#;
+
+/// Everybody on the two links: interface, last byte of the address, last byte of the MAC address.
+const NEIGHBOURS: [(&str, u8, u8); 11] = [
+    ("wan", 2, 0x02),
+    ("wan", 3, 0x03),
+    ("wan", 4, 0x04),
+    ("wan", 254, 0xfe),
+    ("wan", 11, 0x0b),
+    ("wan", 12, 0x0c),
+    ("lan", 11, 0x0b),
+    ("lan", 12, 0x0c),
+    ("lan", 13, 0x0d),
+    ("lan", 254, 0xfe),
+    ("lan", 50, 0x50),
+];
+
+#[derive(Debug)]
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) about: String,
+    /// Commands before the first frame, in ipvsadm's grammar or sysctl's.
+    pub(crate) setup: Vec<String>,
+    /// The state that those commands are applied on.
+    pub(crate) state: State,
+    pub(crate) steps: Vec<Step>,
+    /// In the order of the file; compared as sets.
+    pub(crate) sessions: Vec<SessionLine>,
+    pub(crate) traffic: Vec<String>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Step {
+    Do(String),
+    Frame { port: u16, bytes: Vec<u8>, out: Vec<Expected> },
+}
+
+#[derive(Debug)]
+pub(crate) struct Expected {
+    pub(crate) port: u16,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) masks: Vec<Range<usize>>,
+}
+
+/// A session; `left` is in seconds.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SessionLine {
+    pub(crate) text: String,
+    pub(crate) left: u64,
+}
+
+impl Expected {
+    /// Whether `bytes` are what is expected, masked ones aside.
+    pub(crate) fn fits(&self, port: u16, bytes: &[u8]) -> bool {
+        self.port == port && self.bytes.len() == bytes.len() && self.differences(bytes).is_empty()
+    }
+
+    /// The offsets at which unmasked bytes differ.
+    pub(crate) fn differences(&self, bytes: &[u8]) -> Vec<usize> {
+        let masked = |at: &usize| self.masks.iter().any(|mask| mask.contains(at));
+        let both = self.bytes.iter().zip(bytes).enumerate();
+        both.filter(|(at, (a, b))| a != b && !masked(at)).map(|(at, _)| at).collect()
+    }
+}
+
+/// The cases of one file under `tests/cases`.
+pub(crate) fn load(file: &str) -> Vec<Case> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(format!("{file}.case"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let mut cases: Vec<Case> = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (keyword, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let place = || format!("{}:{number}: `{line}`", path.display());
+        if keyword == "case" {
+            let (name, about) =
+                rest.split_once(": ").unwrap_or_else(|| panic!("{}: no description", place()));
+            cases.push(Case::new(name, about));
+            continue;
+        }
+        let case = cases.last_mut().unwrap_or_else(|| panic!("{}: before the first case", place()));
+        case.take(keyword, rest).unwrap_or_else(|| panic!("{}: not understood", place()));
+    }
+    cases
+}
+
+impl Case {
+    fn new(name: &str, about: &str) -> Case {
+        let mut state = Config::parse("topology", TOPOLOGY).unwrap().state;
+        state.neighbours = NEIGHBOURS
+            .iter()
+            .map(|(interface, host, mac)| {
+                let net = if *interface == "wan" { 1 } else { 2 };
+                fulcrum_model::Neighbour {
+                    address: [10, net - 1, 0, *host].into(),
+                    mac: fulcrum_model::Mac([2, 0, 0, 0, net, *mac]),
+                    interface: (*interface).to_owned(),
+                }
+            })
+            .collect();
+        Case {
+            name: name.to_owned(),
+            about: about.to_owned(),
+            setup: Vec::new(),
+            state,
+            steps: Vec::new(),
+            sessions: Vec::new(),
+            traffic: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, keyword: &str, rest: &str) -> Option<()> {
+        let words: Vec<&str> = rest.split_whitespace().collect();
+        match keyword {
+            "set" => self.set(rest, &words)?,
+            "do" => self.steps.push(Step::Do(rest.to_owned())),
+            "in" => {
+                let [port, frame] = words[..] else { return None };
+                let step = Step::Frame { port: port_number(port)?, bytes: hex(frame)?, out: Vec::new() };
+                self.steps.push(step);
+            }
+            "out" => {
+                let [port, frame, ref masks @ ..] = words[..] else { return None };
+                let masks = masks.iter().map(|mask| range(mask)).collect::<Option<_>>()?;
+                let expected = Expected { port: port_number(port)?, bytes: hex(frame)?, masks };
+                let Some(Step::Frame { out, .. }) = self.steps.last_mut() else { return None };
+                out.push(expected);
+            }
+            "session" => {
+                let [protocol, state, left, client, vip, server] = words[..] else { return None };
+                let text = format!("{protocol} {state} {client} {vip} {server}");
+                self.sessions.push(SessionLine { text, left: left.parse().ok()? });
+            }
+            "traffic" => self.traffic.push(rest.to_owned()),
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn set(&mut self, command: &str, words: &[&str]) -> Option<()> {
+        match words {
+            ["ipvsadm" | "sysctl", ..] => self.setup.push(command.to_owned()),
+            ["mtu", interface, mtu] => {
+                self.state.interfaces.iter_mut().find(|i| i.name == *interface)?.mtu = mtu.parse().ok()?;
+            }
+            ["forget-neighbour", interface, address] => {
+                let address: std::net::IpAddr = address.parse().ok()?;
+                self.state.neighbours.retain(|n| n.interface != *interface || n.address != address);
+            }
+            ["route", to, "unreachable"] => {
+                let target = RouteTarget::Unreachable;
+                self.state.routes.push(Route { to: to.parse().ok()?, target, mtu: None });
+            }
+            ["route", to, "interface", name, "mtu", mtu] => {
+                let target = RouteTarget::Interface((*name).to_owned());
+                self.state.routes.push(Route { to: to.parse().ok()?, target, mtu: Some(mtu.parse().ok()?) });
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+}
+
+/// What a command changes.
+pub(crate) fn command(text: &str, state: &State) -> Vec<fulcrum_model::Edit> {
+    match action(text).unwrap_or_else(|e| panic!("`{text}`: {e}")) {
+        Action::Edits(edits) => edits,
+        Action::Setting(setting) => vec![fulcrum_model::Edit::SetSettings(setting.applied(&state.settings))],
+    }
+}
+
+fn port_number(name: &str) -> Option<u16> {
+    PORTS.iter().position(|port| *port == name).and_then(|at| u16::try_from(at).ok())
+}
+
+fn hex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes().chunks_exact(2);
+    digits.map(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok()).collect()
+}
+
+fn range(text: &str) -> Option<Range<usize>> {
+    let (offset, length) = text.split_once('+')?;
+    let offset: usize = offset.parse().ok()?;
+    Some(offset..offset + length.parse::<usize>().ok()?)
+}
