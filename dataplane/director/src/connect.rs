@@ -116,7 +116,7 @@ impl<P: Pool> Engine<P> {
             client: (network, 0),
             vip: (packet.dst, service.port),
             local: (network, 0),
-            server: (destination.address, destination.port),
+            server: (destination.address, if service.port == 0 { 0 } else { destination.port }),
             destination: destination.id,
             control: NONE,
         };

@@ -8,11 +8,11 @@ use crate::buffer::Pool;
 use crate::counters::WorkerCounters;
 use crate::export::{NeighbourView, SessionView};
 use crate::host::Limiter;
-use crate::message::{Envelope, Message};
+use crate::message::{Envelope, Message, Stage};
 use crate::neighbour::{Neighbours, Resolver};
 use crate::output::Sent;
 use crate::reason::{Event, Verdict};
-use crate::session::Sessions;
+use crate::session::{Session, SessionId, Sessions};
 use crate::snapshot::{DestinationId, FastMap, Snapshot};
 use crate::steer::Steer;
 use crate::{Nanos, SECOND};
@@ -22,6 +22,9 @@ pub(crate) const RESOLVER: u16 = 0;
 
 /// Sessions looked at for expiry per step at most.
 const EXPIRY_BUDGET: usize = 128;
+
+/// Sessions looked at per step while those of deleted servers are searched for.
+const FLUSH_BUDGET: SessionId = 512;
 
 /// What an engine is made with.
 #[derive(Clone, Debug)]
@@ -91,6 +94,8 @@ pub struct Engine<P: Pool> {
     pub(crate) ip_id: u16,
     /// Where the search for a local port towards a destination goes on.
     pub(crate) local_cursors: FastMap<DestinationId, u32>,
+    /// Where the search for sessions of deleted servers goes on, while there is one.
+    flush: Option<SessionId>,
 }
 
 /// What a step works with beside the engine itself.
@@ -118,6 +123,7 @@ impl<P: Pool> Engine<P> {
             limiter: Limiter::default(),
             ip_id: (config.seed >> 16) as u16 ^ config.worker,
             local_cursors: FastMap::with_capacity_and_hasher(1024, Default::default()),
+            flush: None,
             config,
             snapshot,
             counters,
@@ -139,12 +145,13 @@ impl<P: Pool> Engine<P> {
         self.counters.rx_packets.add(burst.len() as u64);
         let mut ctx = Context { now, snap: &snapshot, pool, out };
         for Received { port, buf } in burst.drain(..) {
-            self.receive(&mut ctx, port, 0, buf);
+            self.receive(&mut ctx, port, 0, Stage::Arrived, buf);
         }
         for message in inbox.drain(..) {
             self.take_message(&mut ctx, message);
         }
         self.expire_sessions(&mut ctx);
+        self.flush_sessions(&mut ctx);
         if self.config.worker == RESOLVER {
             self.resolve(&mut ctx);
         }
@@ -155,7 +162,7 @@ impl<P: Pool> Engine<P> {
 
     fn take_message(&mut self, ctx: &mut Context<'_, P>, message: Message<P::Buf>) {
         match message {
-            Message::Packet { port, hops, buf } => self.receive(ctx, port, hops, buf),
+            Message::Packet { port, hops, stage, buf } => self.receive(ctx, port, hops, stage, buf),
             Message::Park { interface, next_hop, port, routed, buf } => {
                 if let Sent::Dropped(reason) = self.park(ctx, interface, next_hop, port, routed, buf) {
                     self.counters.count_drop(port, reason);
@@ -176,18 +183,40 @@ impl<P: Pool> Engine<P> {
         }
     }
 
+    /// Ends sessions of deleted servers, as the expire_nodest_conn setting wants it. // IPVS: expire_nodest_conn_work
+    fn flush_sessions(&mut self, ctx: &mut Context<'_, P>) {
+        let Some(from) = self.flush else { return };
+        let all = self.sessions.high_water();
+        let end = from.saturating_add(FLUSH_BUDGET).min(all);
+        for id in from..end {
+            let deleted = |session: &Session| {
+                session.controls == 0
+                    && ctx.snap.destination(session.destination).is_none_or(|server| !server.available)
+            };
+            if self.sessions.slot(id).is_some_and(deleted) {
+                self.counters.event(Event::SessionExpired);
+                self.end_session(ctx.snap, id);
+            }
+        }
+        self.flush = (end < all).then_some(end);
+    }
+
     /// Goes over to a new configuration; gives the old one back, for the caller to drop elsewhere.
     pub fn install(&mut self, snapshot: Arc<Snapshot>) -> Arc<Snapshot> {
         let places = |snap: &Snapshot| {
             snap.interfaces.iter().map(|place| (place.port, place.vlan)).collect::<Vec<_>>()
         };
-        let keep_learned = places(&self.snapshot) == places(&snapshot);
+        // Interfaces keep their ids: a new one comes behind those that were there.
+        let keep_learned = places(&snapshot).starts_with(&places(&self.snapshot));
         self.neighbours.install_static(&snapshot, keep_learned);
         if self.config.worker == RESOLVER {
             if self.config.announce {
                 self.resolver.announce_new(&self.snapshot, &snapshot);
             }
             self.resolver.forget_gone(&snapshot, keep_learned);
+        }
+        if snapshot.settings.expire_nodest_conn {
+            self.flush = Some(0);
         }
         std::mem::replace(&mut self.snapshot, snapshot)
     }

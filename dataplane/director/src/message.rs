@@ -13,6 +13,17 @@ pub struct Envelope<B> {
     pub message: Message<B>,
 }
 
+/// What the worker is to a packet that it gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// To be found out.
+    Arrived,
+    /// Its owner before the service became persistent: the session may still be there.
+    FormerOwner,
+    /// Its owner, after the former one has been asked.
+    Owner,
+}
+
 /// One message between workers.
 #[derive(Debug)]
 pub enum Message<B> {
@@ -22,6 +33,8 @@ pub enum Message<B> {
         port: u16,
         /// Times it has been handed on.
         hops: u8,
+        /// What the receiver is to it.
+        stage: Stage,
         /// The frame as received.
         buf: B,
     },

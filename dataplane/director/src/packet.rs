@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use fulcrum_packet::{ipv4, tcp, udp};
 
 use crate::buffer::Buf;
+use crate::message::Stage;
 use crate::session::Key;
 
 /// A received IPv4 packet whose headers have been checked.
@@ -13,6 +14,9 @@ pub(crate) struct Packet<B> {
     pub(crate) buf: B,
     /// Port it came in by.
     pub(crate) port: u16,
+    /// Times it has been handed from worker to worker, and what this worker is to it.
+    pub(crate) hops: u8,
+    pub(crate) stage: Stage,
     /// Where the IPv4 header begins, and what follows it.
     pub(crate) l3: usize,
     pub(crate) l4: usize,

@@ -6,18 +6,25 @@ use fulcrum_packet::{ethernet, ipv4, tcp, udp};
 use crate::buffer::{Buf, Pool};
 use crate::engine::{Context, Engine, RESOLVER};
 use crate::host::options;
-use crate::message::{Envelope, Message};
+use crate::message::{Envelope, Message, Stage};
 use crate::packet::{Packet, checked};
 use crate::reason::{Event, Reason, Verdict, VerdictKind};
 use crate::snapshot::{DestinationId, InterfaceId};
 
-/// How often a packet may be handed on: once by the test setting, once to its owner, once when the two disagree
-/// during a change of configuration.
-const MAX_HOPS: u8 = 3;
+/// How often a packet may be handed on: by the test setting, to its owner, to its former owner and back, and once
+/// more when workers disagree during a change of configuration.
+const MAX_HOPS: u8 = 5;
 
 impl<P: Pool> Engine<P> {
     /// A frame from a port, or one that another worker has handed over.
-    pub(crate) fn receive(&mut self, ctx: &mut Context<'_, P>, port: u16, hops: u8, mut buf: P::Buf) {
+    pub(crate) fn receive(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        port: u16,
+        hops: u8,
+        stage: Stage,
+        mut buf: P::Buf,
+    ) {
         let Ok(frame) = ethernet::Frame::new_checked(buf.bytes()) else {
             return self.drop_frame(ctx, port, Reason::Truncated);
         };
@@ -35,10 +42,12 @@ impl<P: Pool> Engine<P> {
         match ethertype {
             ethernet::IPV4 if group => self.drop_frame(ctx, port, Reason::L2Multicast),
             ethernet::IPV4 => match self.parse_ipv4(ctx, &mut buf, port, interface, l3) {
-                Ok(()) => self.dispatch(ctx, buf, port, hops, l3),
+                Ok(()) => self.dispatch(ctx, buf, port, hops, stage, l3),
                 Err(reason) => self.drop_frame(ctx, port, reason),
             },
-            ethernet::ARP if self.config.worker != RESOLVER => self.hand_over(ctx, RESOLVER, port, hops, buf),
+            ethernet::ARP if self.config.worker != RESOLVER => {
+                self.hand_over(ctx, RESOLVER, port, hops, stage, buf)
+            }
             ethernet::ARP => self.receive_arp(ctx, port, interface, &buf.bytes()[l3..]),
             ethernet::IPV6 => self.drop_frame(ctx, port, Reason::Ipv6),
             _ => self.drop_frame(ctx, port, Reason::UnknownEthertype),
@@ -125,19 +134,41 @@ impl<P: Pool> Engine<P> {
     }
 
     /// To the worker that owns the flow, and there to where the packet wants to go.
-    fn dispatch(&mut self, ctx: &mut Context<'_, P>, buf: P::Buf, port: u16, hops: u8, l3: usize) {
+    fn dispatch(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        buf: P::Buf,
+        port: u16,
+        hops: u8,
+        stage: Stage,
+        l3: usize,
+    ) {
         let ip = checked(ipv4::Packet::new_checked(&buf.bytes()[l3..]));
         let (src, dst, protocol, total) = (ip.src(), ip.dst(), ip.protocol(), ip.total_len());
         let (l4, later_fragment, fragment) =
             (l3 + ip.header_len(), ip.fragment() & ipv4::OFFSET != 0, ip.is_fragment());
-        let mut packet =
-            Packet { buf, port, l3, l4, src, dst, protocol, total, sport: 0, dport: 0, flags: 0 };
+        let mut packet = Packet {
+            buf,
+            port,
+            hops,
+            stage,
+            l3,
+            l4,
+            src,
+            dst,
+            protocol,
+            total,
+            sport: 0,
+            dport: 0,
+            flags: 0,
+        };
         if !later_fragment && !packet.parse_transport() {
             return self.drop_packet(ctx, packet, Reason::BadTransportHeader, None);
         }
-        let owner = if fragment { None } else { self.steer.owner(ctx.snap, &packet) };
+        let owner =
+            if fragment || stage != Stage::Arrived { None } else { self.steer.owner(ctx.snap, &packet) };
         if let Some(to) = owner.and_then(|owner| self.next_worker(owner, hops)) {
-            return self.hand_over(ctx, to, port, hops, packet.buf);
+            return self.hand_over(ctx, to, port, hops, stage, packet.buf);
         }
         let local = ctx.snap.locals.contains_key(&packet.dst);
         if packet.l4 - packet.l3 > ipv4::HEADER {
@@ -169,12 +200,21 @@ impl<P: Pool> Engine<P> {
         (owner != me).then_some(owner)
     }
 
-    fn hand_over(&mut self, ctx: &mut Context<'_, P>, to: u16, port: u16, hops: u8, buf: P::Buf) {
+    /// Gives a packet, as it was received, to another worker.
+    pub(crate) fn hand_over(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        to: u16,
+        port: u16,
+        hops: u8,
+        stage: Stage,
+        buf: P::Buf,
+    ) {
         if hops >= MAX_HOPS {
             return self.drop_frame(ctx, port, Reason::HandoffLoop);
         }
         self.counters.handed_off.add(1);
-        ctx.out.outbox.push(Envelope { to, message: Message::Packet { port, hops: hops + 1, buf } });
+        ctx.out.outbox.push(Envelope { to, message: Message::Packet { port, hops: hops + 1, stage, buf } });
     }
 
     /// Counts and tells a drop.

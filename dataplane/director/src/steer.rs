@@ -47,25 +47,35 @@ impl Steer {
     }
 
     fn owner_of(self, snap: &Snapshot, key: Key) -> Option<u16> {
-        let protocol = (key.protocol & 0xff) as u8;
         match snap.locals.get(&key.dst) {
             Some(local) if local.pool.is_some() => Some(self.owner_of_local_port(key.dport)),
-            Some(_) => {
-                let service = snap
-                    .services
-                    .get(&(protocol, key.dst, key.dport))
-                    .or_else(|| snap.services.get(&(protocol, key.dst, 0)));
-                let steering = service.map_or(Steering::AddressPort, |service| service.steering);
-                Some(self.owner_of_client(steering, key.src, key.sport))
-            }
-            None => {
-                let steering = snap
-                    .servers
-                    .get(&(protocol, key.src, key.sport))
-                    .or_else(|| snap.servers.get(&(protocol, key.src, 0)))?;
-                Some(self.owner_of_client(*steering, key.dst, key.dport))
-            }
+            Some(_) => Some(self.owner_of_client(self.steering_of_service(snap, key), key.src, key.sport)),
+            None => Some(self.owner_of_client(self.steering_of_server(snap, key)?, key.dst, key.dport)),
         }
+    }
+
+    /// The worker that would own a packet if its service were not persistent, when that is another than `owner`:
+    /// sessions older than the persistence are there.
+    pub(crate) fn former_owner<B: Buf>(self, snap: &Snapshot, packet: &Packet<B>, owner: u16) -> Option<u16> {
+        let key = packet.key();
+        let request = snap.locals.contains_key(&key.dst);
+        let (steering, client) = if request {
+            (self.steering_of_service(snap, key), (key.src, key.sport))
+        } else {
+            (self.steering_of_server(snap, key)?, (key.dst, key.dport))
+        };
+        let former = self.owner_of_client(Steering::AddressPort, client.0, client.1);
+        (steering != Steering::AddressPort && former != owner).then_some(former)
+    }
+
+    fn steering_of_service(self, snap: &Snapshot, key: Key) -> Steering {
+        let of = |port| snap.services.get(&(key.protocol as u8, key.dst, port));
+        of(key.dport).or_else(|| of(0)).map_or(Steering::AddressPort, |service| service.steering)
+    }
+
+    fn steering_of_server(self, snap: &Snapshot, key: Key) -> Option<Steering> {
+        let of = |port| snap.servers.get(&(key.protocol as u8, key.src, port));
+        of(key.sport).or_else(|| of(0)).copied()
     }
 
     /// The worker that uses a local port.

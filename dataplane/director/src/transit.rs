@@ -6,6 +6,7 @@ use fulcrum_packet::{icmp, ipv4, tcp};
 use crate::buffer::Pool;
 use crate::engine::{Context, Engine};
 use crate::host::Error;
+use crate::message::Stage;
 use crate::output::{Sent, way};
 use crate::packet::Packet;
 use crate::reason::{Event, Reason, VerdictKind};
@@ -27,13 +28,36 @@ impl<P: Pool> Engine<P> {
             ipv4::TCP | ipv4::UDP => match self.find_session(ctx, packet.key()) {
                 Some((id, Direction::In)) => self.take_request(ctx, packet, id),
                 Some((id, Direction::Out)) => self.take_answer(ctx, packet, id),
-                None => self.connect(ctx, packet),
+                None => match self.elsewhere(ctx, &packet) {
+                    Some((to, stage)) => self.hand_over(ctx, to, packet.port, packet.hops, stage, packet.buf),
+                    None => self.connect(ctx, packet),
+                },
             },
             ipv4::ICMP => self.icmp_to_us(ctx, packet),
             _ => {
                 self.send_error(ctx, &packet, Error::PROTOCOL_UNREACHABLE);
                 self.drop_packet(ctx, packet, Reason::UnknownProtocol, None);
             }
+        }
+    }
+
+    /// Where a packet that met no session here may meet one: with its owner of before its service was persistent.
+    /// From there a packet that may open a session comes back.
+    fn elsewhere(&self, ctx: &Context<'_, P>, packet: &Packet<P::Buf>) -> Option<(u16, Stage)> {
+        let plain = packet.l4 - packet.l3 == ipv4::HEADER;
+        let opens = packet.flags & (tcp::SYN | tcp::ACK) == tcp::SYN;
+        if self.steer.workers() == 1 || !plain || opens {
+            return None;
+        }
+        match packet.stage {
+            Stage::Arrived => {
+                let former = self.steer.former_owner(ctx.snap, packet, self.config.worker)?;
+                Some((former, Stage::FormerOwner))
+            }
+            Stage::FormerOwner if packet.protocol == ipv4::UDP => {
+                self.steer.owner(ctx.snap, packet).map(|owner| (owner, Stage::Owner))
+            }
+            _ => None,
         }
     }
 
@@ -48,6 +72,13 @@ impl<P: Pool> Engine<P> {
             _ => None,
         }
         .filter(|&(_, direction)| direction == Direction::Out);
+        if session.is_none()
+            && matches!(packet.protocol, ipv4::TCP | ipv4::UDP)
+            && packet.stage == Stage::Arrived
+            && let Some((to, stage)) = self.elsewhere(ctx, &packet)
+        {
+            return self.hand_over(ctx, to, packet.port, packet.hops, stage, packet.buf);
+        }
         if session.is_none() && !ctx.snap.settings.ip_forward {
             return self.drop_packet(ctx, packet, Reason::NotForwarding, None);
         }

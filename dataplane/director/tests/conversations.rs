@@ -267,3 +267,26 @@ fn a_partial_checksum_is_completed() {
     check_sums(&outs[0]);
     assert_eq!(director.happened(Event::ChecksumCompleted), 1);
 }
+
+#[test]
+fn sessions_outlive_a_change_to_persistence_whichever_worker_has_them() {
+    for forward in ["nat", "fullnat", "dr"] {
+        let mut director = Director::new(3, &service(forward, "", 80));
+        let opened: Vec<_> = (101..=120).map(|port| from_client(&mut director, port, SYN)).collect();
+        director.change(|state| state.services[0].persistent = Some(600));
+        for (port, syn) in (101..=120).zip(&opened) {
+            let later = from_client(&mut director, port, ACK);
+            assert_eq!(later.ends(), syn.ends());
+            if forward != "dr" {
+                let seen = answer(&mut director, syn, SYN | ACK);
+                assert_eq!(seen.ends(), (VIP, 80, CLIENT, port));
+            }
+        }
+        expect_drops!(director);
+        assert_eq!(director.sessions().len(), 20);
+        from_client(&mut director, 201, SYN);
+        assert_eq!(director.send(0, &tcp_frame(WAN, (CLIENT, 202), (VIP, 80), ACK, b"")).len(), 1, "RST");
+        expect_drops!(director, "no-session": 1);
+        assert_eq!(director.sessions().iter().filter(|session| session.template).count(), 1);
+    }
+}
