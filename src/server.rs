@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use crate::net::Namespace;
 use crate::process::{Process, program, wait_listening};
@@ -93,10 +94,7 @@ impl Server {
              ip link set decap1 address 02:00:00:00:04:01 up");
         let mut command = self.inside.command(program("fulcrum-lab"));
         command.args(["decap", "decap0", "02:00:00:00:04:01"]);
-        let log = self.start(&mut command, "decap");
-        crate::process::wait_for("the decapsulator", std::time::Duration::from_secs(5), || {
-            fs::read_to_string(&log).ok().filter(|text| text.contains("ready")).map(|_| ())
-        });
+        self.start(&mut command, "decap").wait_said("ready", Duration::from_secs(5));
     }
 
     /// What was uploaded under a name.
@@ -104,10 +102,11 @@ impl Server {
         fs::read(self.directory.join("up").join(name)).ok()
     }
 
-    fn start(&mut self, command: &mut Command, what: &str) -> PathBuf {
+    #[track_caller]
+    fn start(&mut self, command: &mut Command, what: &str) -> &Process {
         let log = self.lab().join(format!("{}.{what}.log", self.name));
-        self.processes.push(Process::start(command, log.clone()));
-        log
+        self.processes.push(Process::start(command, log));
+        &self.processes[self.processes.len() - 1]
     }
 
     fn lab(&self) -> &Path {

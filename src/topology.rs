@@ -2,9 +2,12 @@
 //!
 //! Only the network and the servers; services are made by the tests, with ipvsadm's words.
 
+use std::time::Duration;
+
 use crate::Lab;
 use crate::capture::{Capture, Frames};
 use crate::net::{Namespace, Switch, link};
+use crate::process::{Process, program};
 use crate::server::Server;
 
 /// Namespaces, servers and the director's network configuration.
@@ -31,18 +34,7 @@ pub fn nat(lab: &Lab) -> Topology {
     client.sh("ip addr add 172.16.100.50/24 dev eth0");
     let mut lan = lab.switch("lan");
     lan.attach(&director, "lan");
-    let servers = [("web7", "192.168.20.7"), ("web8", "192.168.20.8")].map(|(name, address)| {
-        let inside = lab.namespace(name);
-        lan.attach(&inside, "eth0");
-        inside.sh(&format!(
-            "ip addr add {address}/24 dev eth0
-             ip route add default via 192.168.20.1"
-        ));
-        let mut server = Server::new(inside, name, lab.directory());
-        server.serve_http(&[8080]);
-        server.serve_udp(&format!("{address}:5001"));
-        server
-    });
+    let servers = nat_servers(lab, &mut lan);
     let network = r#"
 [[port]]
 name = "wan"
@@ -59,14 +51,27 @@ name = "lan"
 port = "lan"
 addresses = ["192.168.20.1/24"]
 "#;
-    Topology {
-        client,
-        director,
-        servers: servers.into(),
-        network: network.into(),
-        others: vec![],
-        _switches: vec![lan],
-    }
+    Topology { client, director, servers, network: network.into(), others: vec![], _switches: vec![lan] }
+}
+
+/// Servers 192.168.20.7 and .8 on a switch; their way out is the director, 192.168.20.1.
+#[track_caller]
+fn nat_servers(lab: &Lab, lan: &mut Switch) -> Vec<Server> {
+    let hosts = [("web7", "192.168.20.7"), ("web8", "192.168.20.8")];
+    hosts
+        .map(|(name, address)| {
+            let inside = lab.namespace(name);
+            lan.attach(&inside, "eth0");
+            inside.sh(&format!(
+                "ip addr add {address}/24 dev eth0
+             ip route add default via 192.168.20.1"
+            ));
+            let mut server = Server::new(inside, name, lab.directory());
+            server.serve_http(&[8080]);
+            server.serve_udp(&format!("{address}:5001"));
+            server
+        })
+        .into()
 }
 
 /// Everybody on one segment, the director with one arm; servers hold the VIP and answer clients themselves.
@@ -175,7 +180,7 @@ interface = "lan"
 /// VLANs on one trunk: clients in VLAN 100, servers in VLAN 200, the director with one arm in both. The far end of
 /// the trunk speaks raw tagged frames.
 #[track_caller]
-pub fn trunk(lab: &Lab) -> (Topology, crate::process::Process) {
+pub fn trunk(lab: &Lab) -> (Topology, Process) {
     let (client, director, far) =
         (lab.namespace("client"), lab.namespace("director"), lab.namespace("trunk"));
     link(&far, "trunk", &director, "eth0");
@@ -183,24 +188,11 @@ pub fn trunk(lab: &Lab) -> (Topology, crate::process::Process) {
     client.sh("ip addr add 172.16.100.50/24 dev eth0");
     let mut lan = lab.switch("lan");
     lan.attach(&far, "access200");
-    let servers = [("web7", "192.168.20.7"), ("web8", "192.168.20.8")].map(|(name, address)| {
-        let inside = lab.namespace(name);
-        lan.attach(&inside, "eth0");
-        inside.sh(&format!(
-            "ip addr add {address}/24 dev eth0
-             ip route add default via 192.168.20.1"
-        ));
-        let mut server = Server::new(inside, name, lab.directory());
-        server.serve_http(&[8080]);
-        server.serve_udp(&format!("{address}:5001"));
-        server
-    });
-    let mut command = far.command(crate::process::program("fulcrum-lab"));
+    let servers = nat_servers(lab, &mut lan);
+    let mut command = far.command(program("fulcrum-lab"));
     command.args(["trunk", "trunk", "100:access100", "200:access200"]);
-    let pump = crate::process::Process::start(&mut command, lab.directory().join("trunk.log"));
-    crate::process::wait_for("the trunk's far end", std::time::Duration::from_secs(5), || {
-        pump.log().contains("ready").then_some(())
-    });
+    let pump = Process::start(&mut command, lab.directory().join("trunk.log"));
+    pump.wait_said("ready", Duration::from_secs(5));
     let network = r#"
 [[port]]
 name = "trunk"
@@ -219,7 +211,7 @@ addresses = ["192.168.20.1/24"]
     let topology = Topology {
         client,
         director,
-        servers: servers.into(),
+        servers,
         network: network.into(),
         others: vec![far],
         _switches: vec![lan],

@@ -1,7 +1,7 @@
 //! Ports by every kind of name: DPDK's virtual devices beside plain interfaces.
 
 use fulcrum_e2e::Lab;
-use fulcrum_e2e::client::{assert_answered, download, get};
+use fulcrum_e2e::client::{assert_answered, download, get, upload};
 use fulcrum_e2e::director::{Director, Setup};
 use fulcrum_e2e::topology;
 
@@ -103,4 +103,24 @@ fn a_device_that_is_not_there_is_named() {
     let status = process.wait(std::time::Duration::from_secs(5));
     assert!(!status.success());
     assert!(process.log().contains("wan") && process.log().contains("nowhere"), "{}", process.log());
+}
+
+#[test]
+fn veth_pairs_as_they_come_carry_whole_files() {
+    let lab = Lab::new("offloads");
+    let net = topology::nat(&lab);
+    // Unfinished checksums and joined segments, as the kernel passes them between namespaces.
+    let on = |inside: &fulcrum_e2e::net::Namespace, device: &str| {
+        inside.sh(&format!("ethtool -K {device} tx on gso on tso on gro on >/dev/null"));
+    };
+    on(&net.client, "eth0");
+    net.servers.iter().for_each(|server| on(&server.inside, "eth0"));
+    on(&net.director, "wan");
+    on(&net.director, "lan");
+    let director = Director::start(&net.director, lab.directory(), &Setup::ONE, &net.network);
+    director.ipvsadm_lines(SERVICES);
+    assert_answered(&get(&net.client, "172.16.100.9", 10), 10);
+    download(&net.client, "172.16.100.9", lab.directory());
+    upload(&net.client, "172.16.100.9", lab.directory(), &net.servers);
+    assert!(director.events("received.checksum-completed") > 0);
 }
