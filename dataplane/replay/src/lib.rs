@@ -164,8 +164,9 @@ pub fn run(args: &Args) -> Result<Summary, Error> {
     while let Some(frame) = reader.next_frame()? {
         summary.frames_in += 1;
         let number = summary.frames_in;
-        let clock = clock.get_or_insert(Clock { first: frame.time });
-        summary.note_about(number, &frame, clock.at(frame.time) < bench.now());
+        let clock = clock.get_or_insert(Clock { first: frame.time, last: frame.time });
+        summary.note_about(number, &frame, frame.time < clock.last);
+        clock.last = clock.last.max(frame.time);
         let port = ports.of(&frame, number)?;
 
         let idle = bench.advance(clock.at(frame.time));
@@ -207,7 +208,10 @@ const START: u64 = 3600 * SECOND;
 /// Capture time to engine time and back.
 #[derive(Clone, Copy)]
 struct Clock {
+    /// Time of the first frame.
     first: u64,
+    /// The latest time so far.
+    last: u64,
 }
 
 impl Clock {
