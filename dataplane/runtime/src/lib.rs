@@ -1,1 +1,29 @@
-//! fulcrum-dataplane: the engine on DPDK lcores.
+//! `fulcrum-dataplane`: the engine on DPDK's lcores.
+//!
+//! Lives here, in the order in which a process comes to life: arguments (`args`), devices (`device`, `host`,
+//! `ports`), the process as a whole (`process`); then a packet's way outside the engine (`worker`, `transmit`, `mesh`,
+//! `deal`, `idle`); then the control thread (`control`, `orders`, `board`, `rates`, `watch`) and its gRPC face
+//! (`service`). Does not live here: any decision on a packet (fulcrum-director), DPDK itself (fulcrum-dpdk).
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod board;
+mod control;
+mod crew;
+mod deal;
+mod device;
+mod host;
+mod idle;
+mod mesh;
+mod orders;
+mod ports;
+mod process;
+mod rates;
+mod service;
+mod transmit;
+mod watch;
+mod worker;
+
+pub use args::Args;
+pub use process::{Failure, run};

@@ -1,0 +1,104 @@
+//! The command line of fulcrum-dataplane.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use fulcrum_model::file::{DEFAULT_DATAPLANE_SOCKET, DEFAULT_PATH};
+
+use crate::worker::Fault;
+
+/// The data plane of Fulcrum: forwards packets, and is told how on its socket.
+///
+/// Reads `[dataplane]` and `[[port]]` of the configuration file to open its ports and start its workers; services,
+/// addresses and routes come from fulcrum-control. Ends on SIGTERM or SIGINT and leaves interfaces as it found them.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "fulcrum-dataplane", version)]
+pub struct Args {
+    /// Configuration file
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]
+    pub(crate) config: PathBuf,
+
+    /// Socket to serve [default: `socket` of the file, else /run/fulcrum/dataplane.sock]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+
+    /// Name of this instance where several run on one machine: its socket is then
+    /// /run/fulcrum/dataplane-NAME.sock and its DPDK file prefix fulcrum-NAME, unless said otherwise
+    #[arg(long, value_name = "NAME", value_parser = instance_name)]
+    pub(crate) instance: Option<String>,
+
+    /// What to log: error, warn, info, debug, trace, or targets such as `info,dpdk=trace`
+    #[arg(long, value_name = "FILTER", default_value = "info,dpdk=off")]
+    pub(crate) log: String,
+
+    /// Log JSON, one object a line
+    #[arg(long)]
+    pub(crate) log_json: bool,
+
+    /// Seconds without a sign of life after which a worker counts as hung and the process aborts
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) watchdog: u64,
+
+    /// Folder or file of DPDK drivers to load beside those of the distribution
+    #[arg(long, value_name = "PATH")]
+    pub(crate) drivers: Option<PathBuf>,
+
+    /// For tests: a fault that worker 0 commits a second after its start, to see that it is noticed
+    #[arg(long, value_name = "FAULT")]
+    pub(crate) test_fault: Option<Fault>,
+}
+
+impl Args {
+    /// The socket to serve; `configured` is what the file says.
+    pub(crate) fn socket(&self, configured: Option<PathBuf>) -> PathBuf {
+        self.socket.clone().or(configured).unwrap_or_else(|| match &self.instance {
+            Some(name) => {
+                PathBuf::from(DEFAULT_DATAPLANE_SOCKET).with_file_name(format!("dataplane-{name}.sock"))
+            }
+            None => DEFAULT_DATAPLANE_SOCKET.into(),
+        })
+    }
+
+    /// The DPDK file prefix; `configured` is what the file says.
+    pub(crate) fn file_prefix(&self, configured: Option<String>) -> String {
+        configured.unwrap_or_else(|| match &self.instance {
+            Some(name) => format!("fulcrum-{name}"),
+            None => format!("fulcrum-{}", std::process::id()),
+        })
+    }
+
+    /// How long a worker may show no sign of life.
+    pub(crate) fn patience(&self) -> Duration {
+        Duration::from_secs(self.watchdog)
+    }
+}
+
+fn instance_name(text: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if text.is_empty() || text.len() > 32 || !text.chars().all(fits) {
+        return Err("a name is 1 to 32 letters, digits, `-`, `_` or `.`".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(line: &str) -> Args {
+        Args::try_parse_from(line.split(' ')).unwrap()
+    }
+
+    #[test]
+    fn instances_have_sockets_and_prefixes_of_their_own() {
+        assert_eq!(args("x").socket(None), PathBuf::from("/run/fulcrum/dataplane.sock"));
+        assert_eq!(args("x --instance b").socket(None), PathBuf::from("/run/fulcrum/dataplane-b.sock"));
+        assert_eq!(args("x --instance b").socket(Some("/c".into())), PathBuf::from("/c"));
+        assert_eq!(args("x --instance b --socket /a").socket(Some("/c".into())), PathBuf::from("/a"));
+        assert_eq!(args("x --instance b").file_prefix(None), "fulcrum-b");
+        assert_eq!(args("x --instance b").file_prefix(Some("c".into())), "c");
+        assert!(Args::try_parse_from(["x", "--instance", "a/b"]).is_err());
+        assert!(Args::try_parse_from(["x", "--watchdog", "0"]).is_err());
+    }
+}

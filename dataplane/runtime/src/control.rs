@@ -1,0 +1,227 @@
+//! The control thread's view of everything: the state held, its way to the workers, counters, ports.
+//!
+//! Does not live here: how that is asked for (`service`).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use fulcrum_api::state::Change;
+use fulcrum_api::{BadMessage, apply_changes, fingerprint};
+use fulcrum_director::{Snapshot, WorkerCounters};
+use fulcrum_model::State;
+use fulcrum_program::Program;
+
+use crate::board::Board;
+use crate::orders::Desk;
+use crate::ports::Port;
+use crate::rates::Meters;
+
+/// One worker, from outside.
+#[derive(Debug)]
+pub(crate) struct WorkerLink {
+    pub(crate) lcore: usize,
+    pub(crate) desk: Desk,
+    pub(crate) board: Arc<Board>,
+    pub(crate) counters: Arc<WorkerCounters>,
+    /// Share of turns that found work, of late.
+    pub(crate) busy: f64,
+    /// Turns and busy turns when the share was last computed.
+    turns: (u64, u64),
+    /// Number of the last snapshot sent.
+    sent: u64,
+}
+
+impl WorkerLink {
+    pub(crate) fn new(
+        lcore: usize,
+        desk: Desk,
+        board: Arc<Board>,
+        counters: Arc<WorkerCounters>,
+    ) -> WorkerLink {
+        WorkerLink { lcore, desk, board, counters, busy: 0.0, turns: (0, 0), sent: 0 }
+    }
+}
+
+/// What the process is, for status.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    /// Random, new at each start.
+    pub(crate) instance: String,
+    pub(crate) started: Instant,
+    pub(crate) dpdk: String,
+    pub(crate) hugepages: bool,
+    pub(crate) idle: &'static str,
+    /// Sessions and templates of each worker at most.
+    pub(crate) sessions: usize,
+    /// Said at start.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Why a transaction was refused; nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refused {
+    #[error(
+        "the changes build on generation {base}, but this data plane holds generation {held}: send the whole state"
+    )]
+    OtherBase { base: u64, held: u64 },
+    #[error("generation 0 means `never programmed`: number states from 1")]
+    ZeroGeneration,
+    #[error(transparent)]
+    Bad(#[from] BadMessage),
+}
+
+/// Everything that the control thread holds.
+#[derive(Debug)]
+pub(crate) struct Control {
+    pub(crate) identity: Identity,
+    pub(crate) workers: Vec<WorkerLink>,
+    pub(crate) ports: Vec<Port>,
+    pub(crate) meters: Meters,
+    program: Program,
+    state: State,
+    generation: u64,
+    fingerprint: u64,
+    /// Generation that every worker runs.
+    acknowledged: u64,
+    /// What could not be used of the state.
+    pub(crate) warnings: Vec<String>,
+    /// The last snapshot compiled; its generation is a serial number of ours.
+    pub(crate) snapshot: Arc<Snapshot>,
+    /// Whether the state is newer than the snapshot.
+    stale: bool,
+    /// Snapshots on their way: serial number, generation of the state.
+    under_way: VecDeque<(u64, u64)>,
+    questions: u64,
+}
+
+impl Control {
+    pub(crate) fn new(
+        identity: Identity,
+        workers: Vec<WorkerLink>,
+        ports: Vec<Port>,
+        program: Program,
+        snapshot: Arc<Snapshot>,
+    ) -> Control {
+        let state = State::default();
+        Control {
+            identity,
+            workers,
+            ports,
+            meters: Meters::default(),
+            program,
+            fingerprint: fingerprint(&state),
+            state,
+            generation: 0,
+            acknowledged: 0,
+            warnings: Vec::new(),
+            snapshot,
+            stale: false,
+            under_way: VecDeque::new(),
+            questions: 0,
+        }
+    }
+
+    /// Generation and fingerprint of the state held, and the generation that every worker runs.
+    pub(crate) fn held(&self) -> (u64, u64, u64) {
+        (self.generation, self.fingerprint, self.acknowledged)
+    }
+
+    /// Applies one transaction: all of it, or nothing. `base` is `None` for a whole state.
+    pub(crate) fn synchronize(
+        &mut self,
+        generation: u64,
+        base: Option<u64>,
+        changes: Vec<Change>,
+    ) -> Result<(u64, u64), Refused> {
+        if generation == 0 {
+            return Err(Refused::ZeroGeneration);
+        }
+        let mut state = match base {
+            None => State::default(),
+            Some(base) if base == self.generation => self.state.clone(),
+            Some(base) => return Err(Refused::OtherBase { base, held: self.generation }),
+        };
+        apply_changes(&mut state, changes)?;
+        self.fingerprint = fingerprint(&state);
+        self.state = state;
+        self.generation = generation;
+        self.stale = true;
+        self.pump();
+        Ok((self.generation, self.fingerprint))
+    }
+
+    /// Moves things on: takes in what workers answered, compiles the state when they are ready for it, sends it.
+    pub(crate) fn pump(&mut self) {
+        for worker in &mut self.workers {
+            worker.desk.collect();
+        }
+        let serial = self.workers.iter().map(|worker| worker.board.acknowledged()).min().unwrap_or(0);
+        while let Some(&(taken, generation)) = self.under_way.front().filter(|(taken, _)| *taken <= serial) {
+            self.under_way.pop_front();
+            self.acknowledged = generation;
+            self.program.acknowledged(taken);
+        }
+        // Changes that come while workers have not taken the last ones become one snapshot.
+        if self.stale && self.under_way.is_empty() {
+            self.compile();
+        }
+        for worker in &mut self.workers {
+            if worker.sent < self.snapshot.generation && worker.desk.install(&self.snapshot) {
+                worker.sent = self.snapshot.generation;
+            }
+        }
+    }
+
+    fn compile(&mut self) {
+        let serial = self.snapshot.generation + 1;
+        let (snapshot, mut warnings) = self.program.compile(&self.state, serial);
+        warnings.extend(self.port_differences());
+        for warning in warnings.iter().filter(|warning| !self.warnings.contains(warning)) {
+            tracing::warn!("{warning}");
+        }
+        self.warnings = warnings;
+        self.snapshot = snapshot;
+        self.under_way.push_back((serial, self.generation));
+        self.stale = false;
+        self.meters.follow(self.program.counters());
+    }
+
+    /// Ports are opened at start only: says where the state wants others.
+    fn port_differences(&self) -> Vec<String> {
+        let missing = self.state.ports.iter().filter_map(|wanted| {
+            let open = self.ports.iter().find(|open| open.name == wanted.name);
+            let problem = match open {
+                None => format!("port {} is not open", wanted.name),
+                Some(open) if open.device != wanted.device => {
+                    format!("port {} is {} here, not {}", wanted.name, open.device, wanted.device)
+                }
+                Some(open) if wanted.mac.is_some_and(|mac| mac.0 != open.mac) => {
+                    format!("port {} has another MAC address here", wanted.name)
+                }
+                Some(_) => return None,
+            };
+            Some(format!(
+                "{problem}: ports are opened at start, so restart the data plane with this configuration"
+            ))
+        });
+        missing.collect()
+    }
+
+    /// Every second: how busy workers are.
+    pub(crate) fn measure(&mut self) {
+        for worker in &mut self.workers {
+            let now = (worker.board.turns.get(), worker.board.busy.get());
+            let turns = now.0.wrapping_sub(worker.turns.0);
+            let busy = now.1.wrapping_sub(worker.turns.1);
+            worker.busy = if turns == 0 { 0.0 } else { busy as f64 / turns as f64 };
+            worker.turns = now;
+        }
+    }
+
+    /// A number for a question to a worker; numbers grow.
+    pub(crate) fn next_question(&mut self) -> u64 {
+        self.questions += 1;
+        self.questions
+    }
+}

@@ -1,0 +1,97 @@
+//! Builds the workers: engines, queues dealt out, rings between them.
+
+use std::sync::Arc;
+
+use fulcrum_director::{Engine, EngineConfig, Snapshot, WorkerCounters};
+use fulcrum_dpdk::{Mempool, Queues, RxQueue};
+use fulcrum_model::file::Idle as Policy;
+
+use crate::board::Board;
+use crate::deal;
+use crate::idle::Idle;
+use crate::mesh::{self, Mesh};
+use crate::orders::{self, Desk};
+use crate::ports::Port;
+use crate::transmit::{Transmitter, Way};
+use crate::worker::{Clock, Fault, Signal, Worker};
+
+/// What all workers have in common.
+#[derive(Debug)]
+pub(crate) struct Crew {
+    pub(crate) sessions: usize,
+    pub(crate) seed: u64,
+    pub(crate) misdirect: bool,
+    pub(crate) idle: Policy,
+    pub(crate) fault: Option<Fault>,
+    pub(crate) clock: Clock,
+    pub(crate) pool: Mempool,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) signal: Arc<Signal>,
+}
+
+impl Crew {
+    /// The workers with the control thread's ends of their rings. `queues` are the ports', in their order.
+    pub(crate) fn hire(self, ports: &[Port], queues: Vec<Queues>, workers: usize) -> Vec<(Worker, Desk)> {
+        let largest: Vec<usize> = ports.iter().map(|port| port.largest).collect();
+        let (receiving, sending) = deal_out(queues, workers);
+        let messages = mesh::rings(workers, mesh::RING);
+        let frames = mesh::rings(workers, mesh::RING);
+        let hands = receiving.into_iter().zip(sending).zip(messages.into_iter().zip(frames));
+        hands
+            .enumerate()
+            .map(|(number, ((rx, ways), (messages, frames)))| {
+                let counters = Arc::new(WorkerCounters::new(ports.len()));
+                let board = Arc::new(Board::default());
+                let (desk, slot) = orders::channel();
+                let config = EngineConfig {
+                    worker: u16::try_from(number).unwrap_or(u16::MAX),
+                    workers: u16::try_from(workers).unwrap_or(u16::MAX),
+                    sessions: self.sessions,
+                    seed: self.seed,
+                    announce: true,
+                    misdirect: self.misdirect,
+                };
+                let worker = Worker {
+                    engine: Engine::new(config, Arc::clone(&self.snapshot), Arc::clone(&counters)),
+                    pool: self.pool,
+                    rx,
+                    transmitter: Transmitter::new(ways, largest.clone(), frames, Arc::clone(&counters)),
+                    mesh: Mesh::new(messages, Arc::clone(&counters), Arc::clone(&board)),
+                    slot,
+                    idle: Idle::new(self.idle),
+                    clock: self.clock,
+                    counters,
+                    board,
+                    signal: Arc::clone(&self.signal),
+                    fault: self.fault.filter(|_| number == 0),
+                };
+                (worker, desk)
+            })
+            .collect()
+    }
+}
+
+type Receiving = Vec<Vec<(u16, RxQueue)>>;
+
+/// For each worker the receive queues that it polls and its ways out.
+fn deal_out(queues: Vec<Queues>, workers: usize) -> (Receiving, Vec<Vec<Way>>) {
+    let mut receiving: Receiving = (0..workers).map(|_| Vec::new()).collect();
+    let mut sending: Vec<Vec<Way>> = (0..workers).map(|_| Vec::new()).collect();
+    for (port, Queues { rx, tx }) in queues.into_iter().enumerate() {
+        let number = u16::try_from(port).unwrap_or(u16::MAX);
+        let count = rx.len();
+        for (queue, rx) in rx.into_iter().enumerate() {
+            receiving[deal::receiver(port, queue, count, workers)].push((number, rx));
+        }
+        let mut tx: Vec<_> = tx.into_iter().map(Some).collect();
+        let count = tx.len();
+        for (worker, ways) in sending.iter_mut().enumerate() {
+            let (queue, owner) = deal::sender(port, worker, count, workers);
+            ways.push(match tx.get_mut(queue).filter(|_| owner == worker).and_then(Option::take) {
+                Some(queue) => Way::Own(queue),
+                None => Way::Worker(owner),
+            });
+        }
+    }
+    (receiving, sending)
+}

@@ -1,0 +1,144 @@
+//! One Linux interface in the director's hands: prepared, and put back as it was.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+use super::ethtool::Ethtool;
+use super::ledger::Ledger;
+use super::link::{self, Link};
+use super::mute::Mute;
+
+/// Merged packets are larger than any frame: whoever takes frames raw must not get them.
+const MERGING: &[&str] = &["rx-gro", "rx-gro-hw", "rx-gro-list", "rx-lro", "rx-udp-gro-forwarding"];
+/// AF_XDP sees no tag that the device took off.
+const TAG_TAKING: &[&str] = &["rx-vlan-hw-parse"];
+
+/// What drives the interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    AfXdp,
+    AfPacket,
+}
+
+/// What an interface was like before, as far as it is put back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Before {
+    pub(crate) name: String,
+    pub(crate) index: u32,
+    up: bool,
+    promiscuous: bool,
+    xdp: bool,
+    /// Offloads that were switched.
+    features: BTreeMap<String, bool>,
+}
+
+/// An interface that the director drives. It stays so until [`Taken::give_back`].
+#[derive(Debug)]
+pub(crate) struct Taken {
+    before: Before,
+    mute: Option<Mute>,
+}
+
+impl Taken {
+    /// Brings the interface up and switches off what would spoil frames. Gives also what was done, for the operator.
+    pub(crate) fn take(link: &Link, how: Use, ledger: &mut Ledger) -> io::Result<(Taken, Vec<String>)> {
+        let mut unwanted = MERGING.to_vec();
+        // A veth keeps its tags as they come; switching there would only be noise.
+        if how == Use::AfXdp && link.kind != "veth" {
+            unwanted.extend(TAG_TAKING);
+        }
+        let mut ethtool = Ethtool::open();
+        let active = ethtool
+            .as_mut()
+            .ok()
+            .and_then(|ethtool| ethtool.active(link.index, &unwanted).ok())
+            .unwrap_or_default();
+        let before = Before {
+            name: link.name.clone(),
+            index: link.index,
+            up: link.up,
+            promiscuous: link.promiscuous,
+            xdp: link.xdp,
+            features: active.into_iter().map(|name| (name, true)).collect(),
+        };
+        // First written down, then changed: whatever happens in between is put right at the next start.
+        ledger.record(&before)?;
+        let mut taken = Taken { before, mute: None };
+        match taken.prepare(how, ethtool.ok()) {
+            Ok(notes) => Ok((taken, notes)),
+            Err(error) => {
+                taken.give_back(ledger);
+                Err(error)
+            }
+        }
+    }
+
+    fn prepare(&mut self, how: Use, ethtool: Option<Ethtool>) -> io::Result<Vec<String>> {
+        let mut notes = Vec::new();
+        let Before { name, index, up, features, .. } = &self.before;
+        if !up {
+            link::set_up(*index, true)?;
+            notes.push(format!("{name} was down: brought up"));
+        }
+        if let (Some(mut ethtool), false) = (ethtool, features.is_empty()) {
+            let off = features.keys().map(|name| (name.clone(), false)).collect();
+            let list = features.keys().cloned().collect::<Vec<_>>().join(", ");
+            match ethtool.set(*index, &off) {
+                Ok(()) => notes.push(format!("switched off on {name}: {list}")),
+                Err(error) => notes.push(format!("{list} of {name} could not be switched off: {error}")),
+            }
+        }
+        if how == Use::AfPacket {
+            match Mute::install(name) {
+                Ok(mute) => {
+                    self.mute = Some(mute);
+                    notes.push(format!(
+                        "the kernel is kept from answering on {name} (nft table fulcrum-{name})"
+                    ));
+                }
+                Err(error) => notes.push(format!(
+                    "the kernel could not be kept from answering on {name} (nftables: {error}): \
+                     give {name} no address of its own, and switch off its forwarding"
+                )),
+            }
+        }
+        Ok(notes)
+    }
+
+    /// Puts the interface back as it was; what cannot be put back is logged.
+    pub(crate) fn give_back(mut self, ledger: &mut Ledger) {
+        self.mute = None;
+        restore(&self.before);
+        ledger.forget(&self.before);
+    }
+}
+
+/// Puts everything back that is not as it was.
+pub(crate) fn restore(before: &Before) {
+    let name = &before.name;
+    // The interface may be gone, or another one may have its name by now.
+    let Ok(now) = link::find(name) else { return };
+    if now.index != before.index {
+        return;
+    }
+    let complain = |what: &str, result: io::Result<()>| {
+        if let Err(error) = result {
+            tracing::warn!("{name}: {what} could not be put back: {error}");
+        }
+    };
+    if now.xdp && !before.xdp {
+        complain("the absence of an XDP program", link::detach_xdp(now.index));
+    }
+    if !before.features.is_empty() {
+        let set = Ethtool::open().and_then(|mut ethtool| ethtool.set(now.index, &before.features));
+        complain("offloads", set);
+    }
+    if now.promiscuous != before.promiscuous {
+        complain("promiscuous mode", link::set_promiscuous(now.index, before.promiscuous));
+    }
+    if now.up != before.up {
+        complain("its state", link::set_up(now.index, before.up));
+    }
+}

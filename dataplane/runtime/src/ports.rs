@@ -1,0 +1,399 @@
+//! Ports: from the configuration's devices to started DPDK ports.
+//!
+//! Decides which driver a device gets, what has to be put right for it, and says so in notes. Which worker polls
+//! which queue is `deal`'s affair.
+
+use std::io;
+
+use fulcrum_dpdk::{Eal, Mempool, PortConfig, PortError, PortInfo, Queues};
+use fulcrum_model as model;
+
+use crate::device::Device;
+use crate::host::{self, Ledger, Link, Taken, Use};
+
+/// Frames in each device queue, where the device allows it.
+const DESCRIPTORS: u16 = 1024;
+/// Room for frames unless an interface wants larger ones: what AF_XDP expects.
+const ROOM: u16 = 2048;
+/// Ethernet header and two VLAN tags.
+const LAYER2: u32 = 22;
+/// AF_PACKET's own header before each frame in its ring, generously.
+const AF_PACKET_HEADER: u32 = 80;
+
+/// Why a port did not open.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    #[error("port {port}: there is no PCI device, DPDK device or Linux interface called `{device}` here")]
+    NoSuchDevice { port: String, device: String },
+    #[error(
+        "port {port}: {device} leads out of this host (a default route leaves by it); the director would cut the \
+         host off. Give it an interface of its own"
+    )]
+    WayOut { port: String, device: String },
+    #[error(
+        "port {port}: PCI device {device} is not for DPDK: bind it to vfio-pci (dpdk-devbind.py --bind=vfio-pci {device})"
+    )]
+    NotBound { port: String, device: String },
+    #[error("port {port}: {device} could not be prepared: {source}{}", root_hint(source))]
+    Host { port: String, device: String, source: io::Error },
+    #[error("port {port}: {source}")]
+    Dpdk { port: String, source: PortError },
+    #[error("ports {first} and {second} are the same device, {device}")]
+    Twice { first: String, second: String, device: String },
+}
+
+fn root_hint(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        " (run it as root or with CAP_NET_ADMIN)"
+    } else {
+        ""
+    }
+}
+
+/// A port at work.
+#[derive(Debug)]
+pub(crate) struct Port {
+    pub(crate) name: String,
+    /// As configured.
+    pub(crate) device: String,
+    pub(crate) driver: String,
+    pub(crate) mac: [u8; 6],
+    pub(crate) partial_checksums: bool,
+    /// Largest frame that it sends, in bytes.
+    pub(crate) largest: usize,
+    pub(crate) rx_queues: u16,
+    pub(crate) tx_queues: u16,
+    pub(crate) notes: Vec<String>,
+    pub(crate) port: fulcrum_dpdk::Port,
+    taken: Option<Taken>,
+}
+
+/// What is known of a configured port before DPDK starts.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    config: model::Port,
+    device: Device,
+    /// The Linux interface that it stands on.
+    link: Option<Link>,
+}
+
+impl Plan {
+    /// Looks at the devices without touching them.
+    pub(crate) fn make(ports: &[model::Port]) -> Result<Vec<Plan>, OpenError> {
+        let plans = ports.iter().map(Plan::of).collect::<Result<Vec<_>, _>>()?;
+        for (nth, second) in plans.iter().enumerate() {
+            let same = |first: &&Plan| match (&first.link, &second.link) {
+                (Some(first), Some(second)) => first.index == second.index,
+                _ => first.device == second.device,
+            };
+            if let Some(first) = plans[..nth].iter().find(same) {
+                return Err(OpenError::Twice {
+                    first: first.config.name.clone(),
+                    second: second.config.name.clone(),
+                    device: second.device.to_string(),
+                });
+            }
+        }
+        Ok(plans)
+    }
+
+    fn of(config: &model::Port) -> Result<Plan, OpenError> {
+        let (port, device) = (config.name.clone(), config.device.clone());
+        let kind = Device::parse(&device);
+        let link = match &kind {
+            Device::Interface(name) | Device::Virtual { interface: Some(name), .. } => match host::find(name)
+            {
+                Ok(link) => Some(link),
+                Err(_) => return Err(OpenError::NoSuchDevice { port, device: name.clone() }),
+            },
+            Device::Virtual { .. } => None,
+            Device::Pci(address) => {
+                bound(address).map_err(|known| {
+                    let (port, device) = (port.clone(), address.clone());
+                    if known {
+                        OpenError::NotBound { port, device }
+                    } else {
+                        OpenError::NoSuchDevice { port, device }
+                    }
+                })?;
+                None
+            }
+        };
+        if let Some(link) = &link
+            && host::carries_default_route(&link.name)
+        {
+            return Err(OpenError::WayOut { port, device: link.name.clone() });
+        }
+        Ok(Plan { config: config.clone(), device: kind, link })
+    }
+
+    /// The PCI address, when it is a PCI device.
+    pub(crate) fn pci(&self) -> Option<&str> {
+        match &self.device {
+            Device::Pci(address) => Some(address),
+            _ => None,
+        }
+    }
+
+    fn mtu(&self) -> u32 {
+        self.link.as_ref().map_or(1500, |link| link.mtu.min(9200))
+    }
+}
+
+/// Whether DPDK can take a PCI device; if not, whether there is one.
+fn bound(address: &str) -> Result<(), bool> {
+    let folder = format!("/sys/bus/pci/devices/{address}");
+    if !std::path::Path::new(&folder).exists() {
+        return Err(false);
+    }
+    let driver = std::fs::read_link(format!("{folder}/driver")).ok();
+    let driver = driver.and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    // The last three share their device with the kernel's driver.
+    const FIT: [&str; 6] = ["vfio-pci", "igb_uio", "uio_pci_generic", "mlx4_core", "mlx5_core", "mana"];
+    if driver.is_some_and(|driver| FIT.contains(&driver.as_str())) { Ok(()) } else { Err(true) }
+}
+
+/// Room that frames of these ports need, in bytes.
+pub(crate) fn room(plans: &[Plan]) -> u16 {
+    let largest = plans.iter().map(|plan| plan.mtu() + LAYER2 + AF_PACKET_HEADER).max().unwrap_or(0);
+    u16::try_from(largest.next_multiple_of(1024)).unwrap_or(u16::MAX).max(ROOM)
+}
+
+/// Opens and starts ports.
+#[derive(Debug)]
+pub(crate) struct Opener<'a> {
+    pub(crate) eal: &'static Eal,
+    pub(crate) pool: Mempool,
+    pub(crate) workers: usize,
+    pub(crate) ledger: &'a mut Ledger,
+}
+
+impl Opener<'_> {
+    /// Opens the `number`th port; its queues are ready to be polled.
+    pub(crate) fn open(&mut self, number: usize, plan: Plan) -> Result<(Port, Queues), OpenError> {
+        let Plan { config, device, link } = plan;
+        match (&device, &link) {
+            (Device::Interface(_), Some(link)) => self.open_interface(number, &config, link),
+            (Device::Virtual { text, driver, .. }, Some(link)) => {
+                let how = if driver == "net_af_xdp" { Use::AfXdp } else { Use::AfPacket };
+                self.open_on(&config, link, how, text)
+            }
+            (Device::Pci(name) | Device::Virtual { text: name, .. } | Device::Interface(name), _) => {
+                let (port, queues) =
+                    self.start(&config, name, 1500).map_err(|source| dpdk(&config, source))?;
+                Ok((port, queues))
+            }
+        }
+    }
+
+    /// AF_XDP, else AF_PACKET.
+    fn open_interface(
+        &mut self,
+        number: usize,
+        config: &model::Port,
+        link: &Link,
+    ) -> Result<(Port, Queues), OpenError> {
+        let name = &link.name;
+        let refusal = match without_xdp(link) {
+            Some(reason) => reason,
+            None => {
+                let queues = host::receive_queues(link.index);
+                let text = format!("net_af_xdp{number},iface={name},start_queue=0,queue_count={queues}");
+                match self.open_on(config, link, Use::AfXdp, &text) {
+                    Ok(opened) => return Ok(opened),
+                    Err(OpenError::Dpdk { source, .. }) => {
+                        format!("AF_XDP is not to be had on {name}: {source}")
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        let frame = (link.mtu + LAYER2 + AF_PACKET_HEADER).next_power_of_two().max(2048);
+        let text = format!(
+            "net_af_packet{number},iface={name},qpairs={},blocksz={},framesz={frame},framecnt=1024",
+            self.workers.min(16),
+            frame.max(32768),
+        );
+        let (mut port, queues) = self.open_on(config, link, Use::AfPacket, &text)?;
+        port.notes.insert(0, refusal);
+        if link.kind == "veth" {
+            port.notes.push(format!(
+                "packets larger than a frame are cut off: switch segmentation offload off at the other end of {name} \
+                 (ethtool -K PEER tso off gso off)"
+            ));
+        }
+        Ok((port, queues))
+    }
+
+    fn open_on(
+        &mut self,
+        config: &model::Port,
+        link: &Link,
+        how: Use,
+        text: &str,
+    ) -> Result<(Port, Queues), OpenError> {
+        let failed =
+            |source| OpenError::Host { port: config.name.clone(), device: link.name.clone(), source };
+        let (taken, notes) = Taken::take(link, how, self.ledger).map_err(failed)?;
+        match self.start(config, text, u16::try_from(link.mtu).unwrap_or(u16::MAX)) {
+            Ok((mut port, queues)) => {
+                port.partial_checksums = true;
+                port.taken = Some(taken);
+                port.notes.extend(notes);
+                port.notes.push("checksums that the kernel left unfinished are completed".to_owned());
+                Ok((port, queues))
+            }
+            Err(source) => {
+                taken.give_back(self.ledger);
+                Err(dpdk(config, source))
+            }
+        }
+    }
+
+    fn start(&mut self, config: &model::Port, text: &str, mtu: u16) -> Result<(Port, Queues), PortError> {
+        let mut port = fulcrum_dpdk::Port::open(self.eal, text)?;
+        let info = port.info()?;
+        let (rx_queues, tx_queues) = queue_counts(&info, self.workers);
+        let mut notes = Vec::new();
+        let mac = config.mac.map_or(info.mac, |mac| mac.0);
+        let settings = PortConfig { rx_queues, tx_queues, descriptors: DESCRIPTORS, mtu };
+        let queues = port.start(&settings, self.pool)?;
+        if mac != info.mac && !own_mac(&mut port, &info, mac) {
+            match port.set_promiscuous() {
+                Ok(()) => {
+                    notes.push(format!("keeps its MAC address {}: promiscuous instead", model::Mac(info.mac)))
+                }
+                Err(error) => notes.push(format!("may not receive frames for its MAC address: {error}")),
+            }
+        }
+        let port = Port {
+            name: config.name.clone(),
+            device: config.device.clone(),
+            driver: info.driver,
+            mac,
+            partial_checksums: false,
+            largest: usize::from(mtu) + LAYER2 as usize,
+            rx_queues,
+            tx_queues,
+            notes,
+            port,
+            taken: None,
+        };
+        Ok((port, queues))
+    }
+}
+
+impl Port {
+    /// Closes the port, whose queues are back, and gives the host's interface back as it was.
+    pub(crate) fn close(self, ledger: &mut Ledger) {
+        if let Err(error) = self.port.close() {
+            tracing::warn!("port {}: {error}", self.name);
+        }
+        if let Some(taken) = self.taken {
+            taken.give_back(ledger);
+        }
+    }
+}
+
+fn dpdk(config: &model::Port, source: PortError) -> OpenError {
+    OpenError::Dpdk { port: config.name.clone(), source }
+}
+
+/// Gives the device another MAC address, where that does not change a Linux interface's.
+fn own_mac(port: &mut fulcrum_dpdk::Port, info: &PortInfo, mac: [u8; 6]) -> bool {
+    !matches!(info.driver.as_str(), "net_af_packet" | "net_af_xdp") && port.set_mac(mac).is_ok()
+}
+
+/// Why AF_XDP is not even tried, where it is not.
+fn without_xdp(link: &Link) -> Option<String> {
+    if link.xdp {
+        return Some(format!(
+            "AF_XDP is not used on {0}: an XDP program is attached (ip link set dev {0} xdp off)",
+            link.name
+        ));
+    }
+    // A frame has to fit into a page, with the room that XDP wants before and after it.
+    (link.mtu > 1900)
+        .then(|| format!("AF_XDP is not used on {}: its MTU {} is too large", link.name, link.mtu))
+}
+
+/// Receive and transmit queues to use.
+fn queue_counts(info: &PortInfo, workers: usize) -> (u16, u16) {
+    let workers = u16::try_from(workers).unwrap_or(u16::MAX);
+    let (rx, tx) = (info.max_rx_queues.max(1), info.max_tx_queues.max(1));
+    match info.driver.as_str() {
+        // The device spreads over all its queues, each of which is a pair.
+        "net_af_xdp" => (rx, rx),
+        // These spread by themselves, or have queues that do not differ.
+        "net_af_packet" | "net_tap" | "net_ring" | "net_null" | "net_memif" => {
+            (rx.min(workers), tx.min(workers))
+        }
+        // Without RSS everything comes by the first queue.
+        _ => (if info.rss { rx.min(workers) } else { 1 }, tx.min(workers)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(driver: &str, rx: u16, tx: u16, rss: bool) -> PortInfo {
+        PortInfo {
+            driver: driver.into(),
+            mac: [2; 6],
+            mtu: 1500,
+            max_rx_queues: rx,
+            max_tx_queues: tx,
+            rss,
+            if_index: 0,
+        }
+    }
+
+    #[test]
+    fn queues_are_as_many_as_help() {
+        assert_eq!(queue_counts(&info("net_af_packet", 2, 2, false), 4), (2, 2));
+        assert_eq!(queue_counts(&info("net_af_xdp", 8, 8, false), 2), (8, 8));
+        assert_eq!(queue_counts(&info("net_pcap", 1, 1, false), 3), (1, 1));
+        assert_eq!(queue_counts(&info("net_ice", 256, 256, true), 3), (3, 3));
+        assert_eq!(queue_counts(&info("net_virtio", 4, 4, false), 3), (1, 3));
+    }
+
+    fn port(name: &str, device: &str) -> model::Port {
+        model::Port { name: name.into(), device: device.into(), mac: None }
+    }
+
+    #[test]
+    fn devices_that_are_not_there_or_there_twice_are_refused() {
+        let error = Plan::make(&[port("wan", "nonsense0")]).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "port wan: there is no PCI device, DPDK device or Linux interface called `nonsense0` here"
+        );
+        let error = Plan::make(&[port("wan", "0000:ff:1f.7")]).unwrap_err().to_string();
+        assert!(error.contains("called `0000:ff:1f.7`"), "{error}");
+        let error = Plan::make(&[port("a", "net_null0"), port("b", "net_null0")]).unwrap_err().to_string();
+        assert_eq!(error, "ports a and b are the same device, net_null0");
+        assert!(Plan::make(&[port("a", "lo"), port("b", "net_af_packet0,iface=lo")]).is_err());
+    }
+
+    #[test]
+    fn room_is_two_kilobytes_unless_more_is_wanted() {
+        let plan = |mtu| Plan {
+            config: port("p", "x"),
+            device: Device::Interface("x".into()),
+            link: Some(Link {
+                index: 1,
+                name: "x".into(),
+                mtu,
+                kind: String::new(),
+                up: true,
+                promiscuous: false,
+                xdp: false,
+            }),
+        };
+        assert_eq!(room(&[]), 2048);
+        assert_eq!(room(&[plan(1500)]), 2048);
+        assert_eq!(room(&[plan(1500), plan(9000)]), 9216);
+        assert_eq!(room(&[plan(65536)]), 10240);
+    }
+}

@@ -1,0 +1,352 @@
+//! The process from its start to its end.
+
+use std::fs;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::io::{self, IsTerminal as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use fulcrum_api::dataplane::dataplane_server::DataplaneServer;
+use fulcrum_api::socket::{ListenError, Listener, MESSAGE_LIMIT};
+use fulcrum_dpdk::{Eal, EalConfig, EalError, Hugepages, LaunchError, Lcore, Mempool, MempoolError, Queues};
+use fulcrum_model::State;
+use fulcrum_model::file::{Config, Dataplane, FileErrors, HugePages, Idle};
+use fulcrum_program::{PortFacts, Program};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tracing_subscriber::EnvFilter;
+
+use crate::args::Args;
+use crate::control::{Control, Identity, WorkerLink};
+use crate::crew;
+use crate::host::Ledger;
+use crate::ports::{self, OpenError, Opener, Plan, Port};
+use crate::service::Service;
+use crate::watch::{self, PERIOD, Watch};
+use crate::worker::{self, Clock, Phase};
+
+/// Frames beside those that device queues hold: for parked packets, rings and bursts.
+const SPARE_FRAMES: usize = 8192;
+/// Frames that the queues of one pair hold, and what drivers keep in reserve.
+const FRAMES_PER_QUEUE: usize = 6144;
+/// Memory for DPDK's own tables, in MiB.
+const OWN_MEMORY: usize = 32;
+
+/// Why the data plane did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The log filter means nothing.
+    #[error("--log {0}")]
+    Log(String),
+    /// The configuration file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The configuration file is wrong.
+    #[error("the configuration has mistakes:\n{0}")]
+    Config(#[from] FileErrors),
+    /// No worker.
+    #[error("[dataplane] lcores `{0}` names no processor")]
+    NoLcores(String),
+    /// No port.
+    #[error("{} has no [[port]]: there is nothing to forward on", .0.display())]
+    NoPorts(PathBuf),
+    /// The socket cannot be served.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The system refused something basic.
+    #[error("{0}")]
+    System(#[from] io::Error),
+    /// DPDK did not start.
+    #[error(transparent)]
+    Eal(#[from] EalError),
+    /// No memory for frames.
+    #[error(transparent)]
+    Memory(#[from] MempoolError),
+    /// A port did not open.
+    #[error("{0}")]
+    Port(String),
+    /// A worker did not start.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Failure {
+        Failure::Port(error.to_string())
+    }
+}
+
+/// Runs the data plane until it is told to end.
+pub fn run(args: &Args) -> Result<(), Failure> {
+    log_to_stderr(args)?;
+    let (dataplane, ports) = read(&args.config)?;
+    watch::report_panics();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(live(args, dataplane, ports))
+}
+
+fn log_to_stderr(args: &Args) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(&args.log).map_err(|error| Failure::Log(error.to_string()))?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
+    // A log that is set up already is the caller's, and as good.
+    let _ = if args.log_json { log.json().try_init() } else { log.try_init() };
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<(Dataplane, Vec<fulcrum_model::Port>), Failure> {
+    let text = fs::read_to_string(path).map_err(|source| Failure::Read { path: path.to_owned(), source })?;
+    let Config { dataplane, state: State { ports, .. }, .. } =
+        Config::parse(&path.display().to_string(), &text)?;
+    if ports.is_empty() {
+        return Err(Failure::NoPorts(path.to_owned()));
+    }
+    Ok((dataplane, ports))
+}
+
+async fn live(args: &Args, dataplane: Dataplane, ports: Vec<fulcrum_model::Port>) -> Result<(), Failure> {
+    let mut endings = Endings::new()?;
+    let socket = args.socket(dataplane.socket.clone());
+    // Whoever has the socket has the ports: a second instance ends here, before it touches anything.
+    let listener = Listener::bind(&socket).await?;
+    let (mut ledger, put_right) = Ledger::open(&socket);
+    for interface in put_right {
+        tracing::warn!("{interface}: left as it was by a data plane that was killed; put right");
+    }
+    let plans = Plan::make(&ports)?;
+    let eal = start_eal(args, &dataplane, &plans)?;
+    let started = open_all(eal, plans, &mut ledger);
+    let (ports, queues, pool) = match started {
+        Ok(started) => started,
+        Err(failure) => {
+            eal.cleanup();
+            return Err(failure);
+        }
+    };
+    let (control, running) = set_up(args, &dataplane, eal, ports, queues, pool)?;
+    let control = Arc::new(Mutex::new(control));
+    let service =
+        DataplaneServer::new(Service::new(control.clone())).max_decoding_message_size(MESSAGE_LIMIT);
+    let server = tonic::transport::Server::builder().add_service(service);
+    let serving = tokio::spawn(server.serve_with_incoming(listener.incoming()));
+    tracing::info!(socket = %socket.display(), "ready");
+
+    tend(&control, args.patience(), &mut endings).await;
+
+    serving.abort();
+    let _ = serving.await;
+    running.stop().await;
+    for port in std::mem::take(&mut lock(&control).ports) {
+        port.close(&mut ledger);
+    }
+    eal.cleanup();
+    tracing::info!("ended");
+    Ok(())
+}
+
+fn start_eal(args: &Args, dataplane: &Dataplane, plans: &[Plan]) -> Result<&'static Eal, Failure> {
+    let lcores = dataplane.worker_lcores().unwrap_or_default();
+    if lcores.is_empty() {
+        return Err(Failure::NoLcores(dataplane.lcores.clone()));
+    }
+    let config = EalConfig {
+        workers: lcores.into_iter().map(usize::from).collect(),
+        file_prefix: args.file_prefix(dataplane.file_prefix.clone()),
+        hugepages: match dataplane.hugepages {
+            HugePages::Auto => Hugepages::Auto,
+            HugePages::Off => Hugepages::Off,
+        },
+        memory_mb: 0,
+        pci: plans.iter().filter_map(|plan| plan.pci().map(str::to_owned)).collect(),
+        drivers: args.drivers.clone(),
+    };
+    let frames =
+        fulcrum_dpdk::bytes_needed(frames(plans.len(), config.workers.len()), ports::room(plans).into());
+    let memory_mb = (frames >> 20) + OWN_MEMORY;
+    let eal = Eal::start(&EalConfig { memory_mb, ..config })?;
+    if !eal.hugepages() && dataplane.hugepages == HugePages::Auto {
+        tracing::info!("no {memory_mb} MiB of huge pages are free: running without");
+    }
+    Ok(eal)
+}
+
+/// Frames that ports and workers need.
+fn frames(ports: usize, workers: usize) -> usize {
+    SPARE_FRAMES + ports * workers * FRAMES_PER_QUEUE
+}
+
+type Opened = (Vec<Port>, Vec<Queues>, Mempool);
+
+/// Opens all ports, or none.
+fn open_all(eal: &'static Eal, plans: Vec<Plan>, ledger: &mut Ledger) -> Result<Opened, Failure> {
+    let workers = eal.workers().len();
+    let count = u32::try_from(frames(plans.len(), workers)).unwrap_or(u32::MAX);
+    let pool = Mempool::new(eal, "frames", count, ports::room(&plans))?;
+    let mut opener = Opener { eal, pool, workers, ledger };
+    let (mut ports, mut queues) = (Vec::new(), Vec::new());
+    for (number, plan) in plans.into_iter().enumerate() {
+        match opener.open(number, plan) {
+            Ok((port, its_queues)) => {
+                tracing::info!(
+                    port = port.name,
+                    device = port.device,
+                    driver = port.driver,
+                    mac = %fulcrum_model::Mac(port.mac),
+                    rx_queues = port.rx_queues,
+                    tx_queues = port.tx_queues,
+                    "open"
+                );
+                port.notes.iter().for_each(|note| tracing::info!(port = port.name, "{note}"));
+                ports.push(port);
+                queues.push(its_queues);
+            }
+            Err(error) => {
+                drop(queues);
+                ports.into_iter().for_each(|port: Port| port.close(opener.ledger));
+                return Err(error.into());
+            }
+        }
+    }
+    Ok((ports, queues, pool))
+}
+
+/// The workers' threads.
+struct Running {
+    signal: Arc<worker::Signal>,
+    lcores: Vec<Lcore>,
+}
+
+impl Running {
+    /// Lets workers send what they have, then waits for them to leave.
+    async fn stop(self) {
+        self.signal.set(Phase::Drain);
+        // Time for a frame to cross from worker to worker and out, naps included.
+        sleep(Duration::from_millis(20)).await;
+        self.signal.set(Phase::Quit);
+        drop(self.lcores);
+    }
+}
+
+fn set_up(
+    args: &Args,
+    dataplane: &Dataplane,
+    eal: &'static Eal,
+    ports: Vec<Port>,
+    queues: Vec<Queues>,
+    pool: Mempool,
+) -> Result<(Control, Running), Failure> {
+    let workers = eal.workers().len();
+    let facts = ports
+        .iter()
+        .map(|port| PortFacts {
+            name: port.name.clone(),
+            mac: port.mac,
+            partial_checksums: port.partial_checksums,
+        })
+        .collect();
+    let mut program = Program::new(workers, facts);
+    let (snapshot, _) = program.compile(&State::default(), 0);
+    let signal = Arc::new(worker::Signal::default());
+    let crew = crew::Crew {
+        sessions: dataplane.sessions,
+        seed: random(),
+        misdirect: dataplane.misdirect,
+        idle: dataplane.idle,
+        fault: args.test_fault,
+        clock: Clock::start(),
+        pool,
+        snapshot: snapshot.clone(),
+        signal: signal.clone(),
+    };
+    let mut lcores = Vec::new();
+    let mut links = Vec::new();
+    for (number, (worker, desk)) in crew.hire(&ports, queues, workers).into_iter().enumerate() {
+        let lcore = eal.workers()[number];
+        links.push(WorkerLink::new(lcore, desk, worker.board.clone(), worker.counters.clone()));
+        lcores.push(eal.launch(number, move || {
+            watch::this_is_worker(number, lcore);
+            worker.run();
+        })?);
+    }
+    let identity = Identity {
+        instance: format!("{:016x}", random()),
+        started: Instant::now(),
+        dpdk: fulcrum_dpdk::version(),
+        hugepages: eal.hugepages(),
+        idle: match dataplane.idle {
+            Idle::Poll => "poll",
+            Idle::Adaptive => "adaptive",
+        },
+        sessions: dataplane.sessions,
+        warnings: Vec::new(),
+    };
+    Ok((Control::new(identity, links, ports, program, snapshot), Running { signal, lcores }))
+}
+
+/// Does what has to be done regularly, until the end is asked for.
+async fn tend(control: &Mutex<Control>, patience: Duration, endings: &mut Endings) {
+    let boards: Vec<_> =
+        lock(control).workers.iter().map(|worker| (worker.lcore, worker.board.clone())).collect();
+    let mut watch = Watch::new(patience, boards);
+    let every = |period| {
+        let mut interval = interval(period);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        interval
+    };
+    let mut pumping = every(Duration::from_millis(5));
+    let mut looking = every(PERIOD);
+    let mut measuring = every(Duration::from_secs(1));
+    // IPVS's estimator counts on two seconds; late ticks are made up for.
+    let mut rating = interval(Duration::from_secs(2));
+    loop {
+        tokio::select! {
+            name = endings.next() => {
+                tracing::info!("{name}: ending");
+                return;
+            }
+            _ = pumping.tick() => lock(control).pump(),
+            _ = looking.tick() => watch.look_or_abort(),
+            _ = measuring.tick() => lock(control).measure(),
+            _ = rating.tick() => lock(control).meters.tick(),
+        }
+    }
+}
+
+/// The signals that end the process in good order.
+struct Endings {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Endings {
+    fn new() -> io::Result<Endings> {
+        Ok(Endings {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+fn lock(control: &Mutex<Control>) -> MutexGuard<'_, Control> {
+    control.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Sixty-four bits that differ from start to start: std keys its hash maps with the system's randomness.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}

@@ -1,0 +1,188 @@
+//! The Dataplane gRPC service: what may be asked of a running data plane.
+//!
+//! Everything runs on the control thread; the lock is there for the compiler and never waited for. Does not live
+//! here: what the answers are made of (`control`, `rates`).
+
+mod listing;
+mod status;
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use fulcrum_api::convert::address_bytes;
+use fulcrum_api::dataplane::dataplane_server::Dataplane;
+use fulcrum_api::dataplane::{
+    Counters, CountersChunk, DataplaneStatus, GetStatusRequest, ListCountersRequest, ListNeighboursReply,
+    ListNeighboursRequest, ListSessionsRequest, NeighbourStatus, ServerCounters, ServiceCounters,
+    SessionChunk, SyncPart, SyncReply, ZeroCountersReply, ZeroCountersRequest, sync_part::Part,
+};
+use fulcrum_model::ServiceKey;
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::control::{Control, Refused};
+use crate::rates::Meter;
+
+/// Services in one chunk of counters.
+const CHUNK: usize = 256;
+
+/// The service; clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Service {
+    control: Arc<Mutex<Control>>,
+    /// Held while workers are asked for slices: one listing at a time.
+    listing: Arc<tokio::sync::Mutex<()>>,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+type Chunks<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl Service {
+    pub(crate) fn new(control: Arc<Mutex<Control>>) -> Service {
+        Service { control, listing: Arc::default() }
+    }
+
+    fn control(&self) -> MutexGuard<'_, Control> {
+        self.control.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+#[tonic::async_trait]
+impl Dataplane for Service {
+    type ListSessionsStream = Chunks<SessionChunk>;
+    type ListCountersStream = Chunks<CountersChunk>;
+
+    async fn synchronize(&self, request: Request<Streaming<SyncPart>>) -> Answer<SyncReply> {
+        let mut parts = request.into_inner();
+        let Some(Part::Begin(begin)) = next(&mut parts).await? else {
+            return Err(Status::invalid_argument("a transaction starts with `begin`"));
+        };
+        let mut changes = Vec::new();
+        loop {
+            match next(&mut parts).await? {
+                Some(Part::Change(change)) => changes.push(change),
+                Some(Part::Commit(_)) => break,
+                Some(Part::Begin(_)) => {
+                    return Err(Status::invalid_argument("`begin` came in the middle of a transaction"));
+                }
+                None => {
+                    return Err(Status::invalid_argument(
+                        "the transaction ended without `commit`: nothing changed",
+                    ));
+                }
+            }
+        }
+        let base = (!begin.full).then_some(begin.base);
+        let count = changes.len();
+        let (generation, fingerprint) =
+            self.control().synchronize(begin.generation, base, changes).map_err(|refused| match refused {
+                Refused::OtherBase { .. } => Status::failed_precondition(refused.to_string()),
+                Refused::ZeroGeneration => Status::invalid_argument(refused.to_string()),
+                Refused::Bad(bad) => bad.into(),
+            })?;
+        tracing::info!(generation, full = begin.full, changes = count, "programmed");
+        Ok(Response::new(SyncReply { generation, fingerprint }))
+    }
+
+    async fn get_status(&self, _: Request<GetStatusRequest>) -> Answer<DataplaneStatus> {
+        Ok(Response::new(status::status(&mut self.control())))
+    }
+
+    async fn list_sessions(&self, request: Request<ListSessionsRequest>) -> Answer<Self::ListSessionsStream> {
+        Ok(Response::new(listing::sessions(self.clone(), request.into_inner().limit)))
+    }
+
+    async fn list_counters(&self, _: Request<ListCountersRequest>) -> Answer<Self::ListCountersStream> {
+        let chunks = counters(&mut self.control());
+        Ok(Response::new(Box::pin(tokio_stream::iter(chunks.into_iter().map(Ok)))))
+    }
+
+    async fn list_neighbours(&self, _: Request<ListNeighboursRequest>) -> Answer<ListNeighboursReply> {
+        let found = listing::neighbours(self).await?;
+        let control = self.control();
+        let neighbours = found
+            .into_iter()
+            .map(|neighbour| NeighbourStatus {
+                interface: control
+                    .snapshot
+                    .interfaces
+                    .get(usize::from(neighbour.interface))
+                    .map(|interface| interface.name.clone())
+                    .unwrap_or_default(),
+                address: address_bytes(neighbour.address.into()),
+                mac: neighbour.mac.map(|mac| mac.to_vec()).unwrap_or_default(),
+                state: neighbour.state.to_owned(),
+                parked: neighbour.parked,
+            })
+            .collect();
+        Ok(Response::new(ListNeighboursReply { neighbours }))
+    }
+
+    async fn zero_counters(&self, request: Request<ZeroCountersRequest>) -> Answer<ZeroCountersReply> {
+        let key = request.into_inner().key.map(ServiceKey::try_from).transpose()?;
+        if !self.control().meters.zero(key) {
+            return Err(Status::not_found("there is no such service"));
+        }
+        Ok(Response::new(ZeroCountersReply {}))
+    }
+}
+
+async fn next(parts: &mut Streaming<SyncPart>) -> Result<Option<Part>, Status> {
+    match parts.next().await.transpose()? {
+        None => Ok(None),
+        Some(SyncPart { part: Some(part) }) => Ok(Some(part)),
+        Some(SyncPart { part: None }) => Err(Status::invalid_argument("a part of the transaction is empty")),
+    }
+}
+
+fn counters(control: &mut Control) -> Vec<CountersChunk> {
+    control.meters.read();
+    let mut chunks: Vec<CountersChunk> = control
+        .meters
+        .services
+        .chunks(CHUNK)
+        .map(|services| CountersChunk {
+            services: services
+                .iter()
+                .map(|service| ServiceCounters {
+                    key: Some((&service.key).into()),
+                    counters: Some(message(&service.meter)),
+                    servers: service
+                        .servers
+                        .iter()
+                        .map(|server| ServerCounters {
+                            key: Some((&server.key).into()),
+                            counters: Some(message(&server.meter)),
+                            active: server.cells.sum(|cells| &cells.active),
+                            inactive: server.cells.sum(|cells| &cells.inactive),
+                            persistent: server.cells.sum(|cells| &cells.persistent),
+                        })
+                        .collect(),
+                })
+                .collect(),
+            total: None,
+        })
+        .collect();
+    if chunks.is_empty() {
+        chunks.push(CountersChunk::default());
+    }
+    chunks[0].total = Some(message(&control.meters.total));
+    chunks
+}
+
+fn message(meter: &Meter) -> Counters {
+    let [connections, in_packets, out_packets, in_bytes, out_bytes] = meter.counts();
+    let [cps, in_pps, out_pps, in_bps, out_bps] = meter.rates();
+    Counters {
+        connections,
+        in_packets,
+        out_packets,
+        in_bytes,
+        out_bytes,
+        cps,
+        in_pps,
+        out_pps,
+        in_bps,
+        out_bps,
+    }
+}

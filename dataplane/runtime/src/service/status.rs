@@ -1,0 +1,132 @@
+//! How the data plane is, in one message.
+
+use fulcrum_api::dataplane::{DataplaneStatus, LocalPoolUse, NamedCount, PortStatus, Worker};
+use fulcrum_director::{Event, Reason, WorkerCounters};
+use fulcrum_model::{Mac, Protocol, ServiceKey};
+
+use crate::control::{Control, WorkerLink};
+use crate::ports::Port;
+
+/// The data plane now.
+pub(super) fn status(control: &mut Control) -> DataplaneStatus {
+    control.pump();
+    let (generation, fingerprint, acknowledged) = control.held();
+    let identity = &control.identity;
+    let counters: Vec<&WorkerCounters> =
+        control.workers.iter().map(|worker| worker.counters.as_ref()).collect();
+    DataplaneStatus {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id().into(),
+        uptime_ms: u64::try_from(identity.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        generation,
+        acknowledged,
+        fingerprint,
+        instance: identity.instance.clone(),
+        dpdk: identity.dpdk.clone(),
+        hugepages: identity.hugepages,
+        idle: identity.idle.to_owned(),
+        workers: control
+            .workers
+            .iter()
+            .enumerate()
+            .map(|(id, link)| worker(id, link, identity.sessions))
+            .collect(),
+        ports: control.ports.iter().enumerate().map(|(number, open)| port(number, open, &counters)).collect(),
+        drops: reasons(|reason| counters.iter().map(|counters| counters.dropped(reason)).sum()),
+        events: named(Event::ALL, Event::name, |event| {
+            counters.iter().map(|counters| counters.happened(event)).sum()
+        }),
+        warnings: identity
+            .warnings
+            .iter()
+            .chain(&control.warnings)
+            .cloned()
+            .chain(lost_messages(control))
+            .collect(),
+        local_pools: local_pools(control),
+    }
+}
+
+fn worker(id: usize, link: &WorkerLink, sessions: usize) -> Worker {
+    let counters = &link.counters;
+    Worker {
+        id: u32::try_from(id).unwrap_or(u32::MAX),
+        lcore: u32::try_from(link.lcore).unwrap_or(u32::MAX),
+        sessions: counters.sessions.get(),
+        session_limit: sessions as u64,
+        rx_packets: counters.rx_packets.get(),
+        tx_packets: counters.tx_packets.get(),
+        handed_off: counters.handed_off.get(),
+        busy: link.busy,
+        drops: reasons(|reason| counters.dropped(reason)),
+    }
+}
+
+fn port(number: usize, open: &Port, workers: &[&WorkerCounters]) -> PortStatus {
+    let number = u16::try_from(number).unwrap_or(u16::MAX);
+    let link = open.port.link();
+    let stats = open.port.stats().unwrap_or_default();
+    let dropped = |reason| workers.iter().map(|counters| counters.dropped_on(number, reason)).sum();
+    PortStatus {
+        name: open.name.clone(),
+        device: open.device.clone(),
+        driver: open.driver.clone(),
+        mac: Mac(open.mac).to_string(),
+        link: link.up,
+        speed_mbps: link.speed_mbps,
+        rx_queues: open.rx_queues.into(),
+        tx_queues: open.tx_queues.into(),
+        rx_packets: stats.rx_packets,
+        rx_bytes: stats.rx_bytes,
+        tx_packets: stats.tx_packets,
+        tx_bytes: stats.tx_bytes,
+        rx_missed: stats.rx_missed + stats.rx_nombuf,
+        rx_errors: stats.rx_errors,
+        tx_errors: stats.tx_errors,
+        tx_dropped: dropped(Reason::TxFull),
+        drops: reasons(dropped),
+        notes: open.notes.clone(),
+    }
+}
+
+fn reasons(count: impl Fn(Reason) -> u64) -> Vec<NamedCount> {
+    named(Reason::ALL, Reason::name, count)
+}
+
+/// Those that have occurred.
+fn named<T: Copy>(all: &[T], name: impl Fn(T) -> &'static str, count: impl Fn(T) -> u64) -> Vec<NamedCount> {
+    all.iter()
+        .map(|item| NamedCount { name: name(*item).to_owned(), count: count(*item) })
+        .filter(|named| named.count > 0)
+        .collect()
+}
+
+fn lost_messages(control: &Control) -> Option<String> {
+    let lost: u64 = control.workers.iter().map(|worker| worker.board.lost_messages.get()).sum();
+    (lost > 0).then(|| format!("{lost} messages between workers found no room: they are overloaded"))
+}
+
+/// Local addresses by the services that use them.
+fn local_pools(control: &Control) -> Vec<LocalPoolUse> {
+    let snapshot = &control.snapshot;
+    let mut uses: Vec<LocalPoolUse> = snapshot
+        .services
+        .values()
+        .flat_map(|service| {
+            let protocol =
+                if service.protocol == Protocol::Tcp.number() { Protocol::Tcp } else { Protocol::Udp };
+            let key = ServiceKey { protocol, address: service.address.into(), port: service.port };
+            service.local_addresses.iter().filter_map(move |range| {
+                let cells = snapshot.locals.get(&range.address)?.pool.as_ref()?;
+                Some(LocalPoolUse {
+                    service: key.to_string(),
+                    address: range.address.to_string(),
+                    conflicts: cells.sum(|cells| &cells.conflicts),
+                    sessions: cells.sum(|cells| &cells.sessions),
+                })
+            })
+        })
+        .collect();
+    uses.sort_by(|a, b| (&a.service, &a.address).cmp(&(&b.service, &b.address)));
+    uses
+}

@@ -1,0 +1,119 @@
+//! A worker's way out: its own transmit queues, and rings to the workers that own the others.
+
+use std::sync::Arc;
+
+use fulcrum_director::{Buf, Reason, Transmit, WorkerCounters};
+use fulcrum_dpdk::{Mbuf, TxQueue};
+
+use crate::mesh::Ends;
+
+/// Frames that wait for one burst at most.
+const BURST: usize = 64;
+/// Frames taken from one ring in a turn at most.
+const RING_BURST: usize = 256;
+
+/// How a worker reaches a port.
+#[derive(Debug)]
+pub(crate) enum Way {
+    /// By a queue of its own.
+    Own(TxQueue),
+    /// By the worker that owns the queue.
+    Worker(usize),
+}
+
+/// All ways out of one worker.
+#[derive(Debug)]
+pub(crate) struct Transmitter {
+    ways: Vec<Way>,
+    /// Frames for own queues, by port.
+    waiting: Vec<Vec<Mbuf>>,
+    /// Largest frame that the port's device takes, in bytes.
+    largest: Vec<usize>,
+    rings: Ends<Transmit<Mbuf>>,
+    counters: Arc<WorkerCounters>,
+}
+
+impl Transmitter {
+    pub(crate) fn new(
+        ways: Vec<Way>,
+        largest: Vec<usize>,
+        rings: Ends<Transmit<Mbuf>>,
+        counters: Arc<WorkerCounters>,
+    ) -> Transmitter {
+        let waiting = ways.iter().map(|_| Vec::with_capacity(BURST)).collect();
+        Transmitter { ways, waiting, largest, rings, counters }
+    }
+
+    /// Sends frames on their way, in order for each port.
+    #[inline]
+    pub(crate) fn send(&mut self, frames: &mut Vec<Transmit<Mbuf>>) {
+        for frame in frames.drain(..) {
+            let port = usize::from(frame.port);
+            match self.ways.get(port) {
+                Some(Way::Own(_)) => self.put(frame),
+                Some(Way::Worker(worker)) => {
+                    let ring = self.rings.to.get_mut(*worker).and_then(Option::as_mut);
+                    if ring.is_none_or(|ring| ring.push(frame).is_err()) {
+                        self.counters.count_drop(port as u16, Reason::TxFull);
+                    }
+                }
+                None => self.counters.count_drop(0, Reason::TxFull),
+            }
+        }
+        self.flush_all();
+    }
+
+    /// Sends what other workers gave for queues of this one; says how many frames that were.
+    #[inline]
+    pub(crate) fn forward(&mut self) -> usize {
+        let mut count = 0;
+        for sender in 0..self.rings.from.len() {
+            for _ in 0..RING_BURST {
+                let Some(Ok(frame)) = self.rings.from[sender].as_mut().map(|ring| ring.pop()) else { break };
+                count += 1;
+                self.put(frame);
+            }
+        }
+        if count > 0 {
+            self.flush_all();
+        }
+        count
+    }
+
+    #[inline]
+    fn put(&mut self, frame: Transmit<Mbuf>) {
+        let port = usize::from(frame.port);
+        // Some drivers lose what is too large without a word.
+        if frame.buf.bytes().len() > self.largest[port] {
+            self.counters.count_drop(frame.port, Reason::TooBig);
+            return;
+        }
+        self.waiting[port].push(frame.buf);
+        if self.waiting[port].len() == BURST {
+            self.flush(port);
+        }
+    }
+
+    #[inline]
+    fn flush_all(&mut self) {
+        for port in 0..self.waiting.len() {
+            if !self.waiting[port].is_empty() {
+                self.flush(port);
+            }
+        }
+    }
+
+    fn flush(&mut self, port: usize) {
+        let waiting = &mut self.waiting[port];
+        if let Way::Own(queue) = &mut self.ways[port] {
+            // A queue that took nothing twice in a row is full.
+            let mut refusals = 0;
+            while !waiting.is_empty() && refusals < 2 {
+                refusals = if queue.send(waiting) == 0 { refusals + 1 } else { 0 };
+            }
+        }
+        for _ in waiting.drain(..) {
+            self.counters.count_drop(port as u16, Reason::TxFull);
+        }
+    }
+}

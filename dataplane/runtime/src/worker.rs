@@ -1,0 +1,206 @@
+//! The loop of one worker: receive, decide, send, exchange with the others, answer the control thread.
+//!
+//! No lock, no allocation after warm-up, no system call but the naps of an adaptive idle worker.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::time::Instant;
+
+use fulcrum_director::{Engine, Message, Nanos, Output, Reason, Received, WorkerCounters};
+use fulcrum_dpdk::{BURST, Mbuf, Mempool, RxQueue};
+
+use crate::board::{Board, Stage};
+use crate::idle::Idle;
+use crate::mesh::Mesh;
+use crate::orders::{Answer, Order, Slot};
+use crate::transmit::Transmitter;
+
+/// Places of the session table looked at for one slice of a listing.
+const SLICE: usize = 2048;
+
+/// How far the end has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// All goes on.
+    Run,
+    /// Nothing is received any more, what was goes out.
+    Drain,
+    /// Leave.
+    Quit,
+}
+
+/// Tells workers the phase.
+#[derive(Debug, Default)]
+pub(crate) struct Signal(AtomicU8);
+
+impl Signal {
+    pub(crate) fn set(&self, phase: Phase) {
+        self.0.store(phase as u8, Relaxed);
+    }
+
+    #[inline]
+    fn get(&self) -> Phase {
+        match self.0.load(Relaxed) {
+            0 => Phase::Run,
+            1 => Phase::Drain,
+            _ => Phase::Quit,
+        }
+    }
+}
+
+/// The clock that all workers share.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock(Instant);
+
+impl Clock {
+    pub(crate) fn start() -> Clock {
+        Clock(Instant::now())
+    }
+
+    #[inline]
+    pub(crate) fn now(&self) -> Nanos {
+        // Wraps after five hundred years.
+        self.0.elapsed().as_nanos() as u64
+    }
+}
+
+/// A fault on purpose, to see that it is noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Fault {
+    /// Worker 0 panics.
+    Panic,
+    /// Worker 0 hangs.
+    Hang,
+}
+
+/// Everything that one worker owns.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) engine: Engine<Mempool>,
+    pub(crate) pool: Mempool,
+    /// Receive queues with their ports.
+    pub(crate) rx: Vec<(u16, RxQueue)>,
+    pub(crate) transmitter: Transmitter,
+    pub(crate) mesh: Mesh<Mbuf>,
+    pub(crate) slot: Slot,
+    pub(crate) idle: Idle,
+    pub(crate) clock: Clock,
+    pub(crate) counters: Arc<WorkerCounters>,
+    pub(crate) board: Arc<Board>,
+    pub(crate) signal: Arc<Signal>,
+    pub(crate) fault: Option<Fault>,
+}
+
+/// What a worker uses again and again.
+struct Hands {
+    burst: Vec<Received<Mbuf>>,
+    inbox: Vec<Message<Mbuf>>,
+    out: Output<Mbuf>,
+}
+
+impl Worker {
+    /// Works until told to quit.
+    pub(crate) fn run(mut self) {
+        let mut hands = Hands {
+            burst: Vec::with_capacity(BURST),
+            inbox: Vec::with_capacity(4 * BURST),
+            out: Output {
+                tx: Vec::with_capacity(16 * BURST),
+                outbox: Vec::with_capacity(16 * BURST),
+                verdicts: None,
+            },
+        };
+        loop {
+            let now = self.clock.now();
+            let receiving = match self.signal.get() {
+                Phase::Run => self.rx.len(),
+                Phase::Drain => 0,
+                Phase::Quit => break,
+            };
+            let mut work = self.mesh.collect(&mut hands.inbox);
+            for queue in 0..receiving {
+                work += self.receive(queue, &mut hands.burst);
+                if !hands.burst.is_empty() {
+                    work += self.decide(now, &mut hands);
+                }
+            }
+            // Once in every turn also without frames: messages, timers.
+            work += self.decide(now, &mut hands);
+            self.board.enter(Stage::Sending);
+            work += self.transmitter.forward();
+            work += self.answer(now);
+            self.board.turns.add(1);
+            self.board.busy.add(u64::from(work > 0));
+            self.board.enter(Stage::Idle);
+            self.idle.turn(work > 0, now, || self.engine.next_deadline(now));
+            if let Some(fault) = self.fault {
+                commit(fault, now);
+            }
+        }
+        self.board.enter(Stage::Stopped);
+    }
+
+    #[inline]
+    fn receive(&mut self, queue: usize, burst: &mut Vec<Received<Mbuf>>) -> usize {
+        self.board.enter(Stage::Receiving);
+        let (port, queue) = &mut self.rx[queue];
+        let counters = &self.counters;
+        queue.poll(BURST, |buf| {
+            if buf.is_multi_segment() {
+                counters.rx_packets.add(1);
+                counters.count_drop(*port, Reason::MultiSegment);
+            } else {
+                burst.push(Received { port: *port, buf });
+            }
+        })
+    }
+
+    #[inline]
+    fn decide(&mut self, now: Nanos, hands: &mut Hands) -> usize {
+        self.board.enter(Stage::Deciding);
+        self.engine.step(now, &mut self.pool, &mut hands.burst, &mut hands.inbox, &mut hands.out);
+        self.board.enter(Stage::Sending);
+        let work = hands.out.tx.len() + hands.out.outbox.len();
+        self.transmitter.send(&mut hands.out.tx);
+        self.mesh.deliver(&mut hands.out.outbox);
+        work
+    }
+
+    /// Carries out one order: the control thread is patient, packets are not.
+    #[inline]
+    fn answer(&mut self, now: Nanos) -> usize {
+        let Some(order) = self.slot.next() else { return 0 };
+        self.board.enter(Stage::Answering);
+        let answer = match order {
+            Order::Install(snapshot) => {
+                let generation = snapshot.generation;
+                let old = self.engine.install(snapshot);
+                self.board.acknowledge(generation);
+                Answer::Retired(old)
+            }
+            Order::Sessions { question, mut cursor, room: mut found } => {
+                let done = self.engine.export_sessions(now, &mut cursor, &mut found, SLICE);
+                Answer::Sessions { question, cursor, done, found }
+            }
+            Order::Neighbours { question, room: mut found } => {
+                self.engine.export_neighbours(&mut found);
+                Answer::Neighbours { question, found }
+            }
+        };
+        self.slot.answer(answer);
+        1
+    }
+}
+
+/// A second after the start, so that what watches is watching.
+fn commit(fault: Fault, now: Nanos) {
+    if now > fulcrum_director::SECOND {
+        match fault {
+            Fault::Panic => panic!("asked for by --test-fault"),
+            Fault::Hang => loop {
+                std::thread::sleep(std::time::Duration::from_secs(1));
+            },
+        }
+    }
+}
