@@ -1,7 +1,25 @@
 //! Generates the messages and services from `proto/` (needs protoc).
 
+/// Messages that people see as JSON just as they are.
+const SHOWN: [&str; 9] = [
+    "fulcrum.control.v1.Status",
+    "fulcrum.control.v1.ControlStatus",
+    "fulcrum.control.v1.Link",
+    "fulcrum.dataplane.v1.DataplaneStatus",
+    "fulcrum.dataplane.v1.Worker",
+    "fulcrum.dataplane.v1.PortStatus",
+    "fulcrum.dataplane.v1.LocalPoolUse",
+    "fulcrum.dataplane.v1.NamedCount",
+    "fulcrum.dataplane.v1.Counters",
+];
+
 fn main() -> std::io::Result<()> {
-    tonic_prost_build::configure()
+    let serialize = |config: tonic_prost_build::Builder, name: &&str| {
+        config.type_attribute(*name, "#[derive(serde::Serialize)]")
+    };
+    SHOWN
+        .iter()
+        .fold(tonic_prost_build::configure(), serialize)
         .build_transport(false)
         .compile_protos(&["proto/state.proto", "proto/dataplane.proto", "proto/control.proto"], &["proto"])
 }

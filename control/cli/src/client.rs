@@ -50,6 +50,11 @@ impl Client {
         Ok(state)
     }
 
+    /// The desired state as a configuration file.
+    pub async fn config(&mut self) -> Result<String, Failure> {
+        Ok(self.control.get_config(wire::GetConfigRequest {}).await?.into_inner().toml)
+    }
+
     /// How both processes are.
     pub async fn status(&mut self) -> Result<wire::Status, Failure> {
         Ok(self.control.get_status(wire::GetStatusRequest {}).await?.into_inner())

@@ -1,12 +1,26 @@
 //! The command line `fulcrum`, and ipvsadm's.
 //!
-//! Lives here: arguments, printing, exit codes. Does not live here: what the commands do (fulcrum-manager does
-//! it), and what makes them valid (fulcrum-model).
+//! Lives here: arguments, printing, exit codes; one module a noun. Does not live here: what the commands do
+//! (fulcrum-manager does it), and what makes them valid (fulcrum-model).
 
 pub mod client;
+pub mod command;
+pub mod configuration;
+pub mod drops;
 pub mod failure;
+pub mod generate;
 pub mod ipvsadm;
+pub mod local_pool;
+pub mod name;
+pub mod neighbour;
 pub mod output;
+pub mod port;
+pub mod route;
+pub mod server;
+pub mod service;
+pub mod session;
+pub mod status;
+pub mod table;
 
 pub use client::Client;
 pub use failure::Failure;

@@ -1,0 +1,161 @@
+//! The command tree and who does what in it.
+
+use std::ffi::OsStr;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use fulcrum_api::control::Delivery;
+use fulcrum_model::{Edit, file};
+
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::{
+    configuration, generate, ipvsadm, local_pool, neighbour, port, route, server, service, session, status,
+};
+
+/// The environment's way to say `--socket`, under the name `ipvsadm` the only one.
+pub const SOCKET_VARIABLE: &str = "FULCRUM_SOCKET";
+
+/// Operates Fulcrum, a layer-4 load balancer.
+///
+/// Changes are all or nothing and survive a restart of fulcrum-control. Exit codes: 0 done, 1 the operation
+/// failed, 2 the command line makes no sense.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "fulcrum", version, max_term_width = 110)]
+pub struct Arguments {
+    /// What every command needs
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Global {
+    /// Socket of fulcrum-control
+    #[arg(long, global = true, value_name = "PATH", default_value = file::DEFAULT_CONTROL_SOCKET)]
+    #[arg(env = SOCKET_VARIABLE)]
+    pub socket: PathBuf,
+    /// Print listings as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What can be done.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Show how both processes are, their workers and ports, and what was dropped
+    Status(status::Arguments),
+    /// Virtual services
+    #[command(subcommand)]
+    Service(service::Command),
+    /// Real servers of services
+    #[command(subcommand)]
+    Server(server::Command),
+    /// Sessions under way
+    #[command(subcommand)]
+    Session(session::Command),
+    /// Devices of the data plane
+    #[command(subcommand)]
+    Port(port::Command),
+    /// Static routes
+    #[command(subcommand)]
+    Route(route::Command),
+    /// Neighbours, static and learned
+    #[command(subcommand)]
+    Neighbour(neighbour::Command),
+    /// Pools of local addresses for FULLNAT
+    #[command(subcommand)]
+    LocalPool(local_pool::Command),
+    /// Put a configuration file into effect, all or nothing
+    Apply(configuration::FileArguments),
+    /// Show what applying a configuration file would change
+    Diff(configuration::FileArguments),
+    /// Write the state now as a configuration file
+    Save(configuration::SaveArguments),
+    /// Check a configuration file; needs no running process
+    Check(configuration::FileArguments),
+    /// Show what the director would do with a capture; needs no running process
+    Replay(fulcrum_replay::Args),
+    /// ipvsadm's command line, as it is when this program is called `ipvsadm`
+    #[command(disable_help_flag = true)]
+    Ipvsadm {
+        /// ipvsadm's arguments, such as -Ln
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Print a shell's completions for `fulcrum`
+    Completion(generate::CompletionArguments),
+    /// Print the manual page, or write all of them to a directory
+    Man(generate::ManArguments),
+}
+
+/// Does what the process was called for, under the name that it was called by.
+pub async fn main() -> ExitCode {
+    let called = std::env::args_os().next().map(PathBuf::from);
+    if called.is_some_and(|path| path.file_name() == Some(OsStr::new("ipvsadm"))) {
+        let socket =
+            std::env::var_os(SOCKET_VARIABLE).map_or(file::DEFAULT_CONTROL_SOCKET.into(), PathBuf::from);
+        let arguments = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+        return ipvsadm::run_on_stdio(&arguments.collect::<Vec<_>>(), &socket).await;
+    }
+    let mut out = Output::stdout();
+    let done = run(Arguments::parse(), &mut out).await;
+    let flushed = out.flush().map_err(Failure::from);
+    match done.and_then(|code| flushed.map(|()| code)) {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("fulcrum: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+/// Does what `fulcrum` was asked.
+async fn run(arguments: Arguments, out: &mut Output<'_>) -> Result<ExitCode, Failure> {
+    let global = &arguments.global;
+    let done = match arguments.command {
+        Command::Status(arguments) => status::run(global, arguments, out).await,
+        Command::Service(command) => service::run(global, command, out).await,
+        Command::Server(command) => server::run(global, command, out).await,
+        Command::Session(command) => session::run(global, command, out).await,
+        Command::Port(command) => port::run(global, command, out).await,
+        Command::Route(command) => route::run(global, command, out).await,
+        Command::Neighbour(command) => neighbour::run(global, command, out).await,
+        Command::LocalPool(command) => local_pool::run(global, command, out).await,
+        Command::Apply(arguments) => configuration::apply(global, &arguments, out).await,
+        Command::Diff(arguments) => configuration::diff(global, &arguments, out).await,
+        Command::Save(arguments) => configuration::save(global, arguments, out).await,
+        Command::Check(arguments) => configuration::check(global, &arguments, out),
+        Command::Replay(arguments) => configuration::replay(&arguments, out),
+        Command::Ipvsadm { arguments } => return Ok(ipvsadm::run_on_stdio(&arguments, &global.socket).await),
+        Command::Completion(arguments) => generate::completion(&arguments, out),
+        Command::Man(arguments) => generate::man(&arguments, out),
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+impl Global {
+    /// A connection to fulcrum-control.
+    pub async fn client(&self) -> Result<Client, Failure> {
+        Client::connect(&self.socket).await
+    }
+
+    /// Applies edits, and tells when they are not in effect at once.
+    pub async fn edit(&self, edits: &[Edit]) -> Result<(), Failure> {
+        note(&self.client().await?.edit(edits).await?);
+        Ok(())
+    }
+}
+
+/// Tells why something accepted is not in effect yet.
+pub fn note(delivery: &Delivery) {
+    if !delivery.note.is_empty() {
+        eprintln!("fulcrum: {}", delivery.note);
+    }
+}

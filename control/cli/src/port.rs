@@ -1,0 +1,131 @@
+//! `fulcrum port`: devices of the data plane.
+
+use std::io::Write as _;
+
+use clap::Subcommand;
+use fulcrum_api::dataplane::{NamedCount, PortStatus};
+use serde::Serialize;
+
+use crate::command::Global;
+use crate::drops::DropRow;
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::table::{self, Row};
+
+/// Devices of the data plane.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// List the ports
+    List,
+    /// Show a port, and why packets that came in by it were dropped
+    Show {
+        /// Its name
+        name: String,
+    },
+}
+
+/// Does it.
+pub async fn run(global: &Global, command: Command, out: &mut Output<'_>) -> Result<(), Failure> {
+    let status = global.client().await?.status().await?;
+    let link = status.link.unwrap_or_default();
+    let dataplane = status.dataplane.ok_or_else(|| {
+        Failure::NoDataplane(format!(
+            "the data plane is not connected ({}); start fulcrum-dataplane",
+            link.socket
+        ))
+    })?;
+    let rows: Vec<PortRow> = dataplane.ports.into_iter().map(PortRow).collect();
+    match command {
+        Command::List => Ok(table::print(out, global.json, &rows)?),
+        Command::Show { name } => {
+            let known: Vec<String> = rows.iter().map(|row| row.0.name.clone()).collect();
+            let row = rows.into_iter().find(|row| row.0.name == name).ok_or_else(|| {
+                Failure::Missing(format!("there is no port `{name}`; known: {}", table::joined(&known)))
+            })?;
+            show(global, &row.0, out)
+        }
+    }
+}
+
+/// A port as the data plane tells of it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub struct PortRow(pub PortStatus);
+
+impl Row for PortRow {
+    const HEAD: &'static [&'static str] = &[
+        "NAME",
+        "DEVICE",
+        "DRIVER",
+        "LINK",
+        "RX-PACKETS",
+        "RX-BYTES",
+        "TX-PACKETS",
+        "TX-BYTES",
+        "MISSED",
+        "ERRORS",
+        "DROPPED",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        let port = &self.0;
+        vec![
+            port.name.clone(),
+            port.device.clone(),
+            port.driver.clone(),
+            link(port),
+            port.rx_packets.to_string(),
+            port.rx_bytes.to_string(),
+            port.tx_packets.to_string(),
+            port.tx_bytes.to_string(),
+            port.rx_missed.to_string(),
+            (port.rx_errors + port.tx_errors).to_string(),
+            sum(&port.drops).to_string(),
+        ]
+    }
+}
+
+fn sum(counts: &[NamedCount]) -> u64 {
+    counts.iter().map(|count| count.count).sum()
+}
+
+fn link(port: &PortStatus) -> String {
+    match (port.link, port.speed_mbps) {
+        (false, _) => "down".to_owned(),
+        // DPDK says "none" and "unknown" with these.
+        (true, 0 | u32::MAX) => "up".to_owned(),
+        (true, speed) => format!("up {speed} Mbit/s"),
+    }
+}
+
+fn show(global: &Global, port: &PortStatus, out: &mut Output<'_>) -> Result<(), Failure> {
+    if global.json {
+        return Ok(out.json(port)?);
+    }
+    writeln!(out, "port      {}", port.name)?;
+    writeln!(out, "device    {} ({})", port.device, port.driver)?;
+    writeln!(out, "MAC       {}", port.mac)?;
+    writeln!(out, "link      {}", link(port))?;
+    writeln!(out, "queues    {} receiving, {} sending", port.rx_queues, port.tx_queues)?;
+    let (packets, bytes) = (port.rx_packets, port.rx_bytes);
+    writeln!(
+        out,
+        "received  {packets} packets, {bytes} bytes, {} missed, {} errors",
+        port.rx_missed, port.rx_errors
+    )?;
+    let (packets, bytes) = (port.tx_packets, port.tx_bytes);
+    writeln!(
+        out,
+        "sent      {packets} packets, {bytes} bytes, {} not taken, {} errors",
+        port.tx_dropped, port.tx_errors
+    )?;
+    for note in &port.notes {
+        writeln!(out, "note      {note}")?;
+    }
+    let drops = DropRow::all(&port.drops);
+    if !drops.is_empty() {
+        writeln!(out, "\ndropped of what came in")?;
+        table::print_indented(out, "  ", &drops)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,231 @@
+//! `fulcrum server`: real servers of services.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use clap::{Subcommand, ValueEnum};
+use fulcrum_api::dataplane::{Counters, ServerCounters, ServiceCounters};
+use fulcrum_model::{Edit, Forward, Server, ServerKey, Service, ServiceKey};
+use serde::Serialize;
+
+use crate::command::Global;
+use crate::failure::Failure;
+use crate::name::{AnyService, ServerName};
+use crate::output::Output;
+use crate::service;
+use crate::table::{self, Row};
+
+/// Real servers of services.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// List the servers of a service, or of all
+    List(AnyService),
+    /// Add a server to a service
+    Add {
+        /// Which one
+        #[command(flatten)]
+        name: ServerName,
+        /// How packets reach it
+        #[arg(long, value_enum)]
+        forward: ForwardWord,
+        /// How it is
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Change what is named of a server; its sessions stay
+    Edit {
+        /// Which one
+        #[command(flatten)]
+        name: ServerName,
+        /// How packets reach it
+        #[arg(long, value_enum)]
+        forward: Option<ForwardWord>,
+        /// How it shall be
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Delete a server; its sessions end as they end in IPVS
+    Delete(ServerName),
+}
+
+/// Settings of a server.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Settings {
+    /// Share of the connections, 0 = no new ones [default: 1]
+    #[arg(long, value_name = "N")]
+    pub weight: Option<u32>,
+    /// Connections from which on it is overloaded, 0 = no limit
+    #[arg(long, value_name = "N")]
+    pub upper_threshold: Option<u32>,
+    /// Connections below which it is not overloaded any more
+    #[arg(long, value_name = "N")]
+    pub lower_threshold: Option<u32>,
+}
+
+/// Forwarding methods in words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ForwardWord {
+    /// Destination rewritten; answers come back through the director
+    Nat,
+    /// Source and destination rewritten
+    Fullnat,
+    /// Only the MAC address rewritten
+    Dr,
+    /// IP in IP
+    Tun,
+}
+
+impl From<ForwardWord> for Forward {
+    fn from(word: ForwardWord) -> Forward {
+        match word {
+            ForwardWord::Nat => Forward::Nat,
+            ForwardWord::Fullnat => Forward::FullNat,
+            ForwardWord::Dr => Forward::Dr,
+            ForwardWord::Tun => Forward::Tun,
+        }
+    }
+}
+
+impl Settings {
+    fn change(self, server: Server, forward: Option<ForwardWord>) -> Server {
+        Server {
+            key: server.key,
+            forward: forward.map_or(server.forward, Into::into),
+            weight: self.weight.unwrap_or(server.weight),
+            upper_threshold: self.upper_threshold.unwrap_or(server.upper_threshold),
+            lower_threshold: self.lower_threshold.unwrap_or(server.lower_threshold),
+        }
+    }
+
+    fn names_nothing(self) -> bool {
+        self.weight.is_none() && self.upper_threshold.is_none() && self.lower_threshold.is_none()
+    }
+}
+
+/// Does it.
+pub async fn run(global: &Global, command: Command, out: &mut Output<'_>) -> Result<(), Failure> {
+    match command {
+        Command::List(which) => {
+            let services = service::rows(&mut global.client().await?).await?;
+            if let Some(key) = which.key()
+                && !services.iter().any(|service| service.key == key)
+            {
+                return Err(Failure::Missing(format!("there is no service {key}")));
+            }
+            let chosen =
+                services.into_iter().filter(|service| which.key().is_none_or(|key| service.key == key));
+            let rows: Vec<ServerRow> = chosen.flat_map(|service| service.servers).collect();
+            Ok(table::print(out, global.json, &rows)?)
+        }
+        Command::Add { name, forward, settings } => {
+            let new = Server {
+                key: name.key(),
+                forward: forward.into(),
+                weight: 1,
+                upper_threshold: 0,
+                lower_threshold: 0,
+            };
+            global.edit(&[Edit::AddServer(name.service.key(), settings.change(new, None))]).await
+        }
+        Command::Edit { name, forward, settings } => {
+            let (service, key) = (name.service.key(), name.key());
+            if forward.is_none() && settings.names_nothing() {
+                return Err(Failure::Invalid(format!(
+                    "nothing to change in server {key}; name what, see --help"
+                )));
+            }
+            let state = global.client().await?.state().await?;
+            let known = state
+                .service(service)
+                .ok_or_else(|| Failure::Missing(format!("there is no service {service}")))?
+                .servers
+                .iter()
+                .find(|server| server.key == key)
+                .ok_or_else(|| Failure::Missing(format!("service {service} has no server {key}")))?;
+            global.edit(&[Edit::UpdateServer(service, settings.change(known.clone(), forward))]).await
+        }
+        Command::Delete(name) => global.edit(&[Edit::DeleteServer(name.service.key(), name.key())]).await,
+    }
+}
+
+/// A server and what was counted.
+#[derive(Clone, Debug, Serialize)]
+pub struct ServerRow {
+    #[serde(skip)]
+    key: ServerKey,
+    #[serde(serialize_with = "as_text")]
+    service: ServiceKey,
+    address: IpAddr,
+    port: u16,
+    forward: Forward,
+    weight: u32,
+    upper_threshold: u32,
+    lower_threshold: u32,
+    /// These are absent when there is no data plane to ask.
+    active: Option<u64>,
+    inactive: Option<u64>,
+    persistent: Option<u64>,
+    counters: Option<Counters>,
+}
+
+fn as_text<S: serde::Serializer>(value: &impl std::fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+impl ServerRow {
+    /// The servers of a service, in order of addition.
+    pub fn all(service: &Service, counted: Option<&ServiceCounters>) -> Vec<ServerRow> {
+        let counted: HashMap<ServerKey, &ServerCounters> = counted
+            .into_iter()
+            .flat_map(|counted| &counted.servers)
+            .filter_map(|server| Some((server.key.clone()?.try_into().ok()?, server)))
+            .collect();
+        let row = |server: &Server| {
+            let counted = counted.get(&server.key);
+            ServerRow {
+                key: server.key,
+                service: service.key,
+                address: server.key.address,
+                port: server.key.port,
+                forward: server.forward,
+                weight: server.weight,
+                upper_threshold: server.upper_threshold,
+                lower_threshold: server.lower_threshold,
+                active: counted.map(|counted| counted.active),
+                inactive: counted.map(|counted| counted.inactive),
+                persistent: counted.map(|counted| counted.persistent),
+                counters: counted.map(|counted| counted.counters.unwrap_or_default()),
+            }
+        };
+        service.servers.iter().map(row).collect()
+    }
+}
+
+impl Row for ServerRow {
+    const HEAD: &'static [&'static str] = &[
+        "SERVICE",
+        "SERVER",
+        "FORWARD",
+        "WEIGHT",
+        "ACTIVE",
+        "INACTIVE",
+        "CONNECTIONS",
+        "IN-PACKETS",
+        "OUT-PACKETS",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        let count = |field: fn(&Counters) -> u64| table::or_dash(self.counters.as_ref().map(field));
+        vec![
+            self.service.to_string(),
+            self.key.to_string(),
+            self.forward.to_string(),
+            self.weight.to_string(),
+            table::or_dash(self.active),
+            table::or_dash(self.inactive),
+            count(|c| c.connections),
+            count(|c| c.in_packets),
+            count(|c| c.out_packets),
+        ]
+    }
+}

@@ -1,0 +1,282 @@
+//! `fulcrum status`: how both processes are.
+
+use std::io::Write as _;
+
+use fulcrum_api::control::{ControlStatus, Link, Status};
+use fulcrum_api::dataplane::{DataplaneStatus, LocalPoolUse, Worker};
+use serde::Serialize;
+
+use crate::command::Global;
+use crate::drops::{DropRow, EventRow};
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::port::PortRow;
+use crate::table::{self, Row};
+
+/// What to show.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Arguments {
+    /// Also what was counted beside drops, and the use of local addresses
+    #[arg(long, short)]
+    pub verbose: bool,
+}
+
+/// Does it.
+pub async fn run(global: &Global, arguments: Arguments, out: &mut Output<'_>) -> Result<(), Failure> {
+    let status = global.client().await?.status().await?;
+    match global.json {
+        true => Ok(out.json(&status)?),
+        false => print(&status, arguments.verbose, out),
+    }
+}
+
+fn print(status: &Status, verbose: bool, out: &mut Output<'_>) -> Result<(), Failure> {
+    control(&status.control.clone().unwrap_or_default(), out)?;
+    let link = status.link.clone().unwrap_or_default();
+    match &status.dataplane {
+        Some(dataplane) => self::dataplane(&link, dataplane, verbose, out),
+        None => {
+            writeln!(out, "data plane  not connected ({}); start fulcrum-dataplane", link.socket)?;
+            last_error(&link, out)
+        }
+    }
+}
+
+fn control(control: &ControlStatus, out: &mut Output<'_>) -> Result<(), Failure> {
+    let ControlStatus { version, pid, services, servers, config, store, .. } = control;
+    writeln!(out, "control     fulcrum-control {version}, pid {pid}, up {}", duration(control.uptime_ms))?;
+    writeln!(out, "            {services} services, {servers} servers")?;
+    let changed = if control.runtime_changes { ", changed at run time" } else { "" };
+    writeln!(out, "            configuration {config}{changed}; state {store}")?;
+    if !control.config_error.is_empty() {
+        writeln!(
+            out,
+            "            the configuration file is not in effect: {}",
+            indented(&control.config_error)
+        )?;
+    }
+    Ok(())
+}
+
+fn dataplane(
+    link: &Link,
+    dataplane: &DataplaneStatus,
+    verbose: bool,
+    out: &mut Output<'_>,
+) -> Result<(), Failure> {
+    let DataplaneStatus { version, pid, dpdk, idle, .. } = dataplane;
+    writeln!(
+        out,
+        "data plane  fulcrum-dataplane {version}, pid {pid}, up {}",
+        duration(dataplane.uptime_ms)
+    )?;
+    let pages = if dataplane.hugepages { "huge pages" } else { "no huge pages" };
+    writeln!(out, "            {dpdk}, {pages}, idle {idle}")?;
+    let sync = if link.in_sync { "in sync" } else { "not in sync" };
+    let workers = match dataplane.acknowledged == dataplane.generation {
+        true => String::new(),
+        false => format!(" (workers still run {})", dataplane.acknowledged),
+    };
+    let Link { full_pushes, increments, repairs, .. } = link;
+    let history = format!("{full_pushes} whole states and {increments} changes pushed, {repairs} repairs");
+    writeln!(out, "            {sync}, generation {}{workers}; {history}", dataplane.generation)?;
+    last_error(link, out)?;
+    for warning in &dataplane.warnings {
+        writeln!(out, "            warning: {}", indented(warning))?;
+    }
+
+    writeln!(out, "\nworkers")?;
+    let workers: Vec<WorkerRow> = dataplane.workers.iter().cloned().map(WorkerRow).collect();
+    table::print_indented(out, "  ", &workers)?;
+    writeln!(out, "\nports")?;
+    let ports: Vec<PortRow> = dataplane.ports.iter().cloned().map(PortRow).collect();
+    table::print_indented(out, "  ", &ports)?;
+    for port in &dataplane.ports {
+        for note in &port.notes {
+            writeln!(out, "  {}: {}", port.name, indented(note))?;
+        }
+    }
+    let drops = DropRow::all(&dataplane.drops);
+    if drops.is_empty() {
+        writeln!(out, "\nnothing dropped")?;
+    } else {
+        writeln!(out, "\ndropped")?;
+        table::print_indented(out, "  ", &drops)?;
+    }
+    if verbose {
+        writeln!(out, "\ncounted")?;
+        table::print_indented(out, "  ", &EventRow::all(&dataplane.events))?;
+        if !dataplane.local_pools.is_empty() {
+            writeln!(out, "\nlocal addresses")?;
+            let rows: Vec<PoolUseRow> = dataplane.local_pools.iter().cloned().map(PoolUseRow).collect();
+            table::print_indented(out, "  ", &rows)?;
+        }
+    }
+    Ok(())
+}
+
+fn last_error(link: &Link, out: &mut Output<'_>) -> Result<(), Failure> {
+    if !link.last_error.is_empty() {
+        let age = duration(link.error_age_ms);
+        writeln!(out, "            since {age}: {}", indented(&link.last_error))?;
+    }
+    Ok(())
+}
+
+/// Lines after the first under the first.
+fn indented(text: &str) -> String {
+    text.replace('\n', "\n            ")
+}
+
+/// A time in its two largest units.
+fn duration(milliseconds: u64) -> String {
+    let seconds = milliseconds / 1000;
+    match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
+        (0, 0, 0, seconds) => format!("{seconds} s"),
+        (0, 0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+        (0, hours, minutes, _) => format!("{hours} h {minutes} min"),
+        (days, hours, _, _) => format!("{days} d {hours} h"),
+    }
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct WorkerRow(Worker);
+
+impl Row for WorkerRow {
+    const HEAD: &'static [&'static str] = &[
+        "WORKER",
+        "LCORE",
+        "SESSIONS",
+        "LIMIT",
+        "RX-PACKETS",
+        "TX-PACKETS",
+        "HANDED-OFF",
+        "BUSY",
+        "DROPPED",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        let worker = &self.0;
+        let dropped: u64 = worker.drops.iter().map(|drop| drop.count).sum();
+        vec![
+            worker.id.to_string(),
+            worker.lcore.to_string(),
+            worker.sessions.to_string(),
+            worker.session_limit.to_string(),
+            worker.rx_packets.to_string(),
+            worker.tx_packets.to_string(),
+            worker.handed_off.to_string(),
+            format!("{:.0}%", worker.busy * 100.0),
+            dropped.to_string(),
+        ]
+    }
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct PoolUseRow(LocalPoolUse);
+
+impl Row for PoolUseRow {
+    const HEAD: &'static [&'static str] = &["SERVICE", "ADDRESS", "SESSIONS", "CONFLICTS"];
+
+    fn cells(&self) -> Vec<String> {
+        let LocalPoolUse { service, address, conflicts, sessions } = &self.0;
+        vec![service.clone(), address.clone(), sessions.to_string(), conflicts.to_string()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fulcrum_api::dataplane::{NamedCount, PortStatus};
+
+    use super::*;
+
+    fn printed(status: &Status, verbose: bool) -> String {
+        let mut text = Vec::new();
+        print(status, verbose, &mut Output::new(&mut text)).unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
+    fn status() -> Status {
+        Status {
+            control: Some(ControlStatus {
+                version: "0.1.0".into(),
+                pid: 7,
+                uptime_ms: 3_723_000,
+                config: "/etc/fulcrum/fulcrum.toml".into(),
+                store: "/var/lib/fulcrum/state.toml".into(),
+                runtime_changes: true,
+                services: 1,
+                servers: 2,
+                ..ControlStatus::default()
+            }),
+            link: Some(Link {
+                socket: "/run/fulcrum/dataplane.sock".into(),
+                last_error: "nothing answers".into(),
+                error_age_ms: 61_000,
+                ..Link::default()
+            }),
+            dataplane: None,
+        }
+    }
+
+    #[test]
+    fn a_data_plane_that_is_not_there() {
+        assert_eq!(
+            printed(&status(), false),
+            "control     fulcrum-control 0.1.0, pid 7, up 1 h 2 min\n            1 services, 2 servers\n            \
+             configuration /etc/fulcrum/fulcrum.toml, changed at run time; state /var/lib/fulcrum/state.toml\n\
+             data plane  not connected (/run/fulcrum/dataplane.sock); start fulcrum-dataplane\n            \
+             since 1 min 1 s: nothing answers\n"
+        );
+    }
+
+    #[test]
+    fn a_data_plane_with_drops() {
+        let count = |name: &str, count| NamedCount { name: name.into(), count };
+        let status = Status {
+            link: Some(Link { in_sync: true, connected: true, ..Link::default() }),
+            dataplane: Some(DataplaneStatus {
+                version: "0.1.0".into(),
+                dpdk: "DPDK 22.11.11".into(),
+                idle: "poll".into(),
+                generation: 4,
+                acknowledged: 3,
+                workers: vec![Worker { id: 0, lcore: 1, busy: 0.5, ..Worker::default() }],
+                ports: vec![PortStatus {
+                    name: "wan".into(),
+                    device: "veth-wan".into(),
+                    driver: "net_af_packet".into(),
+                    link: true,
+                    notes: vec!["checksums are completed in software".into()],
+                    ..PortStatus::default()
+                }],
+                drops: vec![count("no-service", 3), count("no-route", 0)],
+                events: vec![count("forwarded.nat", 9)],
+                ..DataplaneStatus::default()
+            }),
+            ..status()
+        };
+        let text = printed(&status, true);
+        for line in [
+            "            DPDK 22.11.11, no huge pages, idle poll",
+            "            in sync, generation 4 (workers still run 3); 0 whole states and 0 changes pushed, 0 repairs",
+            "  WORKER  LCORE  SESSIONS  LIMIT  RX-PACKETS  TX-PACKETS  HANDED-OFF  BUSY  DROPPED",
+            "  0       1      0         0      0           0           0           50%   0",
+            "  wan: checksums are completed in software",
+            "  no-service  3        TCP to an own address where nothing listens (answered with RST, if it may be).",
+            "  forwarded.nat  9      Forwarded to a server by NAT.",
+        ] {
+            assert!(text.lines().any(|is| is == line), "no line `{line}` in\n{text}");
+        }
+        assert!(!text.contains("no-route"));
+        assert!(!printed(&status, false).contains("forwarded.nat"));
+    }
+
+    #[test]
+    fn times_in_their_two_largest_units() {
+        let cases = [(999, "0 s"), (59_000, "59 s"), (3_599_000, "59 min 59 s"), (90_000_000, "1 d 1 h")];
+        for (milliseconds, text) in cases {
+            assert_eq!(duration(milliseconds), text);
+        }
+    }
+}
