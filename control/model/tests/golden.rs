@@ -69,7 +69,7 @@ fn run(state: &mut State, args: &[String], input: &str) -> Answer {
         Command::ListSessions { persistence_data, .. } => done(list::session_title(false, persistence_data)),
         Command::ListTimeouts => done(list::timeouts(&state.timeouts)),
         Command::LocalAddresses { numeric, .. } => done(list::local_addresses(&[], numeric, &Hosts)),
-        Command::Save { numeric } => done(list::save(&state.services, numeric, &Hosts)),
+        Command::Save { numeric } => done(ipvsadm::save(&state.services, numeric, &Hosts)),
         Command::Restore => restore(state, input),
     }
 }

@@ -1,7 +1,6 @@
 //! What lists show, put together from the desired state and what the data plane counted.
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 
 use fulcrum_api::convert::{self, BadMessage};
@@ -16,18 +15,12 @@ use crate::{Client, Failure};
 /// Addresses of one pool that are listed at most.
 const POOL_LIMIT: usize = 4096;
 
-/// All services with their counters; with zeros, and a word of warning, when there is no data plane.
-pub(super) async fn services(
-    client: &mut Client,
-    errors: &mut dyn Write,
-) -> Result<Vec<ListedService>, Failure> {
+/// All services with their counters; with zeros, and the reason, when there is no data plane.
+pub(super) async fn services(client: &mut Client) -> Result<(Vec<ListedService>, Option<String>), Failure> {
     let state = client.state().await?;
-    let counted = match client.counters().await {
-        Ok(counted) => counted.services,
-        Err(Failure::NoDataplane(why)) => {
-            let _ = writeln!(errors, "no counters: {why}");
-            Vec::new()
-        }
+    let (counted, missing) = match client.counters().await {
+        Ok(counted) => (counted.services, None),
+        Err(Failure::NoDataplane(why)) => (Vec::new(), Some(why)),
         Err(failure) => return Err(failure),
     };
     let mut by_key = HashMap::new();
@@ -36,7 +29,8 @@ pub(super) async fn services(
             by_key.insert(ServiceKey::try_from(key)?, service);
         }
     }
-    state.services.into_iter().map(|service| listed(&by_key, service).map_err(Failure::from)).collect()
+    let all: Result<Vec<_>, BadMessage> = state.services.into_iter().map(|s| listed(&by_key, s)).collect();
+    Ok((all?, missing))
 }
 
 fn listed(

@@ -85,9 +85,13 @@ async fn obey(
         }
         Command::List(options) => {
             let mut client = connect(socket).await?;
-            let services = gather::services(&mut client, streams.errors).await.map_err(cannot_list)?;
+            let (services, missing) = gather::services(&mut client).await.map_err(cannot_list)?;
             let text = list::services(&services, &options, list::TABLE_SIZE, names)?;
-            print(streams, format_args!("{text}"))
+            print(streams, format_args!("{text}"))?;
+            if let Some(why) = missing {
+                let _ = writeln!(streams.errors, "no counters: {why}");
+            }
+            Ok(())
         }
         Command::ListSessions { numeric, persistence_data } => {
             let mut client = connect(socket).await?;
@@ -111,7 +115,7 @@ async fn obey(
         }
         Command::Save { numeric } => {
             let state = connect(socket).await?.state().await.map_err(cannot_list)?;
-            print(streams, format_args!("{}", list::save(&state.services, numeric, names)))
+            print(streams, format_args!("{}", ipvsadm::save(&state.services, numeric, names)))
         }
     }
 }

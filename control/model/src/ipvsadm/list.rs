@@ -1,8 +1,9 @@
-//! What is printed about services, sessions and local addresses: columns, widths and order are interface.
+//! What is printed about services, sessions and local addresses: columns and widths are interface.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
+use super::order::{compare_servers, compare_services, sort_as_ipvsadm};
 use super::values::{Names, Numeric};
 use super::{Format, List, Usage};
 use crate::state::{Forward, Protocol, Server, Service, ServiceKey, Timeouts};
@@ -310,54 +311,7 @@ pub fn local_addresses(listed: &[ListedLocalAddresses], numeric: bool, names: &d
     out
 }
 
-/// The answer to `-S`: lines that `-R` takes. Thresholds and time-outs are not among them, as in ipvsadm.
-pub fn save(services: &[Service], numeric: bool, names: &dyn Names) -> String {
-    let names: &dyn Names = if numeric { &Numeric } else { names };
-    let mut out = String::new();
-    let mut order: Vec<&Service> = services.iter().rev().collect();
-    sort_as_ipvsadm(&mut order, |a, b| compare_services(a.key, b.key));
-    for service in order {
-        let key = service.key;
-        let option = match key.protocol {
-            Protocol::Tcp => "-t",
-            Protocol::Udp => "-u",
-        };
-        let which = format!("{option} {}", endpoint(key.address, key.port, key.protocol, names));
-        put(&mut out, format_args!("-A {which} -s {}", service.scheduler));
-        if let Some(seconds) = service.persistent {
-            put(&mut out, format_args!(" -p {seconds}"));
-            if !service.netmask.is_broadcast() {
-                put(&mut out, format_args!(" -M {}", service.netmask));
-            }
-        }
-        if let Some(pool) = &service.local_pool {
-            put(&mut out, format_args!(" --local-pool {pool}"));
-        }
-        if let Some(interface) = &service.interface {
-            put(&mut out, format_args!(" --vip-interface {interface}"));
-        }
-        out.push('\n');
-        for address in &service.local_addresses {
-            put(&mut out, format_args!("-P {which} -z {}\n", address.0));
-        }
-        let mut servers: Vec<&Server> = service.servers.iter().rev().collect();
-        sort_as_ipvsadm(&mut servers, |a, b| compare_servers(a, b));
-        for server in servers {
-            let forward = match server.forward {
-                Forward::Nat => "-m",
-                Forward::FullNat => "--fullnat",
-                Forward::Dr => "-g",
-                Forward::Tun => "-i",
-            };
-            let name = endpoint(server.key.address, server.key.port, key.protocol, names);
-            put(&mut out, format_args!("-a {which} -r {name} {forward} -w {}", server.weight));
-            out.push_str(if server.forward == Forward::Tun { " --tun-type ipip\n" } else { "\n" });
-        }
-    }
-    out
-}
-
-fn endpoint(address: IpAddr, port: u16, protocol: Protocol, names: &dyn Names) -> String {
+pub(super) fn endpoint(address: IpAddr, port: u16, protocol: Protocol, names: &dyn Names) -> String {
     let host = names.host(address).unwrap_or_else(|| match address {
         IpAddr::V4(address) => address.to_string(),
         IpAddr::V6(address) => format!("[{address}]"),
@@ -384,51 +338,7 @@ fn servers_in_order(servers: &[ListedServer], sort: bool) -> Vec<&ListedServer> 
     order
 }
 
-fn compare_services(a: ServiceKey, b: ServiceKey) -> i32 {
-    let protocol = i32::from(a.protocol.number()) - i32::from(b.protocol.number());
-    let address = compare_addresses(a.address, b.address);
-    [protocol, address, i32::from(a.port) - i32::from(b.port)]
-        .into_iter()
-        .find(|order| *order != 0)
-        .unwrap_or(0)
-}
-
-fn compare_servers(a: &Server, b: &Server) -> i32 {
-    let address = compare_addresses(a.key.address, b.key.address);
-    if address != 0 { address } else { i32::from(a.key.port) - i32::from(b.key.port) }
-}
-
-/// ipvsadm subtracts addresses as 32-bit numbers and looks at the sign, so that 192.168.0.1 comes before
-/// 10.0.0.1. People compare and parse these lists: the order is kept.
-fn compare_addresses(a: IpAddr, b: IpAddr) -> i32 {
-    match (a, b) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => u32::from(a).wrapping_sub(u32::from(b)).cast_signed(),
-        (a, b) => a.cmp(&b) as i32,
-    }
-}
-
-/// Top-down merge sort as in the C library's qsort: that comparison is no total order, so how it is sorted
-/// shows in the result.
-fn sort_as_ipvsadm<T: Copy>(items: &mut [T], compare: impl Fn(&T, &T) -> i32 + Copy) {
-    if items.len() < 2 {
-        return;
-    }
-    let (left, right) = items.split_at_mut(items.len() / 2);
-    sort_as_ipvsadm(left, compare);
-    sort_as_ipvsadm(right, compare);
-    let mut merged = Vec::with_capacity(left.len() + right.len());
-    let (mut left, mut right) = (&left[..], &right[..]);
-    while let ([a, ..], [b, ..]) = (left, right) {
-        let from = if compare(a, b) <= 0 { &mut left } else { &mut right };
-        merged.push(from[0]);
-        *from = &from[1..];
-    }
-    merged.extend_from_slice(left);
-    merged.extend_from_slice(right);
-    items.copy_from_slice(&merged);
-}
-
-fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
+pub(super) fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
     out.write_fmt(text).expect("a String takes everything");
 }
 
@@ -461,29 +371,6 @@ mod tests {
             local_addresses: Vec::new(),
             interface: None,
             servers: Vec::new(),
-        }
-    }
-
-    // Recorded from ipvsadm 1.31 on Debian 12.
-    #[test]
-    fn the_order_is_ipvsadms_even_where_it_is_odd() {
-        let five = ["100.64.0.9:80", "192.168.0.9:79", "192.168.0.9:8080", "192.168.0.9:80", "10.0.0.9:80"];
-        let sorted = ["100.64.0.9:80", "192.168.0.9:79", "192.168.0.9:80", "192.168.0.9:8080", "10.0.0.9:80"];
-        let six = ["10.0.0.1:80", five[0], five[1], five[2], five[3], five[4]];
-        let sorted_six = [
-            "192.168.0.9:80",
-            "192.168.0.9:8080",
-            "10.0.0.1:80",
-            "10.0.0.9:80",
-            "100.64.0.9:80",
-            "192.168.0.9:79",
-        ];
-        for (given, wanted) in [(&five[..], &sorted[..]), (&six[..], &sorted_six[..])] {
-            let given = servers(given);
-            let mut order: Vec<&Server> = given.iter().collect();
-            sort_as_ipvsadm(&mut order, |a, b| compare_servers(a, b));
-            let names: Vec<String> = order.iter().map(|s| s.key.to_string()).collect();
-            assert_eq!(names, wanted);
         }
     }
 

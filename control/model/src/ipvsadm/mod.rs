@@ -12,8 +12,10 @@ mod command;
 mod help;
 pub mod list;
 mod options;
+mod order;
 mod restore;
 mod rules;
+mod save;
 mod values;
 
 use crate::edit::{Edit, EditError};
@@ -21,6 +23,7 @@ use crate::state::ServiceKey;
 
 pub use help::{HELP, VERSION};
 pub use restore::{Line, RestoreError, edits, restore};
+pub use save::save;
 pub use values::{Names, Numeric};
 
 /// What a command line asks for.

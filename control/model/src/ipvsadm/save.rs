@@ -1,0 +1,53 @@
+//! What `-S` prints: the services as commands.
+
+use super::list::{endpoint, put};
+use super::order::{compare_servers, compare_services, sort_as_ipvsadm};
+use super::values::{Names, Numeric};
+use crate::state::{Forward, Protocol, Server, Service};
+
+/// The answer to `-S`: lines that `-R` takes. Thresholds and time-outs are not among them, as in ipvsadm.
+pub fn save(services: &[Service], numeric: bool, names: &dyn Names) -> String {
+    let names: &dyn Names = if numeric { &Numeric } else { names };
+    let mut out = String::new();
+    let mut order: Vec<&Service> = services.iter().rev().collect();
+    sort_as_ipvsadm(&mut order, |a, b| compare_services(a.key, b.key));
+    for service in order {
+        let key = service.key;
+        let option = match key.protocol {
+            Protocol::Tcp => "-t",
+            Protocol::Udp => "-u",
+        };
+        let which = format!("{option} {}", endpoint(key.address, key.port, key.protocol, names));
+        put(&mut out, format_args!("-A {which} -s {}", service.scheduler));
+        if let Some(seconds) = service.persistent {
+            put(&mut out, format_args!(" -p {seconds}"));
+            if !service.netmask.is_broadcast() {
+                put(&mut out, format_args!(" -M {}", service.netmask));
+            }
+        }
+        if let Some(pool) = &service.local_pool {
+            put(&mut out, format_args!(" --local-pool {pool}"));
+        }
+        if let Some(interface) = &service.interface {
+            put(&mut out, format_args!(" --vip-interface {interface}"));
+        }
+        out.push('\n');
+        for address in &service.local_addresses {
+            put(&mut out, format_args!("-P {which} -z {}\n", address.0));
+        }
+        let mut servers: Vec<&Server> = service.servers.iter().rev().collect();
+        sort_as_ipvsadm(&mut servers, |a, b| compare_servers(a, b));
+        for server in servers {
+            let forward = match server.forward {
+                Forward::Nat => "-m",
+                Forward::FullNat => "--fullnat",
+                Forward::Dr => "-g",
+                Forward::Tun => "-i",
+            };
+            let name = endpoint(server.key.address, server.key.port, key.protocol, names);
+            put(&mut out, format_args!("-a {which} -r {name} {forward} -w {}", server.weight));
+            out.push_str(if server.forward == Forward::Tun { " --tun-type ipip\n" } else { "\n" });
+        }
+    }
+    out
+}

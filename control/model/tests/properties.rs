@@ -1,0 +1,223 @@
+//! What must hold for every state and every input: what is written reads back the same, and no text panics.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use fulcrum_model::file::{Config, state_to_toml};
+use fulcrum_model::ipvsadm::{self, Command, Numeric};
+use fulcrum_model::*;
+use proptest::collection::{btree_map, vec};
+use proptest::prelude::*;
+
+/// Interfaces, a route, a neighbour and two pools under the services.
+const NETWORK: &str = r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+[[interface]]
+name = "wan"
+port = "wan"
+addresses = ["172.16.100.1/24"]
+[[interface]]
+name = "lan"
+port = "wan"
+vlan = 7
+mtu = 9000
+addresses = ["192.168.20.1/24", "fd00::1/64"]
+[[route]]
+to = "0.0.0.0/0"
+via = "172.16.100.254"
+mtu = 1400
+[[neighbour]]
+address = "192.168.20.7"
+mac = "02:00:00:00:20:07"
+interface = "lan"
+[[local-pool]]
+name = "inside"
+interface = "lan"
+addresses = ["192.168.20.200-192.168.20.203", "192.168.20.210"]
+ports = "2000-2999"
+[[local-pool]]
+name = "odd name:1.b@c"
+interface = "lan"
+addresses = ["192.168.20.203"]
+"#;
+
+fn network() -> State {
+    Config::parse("network", &NETWORK.replace("odd name", "odd-name")).unwrap().state
+}
+
+prop_compose! {
+    fn server(service_port: u16)(
+        forward in prop_oneof![Just(Forward::Nat), Just(Forward::FullNat), Just(Forward::Dr), Just(Forward::Tun)],
+        weight in prop_oneof![0..10u32, 0..=i32::MAX as u32],
+        port in any::<u16>(),
+        upper_threshold in 0..5u32,
+        lower_threshold in 0..5u32,
+    ) -> (Forward, u32, u16, u32, u32) {
+        let forced = matches!(forward, Forward::Dr | Forward::Tun);
+        let port = if forced { service_port } else { port };
+        (forward, weight, port, upper_threshold, lower_threshold.min(upper_threshold))
+    }
+}
+
+fn service() -> impl Strategy<Value = Service> {
+    let key = (any::<bool>(), 2..6u8, prop_oneof![Just(0u16), Just(80), any::<u16>()]);
+    let more = (
+        prop_oneof![Just("rr"), Just("wrr"), Just("lc"), Just("wlc")],
+        proptest::option::of(1..100_000u32),
+        0..=32u8,
+        proptest::option::of(prop_oneof![Just("inside"), Just("odd-name:1.b@c")]),
+        vec(200..=210u8, 0..3),
+        proptest::option::of(prop_oneof![Just("wan"), Just("lan")]),
+    );
+    (key, more).prop_flat_map(|((udp, last, port), (scheduler, persistent, bits, pool, own, interface))| {
+        let persistent = if port == 0 { persistent.or(Some(360)) } else { persistent };
+        let mask = if persistent.is_some() {
+            u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0)
+        } else {
+            u32::MAX
+        };
+        let mut local_addresses = Vec::new();
+        for last in own {
+            let address = LocalAddress([192, 168, 20, last].into());
+            if !local_addresses.contains(&address) {
+                local_addresses.push(address);
+            }
+        }
+        let starved = pool.is_none() && local_addresses.is_empty();
+        let service = Service {
+            key: ServiceKey {
+                protocol: if udp { Protocol::Udp } else { Protocol::Tcp },
+                address: [172, 16, 100, last].into(),
+                port,
+            },
+            scheduler: scheduler.to_owned(),
+            persistent,
+            netmask: Ipv4Addr::from(mask),
+            local_pool: pool.map(str::to_owned),
+            local_addresses,
+            interface: interface.map(str::to_owned),
+            servers: Vec::new(),
+        };
+        btree_map(any::<[u8; 2]>(), server(port), 0..6).prop_map(move |servers| {
+            let servers = servers.into_iter().map(|([a, b], (forward, weight, port, upper, lower))| Server {
+                key: ServerKey { address: [10, 1, a, b].into(), port },
+                forward: if forward == Forward::FullNat && starved { Forward::Nat } else { forward },
+                weight,
+                upper_threshold: upper,
+                lower_threshold: lower,
+            });
+            Service { servers: servers.collect(), ..service.clone() }
+        })
+    })
+}
+
+fn state() -> impl Strategy<Value = State> {
+    (vec(service(), 0..6), 1..=2_678_400u32, any::<bool>()).prop_map(|(services, tcp, sloppy)| {
+        let mut state = network();
+        for service in services {
+            if state.service(service.key).is_none() {
+                state.services.push(service);
+            }
+        }
+        state.timeouts.tcp = tcp;
+        state.settings.sloppy_tcp = sloppy;
+        state
+    })
+}
+
+/// What `-S` keeps of a service: not the order of addition, and no thresholds.
+fn saved(state: &State) -> Vec<Service> {
+    let mut services = state.services.clone();
+    services.sort_by_key(|s| s.key);
+    for service in &mut services {
+        service.servers.sort_by_key(|s| s.key);
+        for server in &mut service.servers {
+            (server.upper_threshold, server.lower_threshold) = (0, 0);
+        }
+    }
+    services
+}
+
+proptest! {
+    #[test]
+    fn a_file_that_was_written_reads_back_the_same(state in state()) {
+        let text = state_to_toml(&state);
+        prop_assert_eq!(Config::parse("f", &text).map_err(|e| TestCaseError::fail(e.to_string()))?.state, state);
+    }
+
+    #[test]
+    fn what_was_saved_restores_the_same(state in state()) {
+        let text = ipvsadm::save(&state.services, true, &Numeric);
+        let lines = ipvsadm::restore(&text, &Numeric).map_err(|e| TestCaseError::fail(e.to_string()))?;
+        let edits: Vec<Edit> = lines.into_iter().flat_map(|line| line.edits).collect();
+        let mut restored = network();
+        restored.apply_all(&edits).map_err(|(at, e)| TestCaseError::fail(format!("{:?}: {e}", edits[at])))?;
+        prop_assert_eq!(saved(&restored), saved(&state));
+        prop_assert_eq!(ipvsadm::save(&restored.services, true, &Numeric).lines().count(), text.lines().count());
+    }
+
+    #[test]
+    fn a_refused_transaction_changes_nothing(state in state(), edits in vec(edit(), 0..8)) {
+        let mut changed = state.clone();
+        match changed.apply_all(&edits) {
+            Ok(()) => prop_assert_eq!(fulcrum_model::validate::state(&changed), vec![]),
+            Err((at, _)) => {
+                prop_assert!(at < edits.len());
+                prop_assert_eq!(changed, state);
+            }
+        }
+    }
+
+    #[test]
+    fn no_command_line_panics(args in vec(argument(), 0..8)) {
+        let args: Vec<String> = args.into_iter().collect();
+        if let Ok(Command::Edit(edits)) = ipvsadm::parse(&args) {
+            let _ = network().apply_all(&edits);
+        }
+    }
+
+    #[test]
+    fn no_restore_input_panics(text in "(-[AaEeDdCPQ] |-[tursMpwxyz] |[0-9.:]{1,9}|[ #\n'é]){0,60}") {
+        let _ = ipvsadm::restore(&text, &Numeric);
+    }
+
+    #[test]
+    fn no_file_panics(text in prop_oneof![any::<String>(), mangled()]) {
+        let _ = Config::parse("f", &text);
+    }
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    prop_oneof![
+        service().prop_map(Edit::AddService),
+        service().prop_map(Edit::UpdateService),
+        service().prop_map(|s| Edit::DeleteService(s.key)),
+        service().prop_filter_map("no server", |s| Some(Edit::AddServer(s.key, s.servers.first()?.clone()))),
+        (service(), 200..=210u8)
+            .prop_map(|(s, last)| Edit::AddLocalAddress(s.key, IpAddr::from([192, 168, 20, last]))),
+        service().prop_map(|s| Edit::SetServicePool(s.key, s.local_pool)),
+        Just(Edit::DeleteLocalPool("inside".into())),
+        Just(Edit::DeleteRoute("0.0.0.0/0".parse().unwrap())),
+    ]
+}
+
+/// Words that are often options.
+fn argument() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "-[A-Za-z6=é]{0,4}",
+        "--(add-service|tcp-service|set|list|stats|weight|pe|laddr|tun-type|fullnat)(=[0-9.:a]{0,8})?",
+        "[0-9.:\\[\\]]{0,20}",
+        Just("172.16.100.9:80".to_owned()),
+        Just("-t".to_owned()),
+        any::<String>(),
+    ]
+}
+
+/// A good file with one character changed.
+fn mangled() -> impl Strategy<Value = String> {
+    (any::<prop::sample::Index>(), any::<char>()).prop_map(|(at, with)| {
+        let at = at.index(NETWORK.len());
+        format!("{}{with}{}", &NETWORK[..at], &NETWORK[at + 1..])
+    })
+}
