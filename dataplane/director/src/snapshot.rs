@@ -41,6 +41,8 @@ pub struct Snapshot {
     pub neighbours: Vec<Neighbour>,
     /// Services by (protocol number, VIP, port).
     pub services: FastMap<(u8, Ipv4Addr, u16), Arc<Service>>,
+    /// How flows of deleted services are steered while they have sessions; keys as in `services`.
+    pub deleted_services: FastMap<(u8, Ipv4Addr, u16), Steering>,
     /// Whether any service has port 0 (every port).
     pub any_port_services: bool,
     /// Destinations by id: those of services, and deleted ones that sessions still name.

@@ -69,8 +69,13 @@ impl Steer {
     }
 
     fn steering_of_service(self, snap: &Snapshot, key: Key) -> Steering {
-        let of = |port| snap.services.get(&(key.protocol as u8, key.dst, port));
-        of(key.dport).or_else(|| of(0)).map_or(Steering::AddressPort, |service| service.steering)
+        let protocol = key.protocol as u8;
+        let of = |port| snap.services.get(&(protocol, key.dst, port));
+        if let Some(service) = of(key.dport).or_else(|| of(0)) {
+            return service.steering;
+        }
+        let of = |port| snap.deleted_services.get(&(protocol, key.dst, port));
+        of(key.dport).or_else(|| of(0)).copied().unwrap_or(Steering::AddressPort)
     }
 
     fn steering_of_server(self, snap: &Snapshot, key: Key) -> Option<Steering> {

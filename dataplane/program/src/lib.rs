@@ -24,7 +24,7 @@ use fulcrum_model::{ServerKey, ServiceKey, State};
 
 use crate::locals::LocalAddresses;
 use crate::network::Slots;
-use crate::services::Registry;
+use crate::services::{Compilation, Registry};
 
 /// What is known of an open port that no configuration says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +88,8 @@ impl Program {
         let mut warnings = Vec::new();
         let network = network::compile(state, &self.ports, &mut self.slots, &mut warnings);
         let pools = locals::pools(state, &mut warnings);
-        let (services, servers) = self.registry.compile(state, &pools, generation, &mut warnings);
+        let Compilation { services, deleted, servers } =
+            self.registry.compile(state, &pools, generation, &mut warnings);
         let generations = (generation, self.registry.acknowledged);
         let locals = self.locals.compile(state, &network, &pools, self.registry.workers, generations);
         let snapshot = Snapshot {
@@ -98,6 +99,7 @@ impl Program {
             locals,
             any_port_services: services.keys().any(|(_, _, port)| *port == 0),
             services,
+            deleted_services: deleted,
             destinations: self.registry.destinations(),
             servers,
             timeouts: timeouts(&state.timeouts),

@@ -24,6 +24,16 @@ use crate::{ServerCounters, ServiceCounters, seconds};
 /// Services of a snapshot by protocol number, VIP and port.
 pub(crate) type Services = FastMap<(u8, Ipv4Addr, u16), Arc<Service>>;
 
+/// What a snapshot has of services.
+#[derive(Debug, Default)]
+pub(crate) struct Compilation {
+    pub(crate) services: Services,
+    /// How flows of deleted services that are still remembered are steered.
+    pub(crate) deleted: FastMap<(u8, Ipv4Addr, u16), Steering>,
+    /// How answers of NAT servers are steered.
+    pub(crate) servers: FastMap<NatServer, Steering>,
+}
+
 /// The services of a state by key.
 type InState<'a> = HashMap<ServiceKey, &'a model::Service>;
 
@@ -93,14 +103,14 @@ impl Registry {
         self.destination_ids.acknowledged(self.acknowledged);
     }
 
-    /// The services of `state` and the steering of answers from NAT servers.
+    /// What the next snapshot has of services.
     pub(crate) fn compile(
         &mut self,
         state: &State,
         pools: &Pools,
         generation: u64,
         warnings: &mut Vec<String>,
-    ) -> (Services, FastMap<NatServer, Steering>) {
+    ) -> Compilation {
         let usable: Vec<(&model::Service, Ipv4Addr)> = state
             .services
             .iter()
@@ -114,11 +124,18 @@ impl Registry {
         let servers = self.steer(&in_state);
 
         let mut services = Services::default();
+        let gone = self.services.iter().filter(|(key, _)| !in_state.contains_key(key));
+        let deleted = gone
+            .filter_map(|(key, known)| match key.address {
+                IpAddr::V4(vip) => Some(((key.protocol.number(), vip, key.port), known.steering)),
+                IpAddr::V6(_) => None,
+            })
+            .collect();
         for ((service, address), destinations) in usable.into_iter().zip(destinations) {
             let compiled = self.service(service, address, destinations, pools, warnings);
             services.insert((compiled.protocol, address, compiled.port), compiled);
         }
-        (services, servers)
+        Compilation { services, deleted, servers }
     }
 
     /// The destinations of a service, newest first; those that have not changed are the objects of before.

@@ -264,7 +264,9 @@ fn steering_does_not_narrow_under_running_sessions() {
     // Also its deleted service's sessions keep theirs.
     let snapshot = bench.apply(&with(vec![]));
     assert_eq!(snapshot.servers[&(6, server.address, 8000)], wide);
+    assert_eq!(snapshot.deleted_services, [((6, ip("10.0.0.100"), 80), wide)].into_iter().collect());
     close_session(&server);
+    assert!(bench.apply(&with(vec![])).deleted_services.is_empty());
     let snapshot = bench.apply(&plain);
     assert_eq!(found(&snapshot, http()).steering, Steering::AddressPort);
 }
