@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::command::{Global, note};
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::table::counted;
 
 /// The file that a command is about.
 #[derive(Clone, Debug, clap::Args)]
@@ -87,12 +88,13 @@ pub fn check(global: &Global, arguments: &FileArguments, out: &mut Output<'_>) -
     if global.json {
         return Ok(out.json(&summary)?);
     }
-    let Summary { ports, interfaces, services, servers } = summary;
-    let file = arguments.file.display();
-    writeln!(
-        out,
-        "{file}: fine: {ports} ports, {interfaces} interfaces, {services} services, {servers} servers"
-    )?;
+    let parts = [
+        counted(summary.ports as u64, "port"),
+        counted(summary.interfaces as u64, "interface"),
+        counted(summary.services as u64, "service"),
+        counted(summary.servers as u64, "server"),
+    ];
+    writeln!(out, "{}: fine: {}", arguments.file.display(), parts.join(", "))?;
     Ok(())
 }
 
@@ -100,8 +102,8 @@ pub fn check(global: &Global, arguments: &FileArguments, out: &mut Output<'_>) -
 pub fn replay(arguments: &fulcrum_replay::Args, out: &mut Output<'_>) -> Result<(), Failure> {
     let summary = fulcrum_replay::run(arguments).map_err(|error| Failure::Invalid(error.to_string()))?;
     summary.notes.iter().for_each(|note| eprintln!("fulcrum: {note}"));
-    let (came, went) = (summary.frames_in, summary.frames_out);
-    writeln!(out, "{came} frames in, {went} frames out to {}", arguments.output.display())?;
+    let (came, went) = (counted(summary.frames_in, "frame"), counted(summary.frames_out, "frame"));
+    writeln!(out, "{came} in, {went} out to {}", arguments.output.display())?;
     Ok(())
 }
 

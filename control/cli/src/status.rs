@@ -11,7 +11,7 @@ use crate::drops::{DropRow, EventRow};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::port::PortRow;
-use crate::table::{self, Row};
+use crate::table::{self, Row, counted};
 
 /// What to show.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -43,9 +43,10 @@ fn print(status: &Status, verbose: bool, out: &mut Output<'_>) -> Result<(), Fai
 }
 
 fn control(control: &ControlStatus, out: &mut Output<'_>) -> Result<(), Failure> {
-    let ControlStatus { version, pid, services, servers, config, store, .. } = control;
+    let ControlStatus { version, pid, config, store, .. } = control;
     writeln!(out, "control     fulcrum-control {version}, pid {pid}, up {}", duration(control.uptime_ms))?;
-    writeln!(out, "            {services} services, {servers} servers")?;
+    let (services, servers) = (counted(control.services, "service"), counted(control.servers, "server"));
+    writeln!(out, "            {services}, {servers}")?;
     let changed = if control.runtime_changes { ", changed at run time" } else { "" };
     writeln!(out, "            configuration {config}{changed}; state {store}")?;
     if !control.config_error.is_empty() {
@@ -78,7 +79,8 @@ fn dataplane(
         false => format!(" (workers still run {})", dataplane.acknowledged),
     };
     let Link { full_pushes, increments, repairs, .. } = link;
-    let history = format!("{full_pushes} whole states and {increments} changes pushed, {repairs} repairs");
+    let (pushes, repairs) = (counted(*full_pushes, "whole state"), counted(*repairs, "repair"));
+    let history = format!("{pushes} and {} pushed, {repairs}", counted(*increments, "change"));
     writeln!(out, "            {sync}, generation {}{workers}; {history}", dataplane.generation)?;
     last_error(link, out)?;
     for warning in &dataplane.warnings {
@@ -223,7 +225,7 @@ mod tests {
     fn a_data_plane_that_is_not_there() {
         assert_eq!(
             printed(&status(), false),
-            "control     fulcrum-control 0.1.0, pid 7, up 1 h 2 min\n            1 services, 2 servers\n            \
+            "control     fulcrum-control 0.1.0, pid 7, up 1 h 2 min\n            1 service, 2 servers\n            \
              configuration /etc/fulcrum/fulcrum.toml, changed at run time; state /var/lib/fulcrum/state.toml\n\
              data plane  not connected (/run/fulcrum/dataplane.sock); start fulcrum-dataplane\n            \
              since 1 min 1 s: nothing answers\n"

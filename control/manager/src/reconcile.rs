@@ -38,6 +38,9 @@ pub const ANSWER: Duration = Duration::from_secs(3);
 /// It takes in a state within this time.
 const PUSH: Duration = Duration::from_secs(60);
 
+/// Its workers run a new state within this time; longer than this nobody waits for them.
+const TAKE_UP: Duration = Duration::from_millis(200);
+
 /// How the connection to the data plane is.
 #[derive(Clone, Debug, Default)]
 pub struct Link {
@@ -151,6 +154,7 @@ impl Reconciler {
                         self.link.send_modify(|link| {
                             *if push.full { &mut link.full_pushes } else { &mut link.increments } += 1;
                         });
+                        taken_up(&mut client, generation).await;
                         self.settle(&status.instance, generation, fingerprint, &wanted);
                     }
                     Ok(Err(error)) if is_lost(&error) => return format!("lost while programming: {error}"),
@@ -270,6 +274,19 @@ impl Push {
             .collect();
         Push { full: base.is_none(), changes: count, parts }
     }
+}
+
+/// Waits until the workers run `generation`: who was told that a change is in effect may rely on it. Should
+/// they not get there, the status shows it.
+async fn taken_up(client: &mut DataplaneClient<Channel>, generation: u64) {
+    let all = async {
+        while let Ok(status) = client.get_status(GetStatusRequest {}).await
+            && status.get_ref().acknowledged < generation
+        {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let _ = timeout(TAKE_UP, all).await;
 }
 
 /// Whether an error comes from the connection rather than from the data plane.

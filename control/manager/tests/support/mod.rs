@@ -26,6 +26,9 @@ pub(crate) struct Held {
     pub(crate) generation: u64,
     pub(crate) full: u64,
     pub(crate) increments: u64,
+    pub(crate) acknowledged: u64,
+    /// Status questions after which workers run a new state.
+    pub(crate) lag: u32,
     pub(crate) refuse: Option<String>,
     pub(crate) hang: bool,
 }
@@ -75,11 +78,15 @@ impl Dataplane for Service {
         if self.held.lock().unwrap().hang {
             std::future::pending::<()>().await;
         }
-        let held = self.held.lock().unwrap();
+        let mut held = self.held.lock().unwrap();
+        match held.lag.checked_sub(1) {
+            Some(less) => held.lag = less,
+            None => held.acknowledged = held.generation,
+        }
         Ok(Response::new(DataplaneStatus {
             instance: self.instance.clone(),
             generation: held.generation,
-            acknowledged: held.generation,
+            acknowledged: held.acknowledged,
             fingerprint: fingerprint(&held.state),
             ..DataplaneStatus::default()
         }))

@@ -1,0 +1,301 @@
+//! The program `fulcrum` beside a fulcrum-control that has no data plane: what it prints, and its exit codes.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+
+use fulcrum_manager::process::{Arguments, LogFormat, run};
+use serde_json::{Value, json};
+
+const CONFIG: &str = r#"
+[[port]]
+name = "lan"
+device = "veth-lan"
+[[interface]]
+name = "lan"
+port = "lan"
+addresses = ["192.168.20.1/24"]
+[[local-pool]]
+name = "inside"
+interface = "lan"
+addresses = ["192.168.20.200-192.168.20.203"]
+[[service]]
+address = "172.16.100.9:80"
+protocol = "tcp"
+scheduler = "wrr"
+local-pool = "inside"
+[[service.server]]
+address = "192.168.20.7:8080"
+forward = "fullnat"
+weight = 3
+"#;
+
+/// A fulcrum-control and the files around it.
+struct Room {
+    directory: tempfile::TempDir,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Room {
+    fn new() -> Room {
+        let room = Room { directory: tempfile::tempdir().unwrap(), runtime: None };
+        std::fs::write(room.path("fulcrum.toml"), CONFIG).unwrap();
+        room
+    }
+
+    fn running() -> Room {
+        let mut room = Room::new();
+        let arguments = Arguments {
+            config: room.path("fulcrum.toml"),
+            socket: Some(room.path("control.sock")),
+            dataplane: Some(room.path("dataplane.sock")),
+            state: Some(room.path("state.toml")),
+            log_format: LogFormat::Text,
+        };
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        runtime.spawn(run(arguments));
+        room.runtime = Some(runtime);
+        while !room.path("control.sock").exists() {
+            thread::yield_now();
+        }
+        room
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Runs `fulcrum` with these words.
+    fn try_fulcrum(&self, words: &str) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_fulcrum"))
+            .env("FULCRUM_SOCKET", self.path("control.sock"))
+            .current_dir(self.directory.path())
+            .args(words.split_whitespace())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    /// What it prints when it succeeds.
+    fn fulcrum(&self, words: &str) -> String {
+        let output = self.try_fulcrum(words);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "fulcrum {words}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn json(&self, words: &str) -> Value {
+        serde_json::from_str(&self.fulcrum(&format!("{words} --json"))).unwrap()
+    }
+
+    /// What it says when it exits with `code`.
+    fn refused(&self, code: i32, words: &str) -> String {
+        let output = self.try_fulcrum(words);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "fulcrum {words}: {errors}");
+        assert!(output.stdout.is_empty(), "fulcrum {words} printed something");
+        errors
+    }
+}
+
+#[test]
+fn services_are_added_changed_and_deleted() {
+    let room = Room::running();
+    room.fulcrum("service add udp 172.16.100.9:53 --scheduler rr --persistent 300 --netmask 255.255.255.0");
+    room.fulcrum("server add udp 172.16.100.9:53 192.168.20.8 --forward dr --upper-threshold 9");
+    let service = room.json("service list")[1].clone();
+    assert_eq!(
+        service,
+        json!({
+            "protocol": "udp", "address": "172.16.100.9", "port": 53, "scheduler": "rr", "persistent": 300,
+            "netmask": "255.255.255.0", "local_pool": null, "local_addresses": [], "interface": null,
+            "counters": null,
+            "servers": [{
+                "service": "udp 172.16.100.9:53", "address": "192.168.20.8", "port": 53, "forward": "dr",
+                "weight": 1, "upper_threshold": 9, "lower_threshold": 0, "active": null, "inactive": null,
+                "persistent": null, "counters": null,
+            }],
+        })
+    );
+    // An edit keeps what it does not name.
+    room.fulcrum("service edit udp 172.16.100.9:53 --scheduler wlc --local-pool inside --interface lan");
+    room.fulcrum("service edit udp 172.16.100.9:53 --add-local-address 192.168.20.99");
+    room.fulcrum("server edit udp 172.16.100.9:53 192.168.20.8 --weight 7");
+    let service = room.json("service show udp 172.16.100.9:53");
+    assert_eq!(
+        [&service["scheduler"], &service["persistent"], &service["netmask"], &service["local_pool"]],
+        [&json!("wlc"), &json!(300), &json!("255.255.255.0"), &json!("inside")]
+    );
+    assert_eq!(service["local_addresses"], json!(["192.168.20.99"]));
+    assert_eq!([&service["servers"][0]["weight"], &service["servers"][0]["upper_threshold"]], [7, 9]);
+    room.fulcrum("service edit udp 172.16.100.9:53 --persistent 0 --local-pool none --interface none --delete-local-address 192.168.20.99");
+    let service = room.json("service show udp 172.16.100.9:53");
+    assert_eq!([&service["persistent"], &service["local_pool"], &service["interface"]], [&Value::Null; 3]);
+
+    room.fulcrum("server delete udp 172.16.100.9:53 192.168.20.8");
+    assert_eq!(room.json("server list udp 172.16.100.9:53"), json!([]));
+    room.fulcrum("service delete udp 172.16.100.9:53");
+    assert_eq!(
+        room.fulcrum("service list"),
+        "SERVICE              SCHEDULER  PERSISTENT  LOCAL-POOL  SERVERS  CONNECTIONS  IN-PACKETS  OUT-PACKETS\n\
+         tcp 172.16.100.9:80  wrr        -           inside      1        -            -           -\n"
+    );
+}
+
+#[test]
+fn routes_neighbours_and_pools() {
+    let room = Room::running();
+    room.fulcrum("route add 10.1.0.0/16 --via 192.168.20.254 --mtu 1400");
+    room.fulcrum("route add 10.2.0.0/16 --unreachable");
+    room.fulcrum("route delete 10.2.0.0/16");
+    assert_eq!(
+        room.json("route list"),
+        json!([
+            { "to": "192.168.20.0/24", "kind": "connected", "via": null, "interface": "lan", "mtu": 1500 },
+            { "to": "10.1.0.0/16", "kind": "static", "via": "192.168.20.254", "interface": null, "mtu": 1400 },
+        ])
+    );
+    room.fulcrum("neighbour add 192.168.20.7 02:00:00:00:20:07 --interface lan");
+    assert_eq!(
+        room.json("neighbour list"),
+        json!([{
+            "address": "192.168.20.7", "mac": "02:00:00:00:20:07", "interface": "lan", "state": "static", "parked": 0,
+        }])
+    );
+    room.fulcrum("neighbour delete 192.168.20.7 --interface lan");
+    assert_eq!(room.json("neighbour list"), json!([]));
+    room.fulcrum("local-pool add small 192.168.20.210 --interface lan --ports 2000-2009");
+    assert_eq!(
+        room.fulcrum("local-pool list"),
+        "NAME    INTERFACE  ADDRESSES                      PORTS       SERVICES\n\
+         inside  lan        192.168.20.200-192.168.20.203  1024-65535  tcp 172.16.100.9:80\n\
+         small   lan        192.168.20.210                 2000-2009   -\n"
+    );
+    room.fulcrum("local-pool delete small");
+}
+
+#[test]
+fn whole_files_are_compared_applied_and_saved() {
+    let room = Room::running();
+    std::fs::write(room.path("new.toml"), CONFIG.replace("weight = 3", "weight = 0")).unwrap();
+    let change = "~ server 192.168.20.7:8080 of service tcp 172.16.100.9:80: weight 3 -> 0\n";
+    assert_eq!(room.fulcrum("diff new.toml"), change);
+    assert_eq!(room.fulcrum("diff new.toml"), change);
+    assert_eq!(room.fulcrum("apply new.toml"), change);
+    assert_eq!(room.fulcrum("apply new.toml"), "nothing changed\n");
+    assert_eq!(
+        room.json("diff fulcrum.toml"),
+        json!({ "changes": [change.trim().replace("3 -> 0", "0 -> 3")] })
+    );
+
+    let saved = room.fulcrum("save");
+    room.fulcrum("save --to saved.toml");
+    assert_eq!(std::fs::read_to_string(room.path("saved.toml")).unwrap(), saved);
+    assert_eq!(room.fulcrum("diff saved.toml"), "nothing would change\n");
+    assert_eq!(
+        room.fulcrum("check saved.toml"),
+        "saved.toml: fine: 1 port, 1 interface, 1 service, 1 server\n"
+    );
+
+    let broken = CONFIG.replace("weight = 3", "weight = 3\nheight = 4").replace("\"wrr\"", "\"rr\"");
+    std::fs::write(room.path("broken.toml"), broken).unwrap();
+    for command in ["check", "diff", "apply"] {
+        let said = room.refused(1, &format!("{command} broken.toml"));
+        assert!(said.starts_with("fulcrum: broken.toml:22: unknown key `height`"), "{said}");
+    }
+    assert_eq!(room.json("service list")[0]["scheduler"], "wrr");
+    assert!(room.refused(1, "apply missing.toml").contains("missing.toml: No such file"));
+}
+
+#[test]
+fn what_is_wrong_is_said_with_its_code() {
+    let room = Room::running();
+    let cases = [
+        (1, "service add tcp 172.16.100.9:80", "fulcrum: service tcp 172.16.100.9:80 exists already\n"),
+        (1, "service delete tcp 172.16.100.9:81", "fulcrum: there is no service tcp 172.16.100.9:81\n"),
+        (1, "service show udp 172.16.100.9:80", "there is no service udp 172.16.100.9:80\n"),
+        (1, "service edit tcp 172.16.100.9:80", "nothing to change in service tcp 172.16.100.9:80"),
+        (1, "service add tcp 172.16.100.9:81 --scheduler best", "there is no scheduler `best`; known: rr"),
+        (1, "server delete tcp 172.16.100.9:80 192.168.20.9:80", "has no server 192.168.20.9:80\n"),
+        (1, "server edit tcp 172.16.100.9:80 192.168.20.9:80 --weight 1", "has no server 192.168.20.9:80\n"),
+        (1, "route add 10.0.0.0/8 --via 10.0.0.1", "gateway 10.0.0.1 is on no interface's subnet"),
+        (1, "local-pool delete inside", "is used by service tcp 172.16.100.9:80"),
+        (1, "session list", "start fulcrum-dataplane"),
+        (1, "port list", "start fulcrum-dataplane"),
+        (1, "service zero", "start fulcrum-dataplane"),
+        (2, "service add sctp 172.16.100.9:80", "either tcp or udp"),
+        (2, "service add tcp web", "neither an address nor an address with a port"),
+        (2, "server add tcp 172.16.100.9:80 192.168.20.9", "--forward"),
+        (2, "route add 10.0.0.0/8", "--via"),
+        (2, "route add 10.0.0.0/8 --via 192.168.20.254 --blackhole", "cannot be used with"),
+        (2, "service zero tcp", "ADDRESS[:PORT]"),
+        (2, "frobnicate", "unrecognized subcommand"),
+    ];
+    for (code, words, text) in cases {
+        let said = room.refused(code, words);
+        assert!(said.contains(text), "fulcrum {words}: {said}");
+    }
+}
+
+#[test]
+fn a_change_without_a_data_plane_is_taken_and_noted() {
+    let room = Room::running();
+    let output = room.try_fulcrum("service add tcp 172.16.100.9:81");
+    assert!(output.status.success());
+    assert!(String::from_utf8(output.stderr).unwrap().contains("the data plane is not connected"));
+    let status = room.json("status");
+    assert_eq!(status["control"]["services"], 2);
+    assert_eq!(status["control"]["runtime_changes"], true);
+    assert_eq!([&status["link"]["connected"], &status["dataplane"]], [&json!(false), &Value::Null]);
+    assert!(room.fulcrum("status").contains("2 services, 1 server\n"));
+}
+
+#[test]
+fn without_a_control_process_it_says_what_to_do() {
+    let room = Room::new();
+    for words in ["status", "service list", "apply fulcrum.toml", "save"] {
+        let said = room.refused(1, words);
+        assert!(said.contains("fulcrum-control is not running") && said.contains("start it"), "{said}");
+    }
+    assert_eq!(
+        room.fulcrum("check fulcrum.toml"),
+        "fulcrum.toml: fine: 1 port, 1 interface, 1 service, 1 server\n"
+    );
+}
+
+#[test]
+fn called_as_ipvsadm_it_is_ipvsadm() {
+    let room = Room::running();
+    let link = room.path("ipvsadm");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_fulcrum"), &link).unwrap();
+    let ipvsadm = |program: &Path, words: &[&str]| {
+        let output = Command::new(program)
+            .args(words)
+            .env("FULCRUM_SOCKET", room.path("control.sock"))
+            .output()
+            .unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+    };
+    let saved = "-A -t 172.16.100.9:80 -s wrr";
+    assert_eq!(ipvsadm(&link, &["-D", "-t", "1.2.3.4:5"]).0, 255);
+    let (code, text) = ipvsadm(&link, &["-Sn"]);
+    assert!(code == 0 && text.starts_with(saved), "{text}");
+    let fulcrum = Path::new(env!("CARGO_BIN_EXE_fulcrum"));
+    assert_eq!(ipvsadm(fulcrum, &["ipvsadm", "-Sn"]), (0, text));
+    assert!(ipvsadm(fulcrum, &["ipvsadm", "-h"]).1.starts_with("ipvsadm v1.31"));
+    assert_eq!(ipvsadm(fulcrum, &["ipvsadm", "-A", "-t", "1.2.3.4"]).0, 2);
+}
+
+#[test]
+fn completions_and_manual_pages_know_every_command() {
+    let room = Room::new();
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(room.fulcrum(&format!("completion {shell}")).contains("local-pool"), "{shell}");
+    }
+    assert!(room.fulcrum("man").contains(".TH fulcrum 1"));
+    room.fulcrum("man --directory pages");
+    for page in ["fulcrum.1", "fulcrum-service-add.1", "fulcrum-local-pool-delete.1", "fulcrum-status.1"] {
+        assert!(room.path("pages").join(page).exists(), "{page}");
+    }
+}
