@@ -141,7 +141,7 @@ async fn edit(
     match client.edit(edits).await {
         Ok(delivery) => {
             if !delivery.delivered {
-                let _ = writeln!(streams.errors, "accepted, but not in effect yet: {}", delivery.note);
+                let _ = writeln!(streams.errors, "{}", delivery.note);
             }
             Ok(())
         }
