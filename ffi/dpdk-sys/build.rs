@@ -68,14 +68,14 @@ fn generate_bindings(cflags: &[String]) {
         .prepend_enum_name(false)
         .allowlist_function("fulcrum_.*")
         .allowlist_type("fulcrum_.*")
-        .allowlist_var("FULCRUM_.*|RTE_MAX_LCORE|RTE_MAX_ETHPORTS|RTE_PKTMBUF_HEADROOM|SOCKET_ID_ANY")
+        .allowlist_var("FULCRUM_.*|RTE_MAX_LCORE|RTE_MAX_ETHPORTS|RTE_PKTMBUF_HEADROOM")
         .allowlist_function(
             "rte_eal_init|rte_eal_cleanup|rte_eal_has_hugepages|rte_eal_remote_launch|rte_eal_wait_lcore",
         )
-        .allowlist_function("rte_version|rte_strerror|rte_log_set_global_level")
+        .allowlist_function("rte_version|rte_strerror|rte_eal_get_runtime_dir")
         .allowlist_function("rte_dev_probe|rte_eth_dev_get_port_by_name|rte_eth_dev_socket_id")
         .allowlist_function("rte_eth_dev_(start|stop|close|set_mtu|get_mtu|default_mac_addr_set|set_link_up)")
-        .allowlist_function("rte_eth_promiscuous_enable|rte_pktmbuf_pool_create")
+        .allowlist_function("rte_eth_promiscuous_enable")
         // Layouts that differ between DPDK versions stay opaque: the shim knows them.
         .opaque_type("rte_mbuf|rte_mempool")
         .generate();

@@ -4,6 +4,8 @@
 #include <string.h>
 #include <sys/types.h>
 
+#include <rte_mbuf_pool_ops.h>
+
 #include "shim.h"
 
 int fulcrum_errno(void)
@@ -58,6 +60,37 @@ void fulcrum_quiet_libbpf(void)
 	silence("libbpf.so.1", "libbpf_set_print");
 	silence("libbpf.so.0", "libbpf_set_print");
 	silence("libxdp.so.1", "libxdp_set_print");
+}
+
+/* As rte_pktmbuf_pool_create, but objects lie one after the other without gaps where device addresses are virtual
+ * ones: the AF_XDP driver reckons with that (its umem ends after count * object size), and without huge pages the
+ * gaps at page ends would nearly double the memory. */
+struct rte_mempool *fulcrum_pool_create(const char *name, uint32_t count, uint32_t cache, uint16_t data_room)
+{
+	unsigned int flags = rte_eal_iova_mode() == RTE_IOVA_VA ? RTE_MEMPOOL_F_NO_IOVA_CONTIG : 0;
+	struct rte_pktmbuf_pool_private private = { .mbuf_data_room_size = data_room };
+	struct rte_mempool *pool;
+
+	pool = rte_mempool_create_empty(name, count, sizeof(struct rte_mbuf) + data_room, cache, sizeof(private),
+					SOCKET_ID_ANY, flags);
+	if (pool == NULL)
+		return NULL;
+	if (rte_mempool_set_ops_byname(pool, rte_mbuf_best_mempool_ops(), NULL) != 0)
+		goto fail;
+	rte_pktmbuf_pool_init(pool, &private);
+	if (rte_mempool_populate_default(pool) < 0)
+		goto fail;
+	rte_mempool_obj_iter(pool, rte_pktmbuf_init, NULL);
+	return pool;
+
+fail:
+	rte_mempool_free(pool);
+	return NULL;
+}
+
+bool fulcrum_pool_is_one_piece(const struct rte_mempool *pool)
+{
+	return pool->nb_mem_chunks == 1;
 }
 
 struct rte_mbuf *fulcrum_mbuf_alloc(struct rte_mempool *pool)

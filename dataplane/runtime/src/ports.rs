@@ -194,7 +194,11 @@ impl Opener<'_> {
         link: &Link,
     ) -> Result<(Port, Queues), OpenError> {
         let name = &link.name;
-        let refusal = match without_xdp(link) {
+        let in_pieces = || {
+            let reason = format!("AF_XDP is not used on {name}: memory for frames is not in one piece");
+            (!self.pool.is_one_piece()).then_some(reason)
+        };
+        let refusal = match without_xdp(link).or_else(in_pieces) {
             Some(reason) => reason,
             None => {
                 let queues = host::receive_queues(link.index);

@@ -30,8 +30,6 @@ use crate::worker::{self, Clock, Phase};
 const SPARE_FRAMES: usize = 8192;
 /// Frames that the queues of one pair hold, and what drivers keep in reserve.
 const FRAMES_PER_QUEUE: usize = 6144;
-/// Memory for DPDK's own tables, in MiB.
-const OWN_MEMORY: usize = 32;
 
 /// Why the data plane did not start.
 #[derive(Debug, thiserror::Error)]
@@ -158,22 +156,20 @@ fn start_eal(args: &Args, dataplane: &Dataplane, plans: &[Plan]) -> Result<&'sta
         return Err(Failure::NoLcores(dataplane.lcores.clone()));
     }
     let config = EalConfig {
-        workers: lcores.into_iter().map(usize::from).collect(),
+        workers: lcores.iter().copied().map(usize::from).collect(),
         file_prefix: args.file_prefix(dataplane.file_prefix.clone()),
         hugepages: match dataplane.hugepages {
             HugePages::Auto => Hugepages::Auto,
             HugePages::Off => Hugepages::Off,
         },
-        memory_mb: 0,
+        frames: frames(plans.len(), lcores.len()),
+        room: ports::room(plans).into(),
         pci: plans.iter().filter_map(|plan| plan.pci().map(str::to_owned)).collect(),
         drivers: args.drivers.clone(),
     };
-    let frames =
-        fulcrum_dpdk::bytes_needed(frames(plans.len(), config.workers.len()), ports::room(plans).into());
-    let memory_mb = (frames >> 20) + OWN_MEMORY;
-    let eal = Eal::start(&EalConfig { memory_mb, ..config })?;
+    let eal = Eal::start(&config)?;
     if !eal.hugepages() && dataplane.hugepages == HugePages::Auto {
-        tracing::info!("no {memory_mb} MiB of huge pages are free: running without");
+        tracing::info!("not enough huge pages are free: running without, on {} MiB", eal.memory_mb());
     }
     Ok(eal)
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use fulcrum_dpdk_sys as sys;
 
+use crate::mempool::bytes_needed;
 use crate::{allowed_cpus, log};
 
 /// Whether to use huge pages.
@@ -28,8 +29,10 @@ pub struct EalConfig {
     pub file_prefix: String,
     /// Huge pages.
     pub hugepages: Hugepages,
-    /// Memory that pools and queues will need, in MiB.
-    pub memory_mb: usize,
+    /// Frames that pools will hold.
+    pub frames: usize,
+    /// Room in each of them, in bytes.
+    pub room: usize,
     /// Addresses of the PCI devices to take; no others are touched.
     pub pci: Vec<String>,
     /// Folder or file of drivers to load beside the distribution's.
@@ -69,11 +72,22 @@ pub enum EalError {
     },
 }
 
+/// Memory for DPDK's own tables and rings, in MiB.
+const OWN_MEMORY: usize = 32;
+
+impl EalConfig {
+    /// Memory that all of it takes, in MiB.
+    fn memory_mb(&self) -> usize {
+        (bytes_needed(self.frames, self.room) >> 20) + OWN_MEMORY
+    }
+}
+
 /// DPDK's environment. There is one a process and it stays until the process ends.
 #[derive(Debug)]
 pub struct Eal {
     workers: Vec<usize>,
     hugepages: bool,
+    memory_mb: usize,
 }
 
 static STARTED: AtomicBool = AtomicBool::new(false);
@@ -92,7 +106,7 @@ impl Eal {
         if let Some(&cpu) = config.workers.iter().find(|cpu| !allowed.contains(cpu)) {
             return Err(EalError::NoSuchCpu { cpu, allowed: join(&allowed) });
         }
-        let hugepages = config.hugepages == Hugepages::Auto && free_hugepages_mb() >= config.memory_mb;
+        let hugepages = config.hugepages == Hugepages::Auto && free_hugepages_mb() >= config.memory_mb();
         let arguments = arguments(config, &allowed, hugepages)
             .into_iter()
             .map(|argument| CString::new(argument.clone()).map_err(|_| EalError::BadArgument(argument)))
@@ -103,12 +117,21 @@ impl Eal {
         }
         log::capture();
         init(arguments)?;
-        Ok(Box::leak(Box::new(Eal { workers: config.workers.clone(), hugepages })))
+        Ok(Box::leak(Box::new(Eal {
+            workers: config.workers.clone(),
+            hugepages,
+            memory_mb: config.memory_mb(),
+        })))
     }
 
     /// Whether memory comes from huge pages.
     pub fn hugepages(&self) -> bool {
         self.hugepages
+    }
+
+    /// Memory that was asked for, in MiB.
+    pub fn memory_mb(&self) -> usize {
+        self.memory_mb
     }
 
     /// Processors of the workers; a worker's number is its place here.
@@ -120,8 +143,12 @@ impl Eal {
     ///
     /// Ports must be closed and lcores joined; the caller leaves the process next.
     pub fn cleanup(&'static self) {
+        // SAFETY: returns a pointer to a static string, set when EAL started.
+        let folder = unsafe { CStr::from_ptr(sys::rte_eal_get_runtime_dir()) }.to_string_lossy().into_owned();
         // SAFETY: called once at the end of the process by contract; DPDK itself refuses a second call.
         unsafe { sys::rte_eal_cleanup() };
+        // Ours alone by its file prefix; EAL leaves it behind. Only when it is empty.
+        let _ = fs::remove_dir(folder);
     }
 }
 
@@ -164,7 +191,7 @@ fn arguments(config: &EalConfig, allowed: &[usize], hugepages: bool) -> Vec<Stri
     if hugepages {
         arguments.push("--in-memory".to_owned());
     } else {
-        let memory = config.memory_mb.max(64).to_string();
+        let memory = config.memory_mb().max(64).to_string();
         arguments.extend(["--no-huge", "--no-shconf", "-m", &memory].map(str::to_owned));
     }
     if config.pci.is_empty() {
@@ -217,7 +244,13 @@ mod tests {
     use super::*;
 
     fn config() -> EalConfig {
-        EalConfig { workers: vec![1, 3], file_prefix: "t".into(), memory_mb: 100, ..EalConfig::default() }
+        EalConfig {
+            workers: vec![1, 3],
+            file_prefix: "t".into(),
+            frames: 20_480,
+            room: 2048,
+            ..EalConfig::default()
+        }
     }
 
     #[test]
@@ -226,7 +259,7 @@ mod tests {
         assert_eq!(
             line,
             "fulcrum --lcores 0@(0,1,2,3),1@1,2@3 --main-lcore 0 --file-prefix t --no-telemetry \
-             --no-huge --no-shconf -m 100 --no-pci"
+             --no-huge --no-shconf -m 80 --no-pci"
         );
     }
 

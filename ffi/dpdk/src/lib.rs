@@ -17,6 +17,6 @@ pub use cpus::{BadCpuList, allowed_cpus, parse_cpu_list};
 pub use eal::{Eal, EalConfig, EalError, Hugepages, version};
 pub use lcore::{LaunchError, Lcore};
 pub use mbuf::Mbuf;
-pub use mempool::{Mempool, MempoolError, bytes_needed};
+pub use mempool::{Mempool, MempoolError};
 pub use port::{Link, Port, PortConfig, PortError, PortInfo, Queues, Stats};
 pub use queue::{BURST, RxQueue, TxQueue};

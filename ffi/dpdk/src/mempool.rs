@@ -37,7 +37,7 @@ const OVERHEAD: usize = 128 + 128 + 64;
 const CACHE: u32 = 256;
 
 /// Bytes that a pool of `count` frames of `room` bytes takes.
-pub fn bytes_needed(count: usize, room: usize) -> usize {
+pub(crate) fn bytes_needed(count: usize, room: usize) -> usize {
     count * (room + sys::RTE_PKTMBUF_HEADROOM as usize + OVERHEAD)
 }
 
@@ -51,9 +51,7 @@ impl Mempool {
         // DPDK wants a cache no larger than two thirds of the pool.
         let cache = CACHE.min(count / 2);
         // SAFETY: EAL has started (`_eal` proves it); the name is copied.
-        let raw = unsafe {
-            sys::rte_pktmbuf_pool_create(c_name.as_ptr(), count, cache, 0, data_room, sys::SOCKET_ID_ANY)
-        };
+        let raw = unsafe { sys::fulcrum_pool_create(c_name.as_ptr(), count, cache, data_room) };
         match NonNull::new(raw) {
             Some(raw) => Ok(Mempool { raw, room }),
             None => Err(failed(eal::words(eal::last_error()))),
@@ -63,6 +61,12 @@ impl Mempool {
     /// Largest frame that fits, in bytes.
     pub fn room(&self) -> usize {
         usize::from(self.room)
+    }
+
+    /// Whether all frames lie in one piece of memory, as AF_XDP wants it.
+    pub fn is_one_piece(&self) -> bool {
+        // SAFETY: the pool lives for ever.
+        unsafe { sys::fulcrum_pool_is_one_piece(self.raw.as_ptr()) }
     }
 
     /// Frames that nobody holds. Walks the caches of all lcores: not for the packet path.

@@ -18,7 +18,8 @@ fn environment() -> (&'static Eal, Mempool, MutexGuard<'static, ()>) {
             workers: vec![fulcrum_dpdk::allowed_cpus()[0]],
             file_prefix: format!("fulcrum-test-{}", std::process::id()),
             hugepages: Hugepages::Off,
-            memory_mb: 64,
+            frames: 1023,
+            room: 2048,
             ..EalConfig::default()
         })
         .expect("EAL starts without huge pages");
