@@ -43,8 +43,9 @@ impl<P: Pool> Engine<P> {
         let tunnel = if forward == Forward::Tun { ipv4::HEADER as u16 } else { 0 };
         let room = way.mtu.saturating_sub(tunnel);
         let icmp = packet.protocol == ipv4::ICMP;
-        if room < MIN_MTU || packet.total > room && packet.ip().dont_fragment() {
-            if room >= MIN_MTU && !icmp {
+        // An ICMP error is cut even when it says that it must not be: about it no error can be sent.
+        if room < MIN_MTU || packet.total > room && packet.ip().dont_fragment() && !icmp {
+            if room >= MIN_MTU {
                 self.send_session_error(ctx, &packet, id, Error::too_big(room));
             }
             let server = self.sessions.get(id).destination;
@@ -74,6 +75,9 @@ impl<P: Pool> Engine<P> {
                     rewrite(&mut packet, Rewrite { src: local, dst: Some(server) });
                 }
             }
+        }
+        if icmp && packet.total > room {
+            packet.ip_mut().clear_dont_fragment();
         }
         let port = packet.port;
         let sent = self.send(ctx, packet.buf, packet.l3, &way, port, false);

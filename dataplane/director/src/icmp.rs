@@ -16,14 +16,14 @@ use crate::session::{Direction, Key, SessionId};
 const PORTS: usize = 4;
 
 /// The key of the packet that an ICMP error quotes, when it is one that IPVS translates: destination unreachable,
-/// source quench, time exceeded; about TCP or UDP, first fragment. `message` begins with the ICMP header.
+/// source quench, time exceeded; about TCP or UDP. `message` begins with the ICMP header.
 pub(crate) fn quoted_key(message: &[u8]) -> Option<Key> {
     let error = icmp::Message::new_checked(message).ok()?;
     if !matches!(error.kind(), icmp::UNREACHABLE | icmp::SOURCE_QUENCH | icmp::TIME_EXCEEDED) {
         return None;
     }
     let quoted = ipv4::Packet::new_quoted(error.payload()).ok()?;
-    if !matches!(quoted.protocol(), ipv4::TCP | ipv4::UDP) || quoted.fragment() & ipv4::OFFSET != 0 {
+    if !matches!(quoted.protocol(), ipv4::TCP | ipv4::UDP) {
         return None;
     }
     let ports = error.payload().get(quoted.header_len()..quoted.header_len() + PORTS)?;
@@ -119,14 +119,15 @@ impl<P: Pool> Engine<P> {
     }
 }
 
-/// Gives the packet quoted by an error other ends, and the error a new checksum. Quoted by itself the packet's
-/// transport checksum cannot be checked by anybody: it stays.
+/// Gives the packet quoted by an error other ends, and header and error new checksums. The quoted transport checksum
+/// stays: nobody can check it.
 fn rewrite_quoted(message: &mut [u8], src: (Ipv4Addr, u16), dst: (Ipv4Addr, u16)) {
     let mut error = checked(icmp::Message::new_checked(message));
     let quoted = error.payload_mut();
     let mut ip = checked(ipv4::Packet::new_quoted(&mut *quoted));
     ip.set_src(src.0);
     ip.set_dst(dst.0);
+    ip.fill_checksum();
     let at = ip.header_len();
     quoted[at..at + 2].copy_from_slice(&src.1.to_be_bytes());
     quoted[at + 2..at + 4].copy_from_slice(&dst.1.to_be_bytes());

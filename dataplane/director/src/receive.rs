@@ -1,5 +1,7 @@
 //! A packet's first steps: Ethernet, IPv4, owner; then either for the director itself or to be routed.
 
+use std::net::Ipv4Addr;
+
 use fulcrum_packet::checksum::{checksum, fold, pseudo_header, sum};
 use fulcrum_packet::{ethernet, ipv4, tcp, udp};
 
@@ -162,7 +164,9 @@ impl<P: Pool> Engine<P> {
             dport: 0,
             flags: 0,
         };
-        if !later_fragment && !packet.parse_transport() {
+        let local = ctx.snap.locals.contains_key(&dst);
+        // A router does not look at the header of what it routes.
+        if !later_fragment && !packet.parse_transport() && local {
             return self.drop_packet(ctx, packet, Reason::BadTransportHeader, None);
         }
         let owner =
@@ -170,22 +174,36 @@ impl<P: Pool> Engine<P> {
         if let Some(to) = owner.and_then(|owner| self.next_worker(owner, hops)) {
             return self.hand_over(ctx, to, port, hops, stage, packet.buf);
         }
-        let local = ctx.snap.locals.contains_key(&packet.dst);
-        if packet.l4 - packet.l3 > ipv4::HEADER {
-            let source = if local { packet.dst } else { self.route_source(ctx.snap, packet.dst) };
-            let header = &mut packet.buf.bytes_mut()[l3..l4];
-            match options::process(header, source, ctx.now) {
-                Ok(()) => {}
-                Err(options::Bad::SourceRoute) => {
-                    return self.drop_packet(ctx, packet, Reason::SourceRoute, None);
-                }
-                Err(options::Bad::At(pointer)) => {
-                    self.send_parameter_problem(ctx, &packet, pointer);
-                    return self.drop_packet(ctx, packet, Reason::BadIpOptions, None);
-                }
+        if local {
+            let own = packet.dst;
+            if let Some(packet) = self.process_options(ctx, packet, own) {
+                self.deliver(ctx, packet);
+            }
+        } else {
+            self.route_on(ctx, packet);
+        }
+    }
+
+    /// Fills IPv4 options in with an own address; `None` when the packet is not to go on, which has been dealt with.
+    pub(crate) fn process_options(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        mut packet: Packet<P::Buf>,
+        own: Ipv4Addr,
+    ) -> Option<Packet<P::Buf>> {
+        if packet.l4 - packet.l3 == ipv4::HEADER {
+            return Some(packet);
+        }
+        let (l3, l4) = (packet.l3, packet.l4);
+        match options::process(&mut packet.buf.bytes_mut()[l3..l4], own, ctx.now) {
+            Ok(()) => return Some(packet),
+            Err(options::Bad::SourceRoute) => self.drop_packet(ctx, packet, Reason::SourceRoute, None),
+            Err(options::Bad::At(pointer)) => {
+                self.send_parameter_problem(ctx, &packet, pointer);
+                self.drop_packet(ctx, packet, Reason::BadIpOptions, None);
             }
         }
-        if local { self.deliver(ctx, packet) } else { self.route_on(ctx, packet) }
+        None
     }
 
     /// Where a packet goes whose owner is `owner`; `None` when it is here.
@@ -251,11 +269,18 @@ impl<P: Pool> Engine<P> {
     }
 }
 
-/// Whether the TCP or UDP checksum of a whole packet is right (a UDP checksum of 0 is).
+/// Whether the TCP or UDP checksum of a whole packet is right, and UDP's length (a UDP checksum of 0 is right).
 pub(crate) fn transport_checksum_ok<B: Buf>(packet: &Packet<B>) -> bool {
-    let body = packet.payload();
-    if packet.protocol == ipv4::UDP && body[6] == 0 && body[7] == 0 {
-        return true;
+    let mut body = packet.payload();
+    if let (ipv4::UDP, Ok(datagram)) = (packet.protocol, udp::Datagram::new_checked(body)) {
+        let length = usize::from(datagram.length());
+        if length < udp::HEADER || length > body.len() {
+            return false;
+        }
+        if datagram.checksum() == 0 {
+            return true;
+        }
+        body = &body[..length];
     }
     let pseudo = pseudo_header(packet.src, packet.dst, packet.protocol, body.len() as u16);
     fold(pseudo + sum(body)) == 0xffff

@@ -62,7 +62,7 @@ impl<P: Pool> Engine<P> {
     }
 
     /// A packet to somebody else: an answer of a NAT server, or one that we merely route.
-    pub(crate) fn route_on(&mut self, ctx: &mut Context<'_, P>, mut packet: Packet<P::Buf>) {
+    pub(crate) fn route_on(&mut self, ctx: &mut Context<'_, P>, packet: Packet<P::Buf>) {
         let session = match packet.protocol {
             _ if ctx.snap.services.is_empty() => None,
             ipv4::TCP | ipv4::UDP if packet.ip().fragment() & ipv4::OFFSET == 0 => {
@@ -85,6 +85,11 @@ impl<P: Pool> Engine<P> {
         if session.is_some() && packet.ip().is_fragment() {
             return self.drop_packet(ctx, packet, Reason::Fragment, None);
         }
+        let own = match session {
+            Some((id, _)) => self.sessions.get(id).vip,
+            None => self.route_source(ctx.snap, packet.dst),
+        };
+        let Some(mut packet) = self.process_options(ctx, packet, own) else { return };
         if packet.ip().ttl() <= 1 {
             return self.expire_ttl(ctx, packet, session.map(|(id, _)| id));
         }

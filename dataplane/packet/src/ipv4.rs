@@ -59,10 +59,11 @@ impl<T: AsRef<[u8]>> Packet<T> {
     }
 
     /// Checks only that the header, options included, is there: for headers quoted by ICMP, whose packet is cut.
+    /// The version is not judged: IPVS does not either.
     #[inline]
     pub fn new_quoted(bytes: T) -> Result<Packet<T>, Malformed> {
         let b = bytes.as_ref();
-        if b.len() < HEADER || b[VERSION_IHL] >> 4 != 4 {
+        if b.len() < HEADER {
             return Err(Malformed);
         }
         let header = usize::from(b[VERSION_IHL] & 15) * 4;
@@ -177,6 +178,12 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
         put_u32(self.bytes.as_mut(), at, address.to_bits());
         self.mend(delta);
         delta
+    }
+
+    /// Allows fragmentation and mends the header checksum.
+    #[inline]
+    pub fn clear_dont_fragment(&mut self) {
+        self.set_fragment(self.total_len(), self.fragment() & !DF);
     }
 
     /// Takes one off the TTL, which is not 0, and mends the header checksum.

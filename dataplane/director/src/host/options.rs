@@ -35,7 +35,11 @@ pub(crate) fn process(header: &mut [u8], own: Ipv4Addr, now: Nanos) -> Result<()
     let mut changed = false;
     while at < header.len() {
         match header[at] {
-            END => break,
+            END => {
+                changed |= header[at..].iter().any(|&byte| byte != END);
+                header[at..].fill(END);
+                break;
+            }
             NOP => at += 1,
             kind => {
                 let left = header.len() - at;
@@ -109,7 +113,7 @@ fn timestamp(option: &mut [u8], own: Ipv4Addr, now: Nanos) -> Result<bool, usize
     let size = match flag {
         0 => 4,
         1 | 3 => 8,
-        _ => return Err(3),
+        _ => return Ok(false),
     };
     if pointer + size - 1 > option.len() {
         return Err(2);

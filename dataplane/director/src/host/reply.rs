@@ -22,6 +22,8 @@ const ERROR_SIZE: usize = 576;
 const ERROR_PRECEDENCE: u8 = 0xc0;
 /// Where frames of our own have their IPv4 header: room for an Ethernet header with a tag.
 const L3: usize = fulcrum_packet::ethernet::HEADER + fulcrum_packet::ethernet::TAG;
+/// Length of a time-stamp message.
+const TIMESTAMP: usize = 20;
 /// Headers before what an ICMP error quotes.
 const ERROR_HEADERS: usize = ipv4::HEADER + icmp::HEADER;
 
@@ -211,16 +213,19 @@ impl<P: Pool> Engine<P> {
         }
         let (answer, event) = match (kind, code) {
             (icmp::ECHO_REQUEST, _) => (icmp::ECHO_REPLY, Event::EchoReplied),
-            (icmp::TIMESTAMP_REQUEST, 0) if packet.payload().len() >= 20 => {
+            (icmp::TIMESTAMP_REQUEST, 0) if packet.payload().len() >= TIMESTAMP => {
                 (icmp::TIMESTAMP_REPLY, Event::TimestampReplied)
             }
             _ => return self.drop_packet(ctx, packet, Reason::IcmpIgnored, None),
         };
         if answer == icmp::TIMESTAMP_REPLY {
-            stamp(packet.payload_mut(), ctx.now);
+            stamp(&mut packet.payload_mut()[..TIMESTAMP], ctx.now);
         }
-        let body = packet.payload().len();
-        let length = ipv4::HEADER + body;
+        let quoted = match answer {
+            icmp::TIMESTAMP_REPLY => &packet.payload()[..TIMESTAMP],
+            _ => packet.payload(),
+        };
+        let length = ipv4::HEADER + quoted.len();
         let Some(mut buf) = ctx.pool.alloc(L3 + length) else {
             return self.drop_packet(ctx, packet, Reason::NoBuffer, None);
         };
@@ -236,7 +241,7 @@ impl<P: Pool> Engine<P> {
             dst: packet.src,
         }
         .emit(bytes);
-        bytes[ipv4::HEADER..].copy_from_slice(packet.payload());
+        bytes[ipv4::HEADER..].copy_from_slice(quoted);
         checked(icmp::Message::new_checked(&mut bytes[ipv4::HEADER..])).set_kind(answer);
         if !self.send_own(ctx, buf, packet.src, packet.port) {
             return self.drop_packet(ctx, packet, Reason::NoRoute, None);
