@@ -132,7 +132,7 @@ pub async fn run(global: &Global, command: Command, out: &mut Output<'_>) -> Res
             let key = name.key();
             let row = rows.into_iter().find(|row| row.key == key);
             let row = row.ok_or_else(|| Failure::Missing(format!("there is no service {key}")))?;
-            show(global, &row, out)
+            show(global.json, &row, out)
         }
         Command::Add { name, settings, local_address } => {
             global.edit(&[Edit::AddService(settings.create(name.key(), &local_address))]).await
@@ -246,8 +246,8 @@ pub async fn rows(client: &mut Client) -> Result<Vec<ServiceRow>, Failure> {
     Ok(state.services.iter().map(|service| ServiceRow::new(service, by_key.get(&service.key))).collect())
 }
 
-fn show(global: &Global, row: &ServiceRow, out: &mut Output<'_>) -> Result<(), Failure> {
-    if global.json {
+fn show(json: bool, row: &ServiceRow, out: &mut Output<'_>) -> Result<(), Failure> {
+    if json {
         return Ok(out.json(row)?);
     }
     writeln!(out, "service          {}", row.key)?;
@@ -277,4 +277,94 @@ fn show(global: &Global, row: &ServiceRow, out: &mut Output<'_>) -> Result<(), F
     }
     writeln!(out)?;
     Ok(table::print(out, false, &row.servers)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use fulcrum_api::dataplane::ServerCounters;
+    use fulcrum_model::file::Config;
+    use serde_json::json;
+
+    use super::*;
+
+    const CONFIG: &str = r#"
+        [[service]]
+        address = "172.16.100.9:80"
+        protocol = "tcp"
+        scheduler = "wrr"
+        persistent = 300
+        [[service.server]]
+        address = "192.168.20.7:8080"
+        forward = "nat"
+        weight = 3
+    "#;
+
+    fn row() -> ServiceRow {
+        let service = Config::parse("test", CONFIG).unwrap().state.services.remove(0);
+        let counters = Counters {
+            connections: 7,
+            in_packets: 21,
+            out_packets: 14,
+            in_bytes: 2100,
+            ..Counters::default()
+        };
+        let server = ServerCounters {
+            key: Some((&service.servers[0].key).into()),
+            counters: Some(Counters { cps: 2, ..counters }),
+            active: 5,
+            inactive: 2,
+            persistent: 1,
+        };
+        let counted = ServiceCounters {
+            key: Some((&service.key).into()),
+            counters: Some(counters),
+            servers: vec![server],
+        };
+        ServiceRow::new(&service, Some(&counted))
+    }
+
+    fn printed(print: impl FnOnce(&mut Output<'_>)) -> String {
+        let mut text = Vec::new();
+        print(&mut Output::new(&mut text));
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn a_service_with_counters_as_json() {
+        let counters = |cps| {
+            json!({
+                "connections": 7, "in_packets": 21, "out_packets": 14, "in_bytes": 2100, "out_bytes": 0,
+                "cps": cps, "in_pps": 0, "out_pps": 0, "in_bps": 0, "out_bps": 0,
+            })
+        };
+        assert_eq!(
+            serde_json::to_value(row()).unwrap(),
+            json!({
+                "protocol": "tcp", "address": "172.16.100.9", "port": 80, "scheduler": "wrr", "persistent": 300,
+                "netmask": "255.255.255.255", "local_pool": null, "local_addresses": [], "interface": null,
+                "counters": counters(0),
+                "servers": [{
+                    "service": "tcp 172.16.100.9:80", "address": "192.168.20.7", "port": 8080, "forward": "nat",
+                    "weight": 3, "upper_threshold": 0, "lower_threshold": 0,
+                    "active": 5, "inactive": 2, "persistent": 1, "counters": counters(2),
+                }],
+            })
+        );
+    }
+
+    #[test]
+    fn a_service_with_counters_as_text() {
+        assert_eq!(
+            printed(|out| show(false, &row(), out).unwrap()),
+            "service          tcp 172.16.100.9:80\n\
+             scheduler        wrr\n\
+             persistent       300 s under 255.255.255.255\n\
+             connections      7 (0/s)\n\
+             in               21 packets (0/s), 2100 bytes (0/s)\n\
+             out              14 packets (0/s), 0 bytes (0/s)\n\
+             \n\
+             SERVICE              SERVER             FORWARD  WEIGHT  ACTIVE  INACTIVE  CONNECTIONS  IN-PACKETS  OUT-PACKETS\n\
+             tcp 172.16.100.9:80  192.168.20.7:8080  nat      3       5       2         7            21          14\n"
+        );
+    }
 }

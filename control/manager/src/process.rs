@@ -73,10 +73,14 @@ pub async fn run(arguments: Arguments) -> Result<(), ProcessError> {
     let mut hang_up = signal(SignalKind::hangup())?;
 
     let read = read_file(&arguments.config);
-    let known = read.as_ref().ok().and_then(|file| file.clone()).unwrap_or_default();
-    let store = Store::open(arguments.state.as_deref().unwrap_or(&known.control.state_file))?;
-    let (desired, config_error) = begin(&arguments, store, read)?;
+    let now = read.as_ref().ok().and_then(Option::clone);
+    let default = file::DEFAULT_STATE_FILE.into();
+    let state =
+        arguments.state.clone().or_else(|| Some(now.as_ref()?.control.state_file.clone())).unwrap_or(default);
+    let (desired, config_error) = begin(&arguments, Store::open(&state)?, read)?;
 
+    // A file that is wrong or gone leaves the sockets where they were.
+    let known = now.unwrap_or_else(|| desired.file().clone());
     let dataplane = arguments.dataplane.clone().unwrap_or_else(|| known.dataplane.socket());
     let listener = Listener::bind(arguments.socket.as_deref().unwrap_or(&known.control.socket)).await?;
     let reconciler = Reconciler::new(dataplane.clone(), desired.revisions());

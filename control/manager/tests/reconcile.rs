@@ -309,3 +309,18 @@ async fn what_the_data_plane_answers_is_passed_on() {
     let error = control.client.zero_counters(dataplane::ZeroCountersRequest::default()).await.unwrap_err();
     assert_eq!((error.code(), error.message()), (Code::NotFound, "no such service here"));
 }
+
+#[tokio::test]
+async fn a_wrong_file_leaves_the_sockets_where_they_were() {
+    let room = Room::new();
+    let (control, dataplane) = (room.path("control.sock"), room.dataplane());
+    let sockets = format!("[dataplane]\nsocket = {dataplane:?}\n[control]\nsocket = {control:?}\n");
+    for text in [sockets, "nonsense".to_owned()] {
+        std::fs::write(room.path("fulcrum.toml"), text).unwrap();
+        let mut child = room.spawn_with(&[]);
+        until("the control socket", || fulcrum_api::socket::connect(&control)).await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        std::fs::remove_file(&control).unwrap();
+    }
+}

@@ -187,13 +187,15 @@ impl Room {
 
     /// The control process, not waited for.
     pub(crate) fn spawn(&self) -> Child {
+        self.spawn_with(&[("--socket", "control.sock"), ("--dataplane", "dataplane.sock")])
+    }
+
+    /// The same with options of the test's own.
+    pub(crate) fn spawn_with(&self, paths: &[(&str, &str)]) -> Child {
         Command::new(env!("CARGO_BIN_EXE_fulcrum-control"))
+            .args(paths.iter().flat_map(|(option, name)| [PathBuf::from(option), self.path(name)]))
             .arg("--config")
             .arg(self.path("fulcrum.toml"))
-            .arg("--socket")
-            .arg(self.path("control.sock"))
-            .arg("--dataplane")
-            .arg(self.dataplane())
             .arg("--state")
             .arg(self.path("state.toml"))
             .stderr(Stdio::piped())
