@@ -146,6 +146,11 @@ impl Bench {
         list
     }
 
+    /// How many sessions and templates all workers hold, those included that are over but not yet taken away.
+    pub fn session_count(&self) -> usize {
+        self.engines.iter().map(Engine::session_count).sum()
+    }
+
     /// What of the state is not used; emptied by the call.
     pub fn take_warnings(&mut self) -> Vec<String> {
         std::mem::take(&mut self.warnings)
@@ -186,6 +191,12 @@ impl Bench {
             sent.append(&mut self.settle(Vec::new(), 0).sent);
         }
         sent
+    }
+
+    /// Goes to the time `to` in one step, as after a pause of the whole process. What is sent then.
+    pub fn jump(&mut self, to: Nanos) -> Vec<Sent> {
+        self.now = self.now.max(to);
+        self.settle(Vec::new(), 0).sent
     }
 
     /// Gives a frame that came in by port number `port` to a worker and waits until all is quiet.

@@ -1,0 +1,86 @@
+//! Wire formats: whatever the bytes are, a view that was checked can be read and written all over.
+
+use std::hint::black_box;
+use std::net::Ipv4Addr;
+
+use fulcrum_packet::{arp, ethernet, icmp, ipv4, tcp, udp};
+
+/// Reads `data` as every format that begins at its first byte, and goes on inside.
+pub fn run(data: &[u8]) {
+    if let Ok(frame) = ethernet::Frame::new_checked(data) {
+        black_box((frame.dst(), frame.src(), frame.vlan(), frame.ethertype()));
+        let inside = &data[frame.header_len()..];
+        network(inside);
+    }
+    network(data);
+    transport(data);
+}
+
+fn network(data: &[u8]) {
+    if let Ok(packet) = arp::Packet::parse(data) {
+        let mut again = vec![0; data.len().max(28)];
+        packet.emit(&mut again);
+        assert_eq!(arp::Packet::parse(&again).ok(), Some(packet));
+    }
+    if let Ok(quoted) = ipv4::Packet::new_quoted(data) {
+        read_ipv4(&quoted);
+        transport(&data[quoted.header_len().min(data.len())..]);
+    }
+    let mut copy = data.to_vec();
+    let Ok(mut packet) = ipv4::Packet::new_checked(&mut copy[..]) else { return };
+    assert!(usize::from(packet.total_len()) <= data.len());
+    assert!(packet.header_len() <= usize::from(packet.total_len()));
+    let body = packet.header_len()..usize::from(packet.total_len());
+    packet.fill_checksum();
+    assert!(packet.checksum_ok());
+    packet.set_src(Ipv4Addr::new(10, 1, 2, 3));
+    packet.set_dst(Ipv4Addr::new(198, 51, 100, 200));
+    assert!(packet.checksum_ok(), "the checksum follows the addresses");
+    if packet.ttl() > 0 {
+        packet.decrement_ttl();
+        assert!(packet.checksum_ok(), "the checksum follows the TTL");
+    }
+    transport(&data[body]);
+}
+
+fn read_ipv4<T: AsRef<[u8]>>(packet: &ipv4::Packet<T>) {
+    black_box((packet.tos(), packet.id(), packet.fragment(), packet.is_fragment(), packet.dont_fragment()));
+    black_box((
+        packet.ttl(),
+        packet.protocol(),
+        packet.checksum(),
+        packet.checksum_ok(),
+        packet.options().len(),
+    ));
+    black_box((packet.src(), packet.dst(), packet.total_len()));
+}
+
+fn transport(data: &[u8]) {
+    let mut copy = data.to_vec();
+    if let Ok(mut segment) = tcp::Segment::new_checked(&mut copy[..]) {
+        black_box((segment.seq(), segment.ack(), segment.header_len(), segment.flags(), segment.checksum()));
+        segment.set_src_port(1);
+        segment.set_dst_port(2);
+        segment.set_checksum(3);
+        assert_eq!((segment.src_port(), segment.dst_port(), segment.checksum()), (1, 2, 3));
+    }
+    let mut copy = data.to_vec();
+    if let Ok(mut datagram) = udp::Datagram::new_checked(&mut copy[..]) {
+        black_box(datagram.length());
+        datagram.set_src_port(1);
+        datagram.set_dst_port(2);
+        datagram.set_checksum(3);
+        assert_eq!((datagram.src_port(), datagram.dst_port(), datagram.checksum()), (1, 2, 3));
+    }
+    let mut copy = data.to_vec();
+    if let Ok(mut message) = icmp::Message::new_checked(&mut copy[..]) {
+        black_box((message.code(), message.checksum(), message.checksum_ok(), message.rest()));
+        message.set_kind(0);
+        message.payload_mut().fill(0xff);
+        message.fill_checksum();
+        assert!(message.checksum_ok());
+        if let Ok(quoted) = ipv4::Packet::new_quoted(message.payload()) {
+            read_ipv4(&quoted);
+        }
+    }
+}
