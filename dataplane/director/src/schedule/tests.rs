@@ -74,6 +74,69 @@ fn choices_are_those_recorded_from_a_kernel() {
     }
 }
 
+/// Histories recorded from Linux 6.1, servers with ids in order of addition: `+1:6` adds server 1 with weight 6,
+/// `~1:3` edits it, `-1` deletes it; in between the servers of successive connections, `-` where there was none.
+const HISTORIES: &[(&str, &str)] = &[
+    (
+        "wrr",
+        "+1:1 1111111 +2:0 111 +3:4 31333 ~3:3 33 +4:4 4 ~4:3 4314343 ~1:6 43114 -2 4311431 +5:2 5 +6:0 \
+     5431111 ~5:6 51 ~1:4 51 ~5:3 1543154 ~4:1 53 ~5:2 5 ~6:6 6 ~4:0 653 ~6:3 6531653 ~3:2 653 ~5:4 \
+     65315 ~1:3 56 ~5:3 65 -6 515 +7:4 7531753 ~3:4 75317 -5 7 ~1:2 7373173 ~7:6 73 +8:6 87",
+    ),
+    (
+        "wrr",
+        "+1:0 - +2:0 --- ~1:6 111 -1 ------- +3:0 ------- ~2:3 22222 ~3:4 32332 ~3:0 2 -3 222 +4:4 42442 \
+     ~2:4 42 +5:1 5 +6:2 65 +7:6 7654277 -7 4242642 +8:4 86428 ~8:2 8654242 -5 42864 +9:4 98642 ~9:1 \
+     98642 -8 9642424 ~6:6 64264 ~6:4 6429642 ~9:3 96 -4 9626296 -6 929 -9 222 ~2:3 2222222 ~2:6 \
+     2222222 ~2:2 2",
+    ),
+    (
+        "rr",
+        "+1:1 1111111 +2:6 21 -2 1111111 +3:0 1111111 +4:4 414 ~3:4 3143143 ~3:6 14 +5:100 31 ~5:6 5 ~1:2 \
+     4 ~4:3 3154315 ~5:3 4315431 ~3:2 5 +6:1 43165 ~4:6 43165 ~4:3 4316543 ~5:4 165 ~6:3 4316543 ~4:6 \
+     1 ~4:4 65 ~6:0 43 ~6:2 165 ~1:3 43165 ~4:0 31653 ~1:2 16531 ~5:0 6",
+    ),
+    (
+        "wrr",
+        "+1:1 111 +2:0 11111 ~1:0 - +3:4 3333333 -1 33 ~3:2 33 ~2:2 32 +4:100 432 ~3:1 43 -3 424 +5:6 444 \
+     ~4:4 55 +6:1 54542 -2 5465455 ~5:0 444 ~6:2 4644644 +7:4 74764 ~6:3 76474 +8:1 747 -4 7 +9:4 976 \
+     ~9:6 97697 ~7:1 96 ~8:2 98 -8 9697699 -6 999 ~5:6 95 -9 5575555 ~5:0 777",
+    ),
+];
+
+#[test]
+fn edits_between_choices_are_taken_as_recorded_from_a_kernel() {
+    for (name, history) in HISTORIES {
+        let mut list: Vec<Arc<Destination>> = Vec::new();
+        let mut scheduler = build_fresh(name, &[]).unwrap();
+        for (at, word) in history.split(' ').enumerate() {
+            let old = list.clone();
+            let (kind, rest) = word.split_at(1);
+            let server = |text: &str| {
+                let (id, weight) = text.split_once(':').unwrap();
+                destination(id.parse().unwrap(), weight.parse().unwrap())
+            };
+            match kind {
+                "+" => list.insert(0, server(rest)),
+                "~" => {
+                    let edited = server(rest);
+                    let place = list.iter().position(|d| d.id == edited.id).unwrap();
+                    list[place] = edited;
+                }
+                "-" if !rest.is_empty() && !rest.starts_with('-') => {
+                    list.retain(|d| d.id.to_string() != rest);
+                }
+                _ => {
+                    let got = choices(&*scheduler, &list, word.len(), true);
+                    assert_eq!(got, word, "{name}, word {at} of {history}");
+                    continue;
+                }
+            }
+            scheduler = scheduler.carry_over(&old, &list);
+        }
+    }
+}
+
 #[test]
 fn every_name_builds_and_no_other() {
     assert_eq!(NAMES, ["rr", "wrr", "lc", "wlc"]);
