@@ -146,12 +146,18 @@ int fulcrum_port_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues
 {
 	struct rte_eth_conf conf;
 	struct rte_eth_dev_info dev;
+	uint32_t overhead;
 	int error;
 
 	memset(&conf, 0, sizeof(conf));
 	error = rte_eth_dev_info_get(port, &dev);
 	if (error != 0)
 		return error;
+	/* Drivers that do not know what their device can name small limits; they do not enforce them. */
+	overhead = dev.max_mtu != UINT16_MAX && dev.max_rx_pktlen > dev.max_mtu ?
+		dev.max_rx_pktlen - dev.max_mtu : RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN;
+	if (dev.max_rx_pktlen > overhead && mtu > dev.max_rx_pktlen - overhead)
+		mtu = dev.max_rx_pktlen - overhead;
 	conf.rxmode.mtu = mtu;
 	if (rss) {
 		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;

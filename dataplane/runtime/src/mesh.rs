@@ -129,6 +129,8 @@ fn port_of<B>(message: &Message<B>) -> u16 {
 
 #[cfg(test)]
 mod tests {
+    use fulcrum_director::message::Stage;
+
     use super::*;
 
     fn pair(capacity: usize) -> (Mesh<u32>, Mesh<u32>, Arc<WorkerCounters>, Arc<Board>) {
@@ -140,7 +142,7 @@ mod tests {
     }
 
     fn packet(buf: u32) -> Envelope<u32> {
-        Envelope { to: 1, message: Message::Packet { port: 1, hops: 1, buf } }
+        Envelope { to: 1, message: Message::Packet { port: 1, hops: 1, stage: Stage::Arrived, buf } }
     }
 
     fn news(last: u8) -> Envelope<u32> {

@@ -17,6 +17,8 @@ const DESCRIPTORS: u16 = 1024;
 const ROOM: u16 = 2048;
 /// Ethernet header and two VLAN tags.
 const LAYER2: u32 = 22;
+/// What the loopback interface and the like claim is more than any frame has.
+const LARGEST_MTU: u16 = 9200;
 /// AF_PACKET's own header before each frame in its ring, generously.
 const AF_PACKET_HEADER: u32 = 80;
 
@@ -75,12 +77,15 @@ pub(crate) struct Plan {
     device: Device,
     /// The Linux interface that it stands on.
     link: Option<Link>,
+    /// Largest IP packet in bytes: the Linux interface's, else that of the configured interfaces.
+    mtu: u16,
 }
 
 impl Plan {
-    /// Looks at the devices without touching them.
-    pub(crate) fn make(ports: &[model::Port]) -> Result<Vec<Plan>, OpenError> {
-        let plans = ports.iter().map(Plan::of).collect::<Result<Vec<_>, _>>()?;
+    /// Looks at the devices of a configuration without touching them.
+    pub(crate) fn make(state: &model::State) -> Result<Vec<Plan>, OpenError> {
+        let plan = |port| Plan::of(port, &state.interfaces);
+        let plans = state.ports.iter().map(plan).collect::<Result<Vec<_>, _>>()?;
         for (nth, second) in plans.iter().enumerate() {
             let same = |first: &&Plan| match (&first.link, &second.link) {
                 (Some(first), Some(second)) => first.index == second.index,
@@ -97,7 +102,7 @@ impl Plan {
         Ok(plans)
     }
 
-    fn of(config: &model::Port) -> Result<Plan, OpenError> {
+    fn of(config: &model::Port, interfaces: &[model::Interface]) -> Result<Plan, OpenError> {
         let (port, device) = (config.name.clone(), config.device.clone());
         let kind = Device::parse(&device);
         let link = match &kind {
@@ -124,7 +129,12 @@ impl Plan {
         {
             return Err(OpenError::WayOut { port, device: link.name.clone() });
         }
-        Ok(Plan { config: config.clone(), device: kind, link })
+        let wanted = interfaces.iter().filter(|interface| interface.port == config.name).map(|i| i.mtu).max();
+        let mtu = match &link {
+            Some(link) => u16::try_from(link.mtu).unwrap_or(u16::MAX).min(LARGEST_MTU),
+            None => wanted.unwrap_or(0).max(1500),
+        };
+        Ok(Plan { config: config.clone(), device: kind, link, mtu })
     }
 
     /// The PCI address, when it is a PCI device.
@@ -133,10 +143,6 @@ impl Plan {
             Device::Pci(address) => Some(address),
             _ => None,
         }
-    }
-
-    fn mtu(&self) -> u32 {
-        self.link.as_ref().map_or(1500, |link| link.mtu.min(9200))
     }
 }
 
@@ -155,8 +161,13 @@ fn bound(address: &str) -> Result<(), bool> {
 
 /// Room that frames of these ports need, in bytes.
 pub(crate) fn room(plans: &[Plan]) -> u16 {
-    let largest = plans.iter().map(|plan| plan.mtu() + LAYER2 + AF_PACKET_HEADER).max().unwrap_or(0);
-    u16::try_from(largest.next_multiple_of(1024)).unwrap_or(u16::MAX).max(ROOM)
+    plans.iter().map(|plan| slot(plan.mtu)).max().unwrap_or(ROOM)
+}
+
+/// A place in AF_PACKET's ring for packets of `mtu` bytes, and the room for its content in a pool.
+fn slot(mtu: u16) -> u16 {
+    let largest = (u32::from(mtu) + LAYER2 + AF_PACKET_HEADER).next_multiple_of(1024);
+    u16::try_from(largest).unwrap_or(u16::MAX).max(ROOM)
 }
 
 /// Opens and starts ports.
@@ -171,16 +182,16 @@ pub(crate) struct Opener<'a> {
 impl Opener<'_> {
     /// Opens the `number`th port; its queues are ready to be polled.
     pub(crate) fn open(&mut self, number: usize, plan: Plan) -> Result<(Port, Queues), OpenError> {
-        let Plan { config, device, link } = plan;
+        let Plan { config, device, link, mtu } = plan;
         match (&device, &link) {
-            (Device::Interface(_), Some(link)) => self.open_interface(number, &config, link),
+            (Device::Interface(_), Some(link)) => self.open_interface(number, &config, link, mtu),
             (Device::Virtual { text, driver, .. }, Some(link)) => {
                 let how = if driver == "net_af_xdp" { Use::AfXdp } else { Use::AfPacket };
-                self.open_on(&config, link, how, text)
+                self.open_on(&config, link, how, text, mtu)
             }
             (Device::Pci(name) | Device::Virtual { text: name, .. } | Device::Interface(name), _) => {
                 let (port, queues) =
-                    self.start(&config, name, 1500).map_err(|source| dpdk(&config, source))?;
+                    self.start(&config, name, mtu).map_err(|source| dpdk(&config, source))?;
                 Ok((port, queues))
             }
         }
@@ -192,6 +203,7 @@ impl Opener<'_> {
         number: usize,
         config: &model::Port,
         link: &Link,
+        mtu: u16,
     ) -> Result<(Port, Queues), OpenError> {
         let name = &link.name;
         let in_pieces = || {
@@ -203,7 +215,7 @@ impl Opener<'_> {
             None => {
                 let queues = host::receive_queues(link.index);
                 let text = format!("net_af_xdp{number},iface={name},start_queue=0,queue_count={queues}");
-                match self.open_on(config, link, Use::AfXdp, &text) {
+                match self.open_on(config, link, Use::AfXdp, &text, mtu) {
                     Ok(opened) => return Ok(opened),
                     Err(OpenError::Dpdk { source, .. }) => {
                         format!("AF_XDP is not to be had on {name}: {source}")
@@ -212,13 +224,13 @@ impl Opener<'_> {
                 }
             }
         };
-        let frame = (link.mtu + LAYER2 + AF_PACKET_HEADER).next_power_of_two().max(2048);
+        let frame = slot(mtu);
         let text = format!(
             "net_af_packet{number},iface={name},qpairs={},blocksz={},framesz={frame},framecnt=1024",
             self.workers.min(16),
-            frame.max(32768),
+            16 * u32::from(frame),
         );
-        let (mut port, queues) = self.open_on(config, link, Use::AfPacket, &text)?;
+        let (mut port, queues) = self.open_on(config, link, Use::AfPacket, &text, mtu)?;
         port.notes.insert(0, refusal);
         if link.kind == "veth" {
             port.notes.push(format!(
@@ -235,11 +247,12 @@ impl Opener<'_> {
         link: &Link,
         how: Use,
         text: &str,
+        mtu: u16,
     ) -> Result<(Port, Queues), OpenError> {
         let failed =
             |source| OpenError::Host { port: config.name.clone(), device: link.name.clone(), source };
         let (taken, notes) = Taken::take(link, how, self.ledger).map_err(failed)?;
-        match self.start(config, text, u16::try_from(link.mtu).unwrap_or(u16::MAX)) {
+        match self.start(config, text, mtu) {
             Ok((mut port, queues)) => {
                 port.partial_checksums = true;
                 port.taken = Some(taken);
@@ -326,12 +339,10 @@ fn queue_counts(info: &PortInfo, workers: usize) -> (u16, u16) {
     let workers = u16::try_from(workers).unwrap_or(u16::MAX);
     let (rx, tx) = (info.max_rx_queues.max(1), info.max_tx_queues.max(1));
     match info.driver.as_str() {
-        // The device spreads over all its queues, each of which is a pair.
-        "net_af_xdp" => (rx, rx),
-        // These spread by themselves, or have queues that do not differ.
-        "net_af_packet" | "net_tap" | "net_ring" | "net_null" | "net_memif" => {
-            (rx.min(workers), tx.min(workers))
-        }
+        // The kernel spreads over all queues that there are, each of which is a pair.
+        "net_af_xdp" | "net_af_packet" => (rx, rx),
+        // These spread over those in use by themselves, or have queues that do not differ.
+        "net_tap" | "net_ring" | "net_null" | "net_memif" => (rx.min(workers), tx.min(workers)),
         // Without RSS everything comes by the first queue.
         _ => (if info.rss { rx.min(workers) } else { 1 }, tx.min(workers)),
     }
@@ -355,7 +366,8 @@ mod tests {
 
     #[test]
     fn queues_are_as_many_as_help() {
-        assert_eq!(queue_counts(&info("net_af_packet", 2, 2, false), 4), (2, 2));
+        assert_eq!(queue_counts(&info("net_af_packet", 2, 2, false), 1), (2, 2));
+        assert_eq!(queue_counts(&info("net_tap", 16, 16, false), 4), (4, 4));
         assert_eq!(queue_counts(&info("net_af_xdp", 8, 8, false), 2), (8, 8));
         assert_eq!(queue_counts(&info("net_pcap", 1, 1, false), 3), (1, 1));
         assert_eq!(queue_counts(&info("net_ice", 256, 256, true), 3), (3, 3));
@@ -366,38 +378,43 @@ mod tests {
         model::Port { name: name.into(), device: device.into(), mac: None }
     }
 
+    fn state(ports: &[(&str, &str)]) -> model::State {
+        let ports = ports.iter().map(|(name, device)| port(name, device)).collect();
+        model::State { ports, ..model::State::default() }
+    }
+
+    fn refusal(ports: &[(&str, &str)]) -> String {
+        Plan::make(&state(ports)).unwrap_err().to_string()
+    }
+
     #[test]
     fn devices_that_are_not_there_or_there_twice_are_refused() {
-        let error = Plan::make(&[port("wan", "nonsense0")]).unwrap_err().to_string();
         assert_eq!(
-            error,
+            refusal(&[("wan", "nonsense0")]),
             "port wan: there is no PCI device, DPDK device or Linux interface called `nonsense0` here"
         );
-        let error = Plan::make(&[port("wan", "0000:ff:1f.7")]).unwrap_err().to_string();
-        assert!(error.contains("called `0000:ff:1f.7`"), "{error}");
-        let error = Plan::make(&[port("a", "net_null0"), port("b", "net_null0")]).unwrap_err().to_string();
-        assert_eq!(error, "ports a and b are the same device, net_null0");
-        assert!(Plan::make(&[port("a", "lo"), port("b", "net_af_packet0,iface=lo")]).is_err());
+        assert!(refusal(&[("wan", "0000:ff:1f.7")]).contains("called `0000:ff:1f.7`"));
+        assert_eq!(
+            refusal(&[("a", "net_null0"), ("b", "net_null0")]),
+            "ports a and b are the same device, net_null0"
+        );
+        let lo = refusal(&[("a", "lo"), ("b", "net_af_packet0,iface=lo")]);
+        assert!(lo.contains("ports a and b are the same device"), "{lo}");
     }
 
     #[test]
     fn room_is_two_kilobytes_unless_more_is_wanted() {
-        let plan = |mtu| Plan {
-            config: port("p", "x"),
-            device: Device::Interface("x".into()),
-            link: Some(Link {
-                index: 1,
-                name: "x".into(),
-                mtu,
-                kind: String::new(),
-                up: true,
-                promiscuous: false,
-                xdp: false,
-            }),
-        };
-        assert_eq!(room(&[]), 2048);
-        assert_eq!(room(&[plan(1500)]), 2048);
-        assert_eq!(room(&[plan(1500), plan(9000)]), 9216);
-        assert_eq!(room(&[plan(65536)]), 10240);
+        let mut state = state(&[("a", "net_null0"), ("b", "net_null1")]);
+        assert_eq!(room(&Plan::make(&state).unwrap()), 2048);
+        state.interfaces.push(model::Interface {
+            name: "jumbo".into(),
+            port: "b".into(),
+            vlan: 0,
+            mtu: 9000,
+            addresses: Vec::new(),
+        });
+        assert_eq!(room(&Plan::make(&state).unwrap()), 9216);
+        state.ports[0].device = "lo".into();
+        assert_eq!(room(&Plan::make(&state).unwrap()), 10240, "lo claims 65536 bytes");
     }
 }

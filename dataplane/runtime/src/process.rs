@@ -83,10 +83,10 @@ impl From<OpenError> for Failure {
 /// Runs the data plane until it is told to end.
 pub fn run(args: &Args) -> Result<(), Failure> {
     log_to_stderr(args)?;
-    let (dataplane, ports) = read(&args.config)?;
+    let (dataplane, state) = read(&args.config)?;
     watch::report_panics();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(live(args, dataplane, ports))
+    runtime.block_on(live(args, dataplane, state))
 }
 
 fn log_to_stderr(args: &Args) -> Result<(), Failure> {
@@ -100,17 +100,17 @@ fn log_to_stderr(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-fn read(path: &Path) -> Result<(Dataplane, Vec<fulcrum_model::Port>), Failure> {
+fn read(path: &Path) -> Result<(Dataplane, State), Failure> {
     let text = fs::read_to_string(path).map_err(|source| Failure::Read { path: path.to_owned(), source })?;
-    let Config { dataplane, state: State { ports, .. }, .. } =
-        Config::parse(&path.display().to_string(), &text)?;
-    if ports.is_empty() {
+    let Config { dataplane, state, .. } = Config::parse(&path.display().to_string(), &text)?;
+    if state.ports.is_empty() {
         return Err(Failure::NoPorts(path.to_owned()));
     }
-    Ok((dataplane, ports))
+    Ok((dataplane, state))
 }
 
-async fn live(args: &Args, dataplane: Dataplane, ports: Vec<fulcrum_model::Port>) -> Result<(), Failure> {
+/// From the first look at devices to the end. Of `state`, only what opening ports needs is used.
+async fn live(args: &Args, dataplane: Dataplane, state: State) -> Result<(), Failure> {
     let mut endings = Endings::new()?;
     let socket = args.socket(dataplane.socket.clone());
     // Whoever has the socket has the ports: a second instance ends here, before it touches anything.
@@ -119,7 +119,7 @@ async fn live(args: &Args, dataplane: Dataplane, ports: Vec<fulcrum_model::Port>
     for interface in put_right {
         tracing::warn!("{interface}: left as it was by a data plane that was killed; put right");
     }
-    let plans = Plan::make(&ports)?;
+    let plans = Plan::make(&state)?;
     let eal = start_eal(args, &dataplane, &plans)?;
     let started = open_all(eal, plans, &mut ledger);
     let (ports, queues, pool) = match started {

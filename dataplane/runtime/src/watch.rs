@@ -29,7 +29,12 @@ pub(crate) fn report_panics() {
             Some((worker, lcore)) => format!("worker {worker} (lcore {lcore})"),
             None => "the control thread".to_owned(),
         };
-        let message = info.payload_as_str().unwrap_or("no message");
+        let payload = info.payload();
+        let message = payload
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("no message");
         let place = info.location().map(|place| format!(" at {place}")).unwrap_or_default();
         tracing::error!("{who} panicked{place}: {message}; the process aborts");
         abort();

@@ -107,11 +107,16 @@ fn v4_default(table: &str, name: &str) -> bool {
     })
 }
 
-/// In /proc/net/ipv6_route: destination, its prefix length, …, interface; the kernel's own refusals are on lo.
+/// In /proc/net/ipv6_route: destination, its prefix length, …, flags, interface. What only refuses does not count.
 fn v6_default(table: &str, name: &str) -> bool {
+    const RTF_REJECT: u32 = 0x200;
     table.lines().any(|line| {
         let fields: Vec<_> = line.split_ascii_whitespace().collect();
-        fields.len() > 9 && fields[9] == name && fields[1] == "00" && fields[0].bytes().all(|b| b == b'0')
+        fields.len() > 9
+            && fields[9] == name
+            && fields[1] == "00"
+            && fields[0].bytes().all(|b| b == b'0')
+            && u32::from_str_radix(fields[8], 16).is_ok_and(|flags| flags & RTF_REJECT == 0)
     })
 }
 
@@ -134,7 +139,10 @@ mod tests {
         assert!(v4_default(v4, "eth0"));
         assert!(!v4_default(v4, "eth1"));
         let zero = "0".repeat(32);
-        let v6 = format!("{zero} 00 {zero} 00 {zero} 00000400 00000001 00000000 00000003 eth0\n");
+        let v6 = format!(
+            "{zero} 00 {zero} 00 {zero} 00000400 00000001 00000000 00000003     eth0\n\
+             {zero} 00 {zero} 00 {zero} ffffffff 00000001 00000000 00200200       lo\n"
+        );
         assert!(v6_default(&v6, "eth0"));
         assert!(!v6_default(&v6, "lo"));
     }

@@ -1,0 +1,252 @@
+//! The process on devices that need neither root nor hardware: its life, its socket, its signals.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::time::{Duration, Instant};
+
+use common::{PATIENCE, Place, block_on, client, lcore};
+use fulcrum_api::dataplane::sync_part::Part;
+use fulcrum_api::dataplane::{
+    ListCountersRequest, ListNeighboursRequest, ListSessionsRequest, SyncBegin, SyncCommit,
+    ZeroCountersRequest,
+};
+use fulcrum_api::{changes, fingerprint};
+use nix::sys::signal::Signal;
+use tokio_stream::StreamExt as _;
+use tonic::Code;
+
+const RING: &str = r#"
+[[port]]
+name = "wan"
+device = "net_ring0"
+mac = "02:00:00:00:01:01"
+[[interface]]
+name = "wan"
+port = "wan"
+addresses = ["10.0.0.1/24"]
+[[service]]
+address = "10.0.0.9:80"
+protocol = "tcp"
+[[service.server]]
+address = "10.0.0.7:8080"
+forward = "dr"
+"#;
+
+#[test]
+fn it_starts_is_programmed_and_ends() {
+    let place = Place::new(&format!("{}", lcore()), RING);
+    let running = place.start(None, &[]);
+    assert_eq!(fs::metadata(place.socket()).unwrap().permissions().mode() & 0o777, 0o600);
+    let status = running.status();
+    assert_eq!((status.generation, status.acknowledged), (0, 0));
+    assert_eq!(status.pid, running.pid() as u64);
+    assert!(status.dpdk.starts_with("DPDK 2"), "{}", status.dpdk);
+    assert_eq!((status.ports[0].name.as_str(), status.ports[0].driver.as_str()), ("wan", "net_ring"));
+    assert_eq!(status.ports[0].mac, "02:00:00:00:01:01");
+    assert_eq!((status.workers.len(), status.workers[0].session_limit), (1, 4096));
+
+    let state = place.state();
+    running.program(7, &state);
+    let status = running.status();
+    assert_eq!((status.generation, status.fingerprint), (7, fingerprint(&state)));
+    assert!(status.warnings.is_empty(), "{:?}", status.warnings);
+
+    let log = running.stop();
+    assert!(log.contains("ended"), "{log}");
+    assert!(!place.socket().exists());
+}
+
+#[test]
+fn a_transaction_is_all_or_nothing() {
+    let place = Place::new(&format!("{}", lcore()), RING);
+    let running = place.start(None, &[]);
+    let state = place.state();
+    running.program(3, &state);
+    let held = |running: &common::Running| (running.status().generation, running.status().fingerprint);
+    let before = held(&running);
+
+    let begin = |generation, base| SyncBegin { generation, full: false, base };
+    let refused = running.synchronize(begin(4, 2), &state).unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+    assert!(refused.message().contains("holds generation 3"), "{refused}");
+    let change = Part::Change(changes(&state)[1].clone());
+    for parts in [
+        vec![],
+        vec![change.clone()],
+        vec![Part::Begin(begin(4, 3)), change.clone()],
+        vec![Part::Begin(begin(4, 3)), Part::Begin(begin(5, 3)), Part::Commit(SyncCommit {})],
+        vec![Part::Begin(begin(4, 3)), Part::Change(Default::default()), Part::Commit(SyncCommit {})],
+        vec![Part::Begin(begin(0, 3)), Part::Commit(SyncCommit {})],
+    ] {
+        let refused = running.send(parts).unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+        assert_eq!(held(&running), before);
+    }
+    running.send(vec![Part::Begin(begin(4, 3)), change, Part::Commit(SyncCommit {})]).unwrap();
+    assert_eq!(held(&running), (4, before.1), "the same service put again is the same state");
+    running.stop();
+}
+
+#[test]
+fn what_workers_know_can_be_listed() {
+    let place = Place::new(&format!("{}", lcore()), RING);
+    let running = place.start(None, &[]);
+    running.program(1, &place.state());
+    block_on(async {
+        let mut client = client(&place.socket()).await.unwrap();
+        let mut sessions = client.list_sessions(ListSessionsRequest { limit: 0 }).await.unwrap().into_inner();
+        assert!(sessions.next().await.is_none(), "no traffic, no sessions");
+        let counters: Vec<_> =
+            client.list_counters(ListCountersRequest {}).await.unwrap().into_inner().collect().await;
+        let chunk = counters[0].as_ref().unwrap();
+        assert_eq!((chunk.services.len(), chunk.services[0].servers.len()), (1, 1));
+        assert!(chunk.total.is_some());
+        let key = chunk.services[0].key.clone();
+        client.zero_counters(ZeroCountersRequest { key: None }).await.unwrap();
+        client.zero_counters(ZeroCountersRequest { key: key.clone() }).await.unwrap();
+        let other = key.map(|key| fulcrum_api::state::ServiceKey { port: 81, ..key });
+        let refused = client.zero_counters(ZeroCountersRequest { key: other }).await.unwrap_err();
+        assert_eq!(refused.code(), Code::NotFound);
+        client.list_neighbours(ListNeighboursRequest {}).await.unwrap();
+    });
+    running.stop();
+}
+
+#[test]
+fn a_ping_in_a_capture_is_answered() {
+    let place = Place::new(&format!("{}", lcore()), "");
+    // An ARP request and an echo request, again and again: the director learns whom to answer from the first.
+    let mut capture = Vec::new();
+    for word in [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 65535, 1] {
+        capture.extend_from_slice(&word.to_le_bytes());
+    }
+    for frame in [arp_request(), echo_request()] {
+        let length = frame.len() as u32;
+        for word in [1, 1, length, length] {
+            capture.extend_from_slice(&word.to_le_bytes());
+        }
+        capture.extend_from_slice(&frame);
+    }
+    fs::write(place.path("in.pcap"), capture).unwrap();
+    let config = fs::read_to_string(place.path("fulcrum.toml")).unwrap()
+        + &RING.replace(
+            "net_ring0",
+            &format!(
+                "net_pcap0,rx_pcap={},tx_pcap={},infinite_rx=1",
+                place.path("in.pcap").display(),
+                place.path("out.pcap").display()
+            ),
+        );
+    fs::write(place.path("fulcrum.toml"), config).unwrap();
+    let running = place.start(None, &[]);
+    running.program(1, &place.state());
+    let count = |name: &str| {
+        running.status().events.iter().find(|event| event.name == name).map_or(0, |event| event.count)
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while count("replied.arp") == 0 || count("replied.echo") == 0 {
+        assert!(Instant::now() < deadline, "{:?}", running.status());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    running.stop();
+    let out = fs::read(place.path("out.pcap")).unwrap();
+    let reply = echo_reply_head();
+    assert!(out.windows(reply.len()).any(|window| window == reply), "an echo reply was written");
+}
+
+#[test]
+fn a_second_instance_on_the_same_socket_is_refused_and_one_of_its_own_is_not() {
+    let place = Place::new(&format!("{}", lcore()), RING);
+    let running = place.start(None, &[]);
+    let said = place.refused(None, &[]);
+    assert!(said.contains("another process already serves"), "{said}");
+    assert_eq!(running.status().generation, 0);
+    let beside = Place::new(&format!("{}", lcore()), RING);
+    beside.start(None, &["--instance", "beside"]).stop();
+    running.stop();
+}
+
+#[test]
+fn a_dead_predecessors_socket_is_replaced() {
+    let place = Place::new(&format!("{}", lcore()), RING);
+    place.start(None, &[]).kill();
+    assert!(place.socket().exists());
+    place.start(None, &[]).stop();
+    assert!(!place.socket().exists());
+}
+
+#[test]
+fn mistakes_are_named() {
+    let lcore = lcore().to_string();
+    for (lcores, rest, expected) in [
+        (lcore.as_str(), "", "has no [[port]]"),
+        ("1023", RING, "processor 1023 cannot be used"),
+        (
+            &lcore,
+            &RING.replace("net_ring0", "nonsense0"),
+            "no PCI device, DPDK device or Linux interface called `nonsense0`",
+        ),
+        (&lcore, &RING.replace("net_ring0", "net_nonsense0"), "no DPDK driver took `net_nonsense0`"),
+        (&lcore, &RING.replace("net_ring0", "0000:ff:1f.7"), "called `0000:ff:1f.7`"),
+        (&lcore, "[[port]]\nname = 3\n", "fulcrum.toml:6: "),
+    ] {
+        let place = Place::new(lcores, rest);
+        let said = place.refused(None, &[]);
+        assert!(said.contains(expected), "{expected}:\n{said}");
+        assert!(!place.socket().exists(), "{expected}");
+    }
+    let place = Place::new(&lcore, RING);
+    fs::remove_file(place.path("fulcrum.toml")).unwrap();
+    assert!(place.refused(None, &[]).contains("cannot read"));
+}
+
+#[test]
+fn a_worker_that_panics_or_hangs_ends_the_process_with_a_report() {
+    let place = Place::new(&format!("{}", lcore()), RING);
+    let (status, log) = place.start(None, &["--test-fault", "panic"]).wait();
+    assert_eq!(status.signal(), Some(Signal::SIGABRT as i32), "{log}");
+    assert!(log.contains(&format!("worker 0 (lcore {}) panicked at ", lcore())), "{log}");
+    assert!(log.contains("asked for by --test-fault"), "{log}");
+
+    let (status, log) = place.start(None, &["--test-fault", "hang", "--watchdog", "1"]).wait();
+    assert_eq!(status.signal(), Some(Signal::SIGABRT as i32), "{log}");
+    assert!(log.contains(&format!("worker 0 (lcore {}) has hung for ", lcore())), "{log}");
+}
+
+/// Who has 10.0.0.1? Tell 10.0.0.50.
+fn arp_request() -> Vec<u8> {
+    let mut frame = vec![0xff; 6];
+    frame.extend_from_slice(&[2, 0, 0, 0, 0, 0x50, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
+    frame.extend_from_slice(&[2, 0, 0, 0, 0, 0x50, 10, 0, 0, 50]);
+    frame.extend_from_slice(&[0, 0, 0, 0, 0, 0, 10, 0, 0, 1]);
+    frame.resize(60, 0);
+    frame
+}
+
+/// A ping from 10.0.0.50 to 10.0.0.1.
+fn echo_request() -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 1, 1, 2, 0, 0, 0, 0, 0x50, 8, 0];
+    let mut ip = vec![0x45, 0, 0, 28, 0, 1, 0, 0, 64, 1, 0, 0, 10, 0, 0, 50, 10, 0, 0, 1];
+    let sum = checksum(&ip);
+    ip[10..12].copy_from_slice(&sum);
+    let mut icmp = vec![8, 0, 0, 0, 0x12, 0x34, 0, 1];
+    let sum = checksum(&icmp);
+    icmp[2..4].copy_from_slice(&sum);
+    frame.extend(ip);
+    frame.extend(icmp);
+    frame.resize(60, 0);
+    frame
+}
+
+/// How the answer's Ethernet header starts: from the port to whoever asked.
+fn echo_reply_head() -> Vec<u8> {
+    vec![2, 0, 0, 0, 0, 0x50, 2, 0, 0, 0, 1, 1, 8, 0, 0x45]
+}
+
+fn checksum(bytes: &[u8]) -> [u8; 2] {
+    let sum: u32 = bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    (!((sum & 0xffff) + (sum >> 16)) as u16).to_be_bytes()
+}
