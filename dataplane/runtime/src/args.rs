@@ -1,6 +1,7 @@
 //! The command line of fulcrum-dataplane.
 
-use std::path::PathBuf;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
@@ -60,11 +61,16 @@ impl Args {
         })
     }
 
-    /// The DPDK file prefix; `configured` is what the file says.
-    pub(crate) fn file_prefix(&self, configured: Option<String>) -> String {
+    /// The DPDK file prefix; `configured` is what the file says. Without a name it follows from the socket, which one
+    /// process has at a time: what a killed one left under its prefix is used again by the next.
+    pub(crate) fn file_prefix(&self, configured: Option<String>, socket: &Path) -> String {
         configured.unwrap_or_else(|| match &self.instance {
             Some(name) => format!("fulcrum-{name}"),
-            None => format!("fulcrum-{}", std::process::id()),
+            None => {
+                let mut hash = DefaultHasher::new();
+                std::path::absolute(socket).unwrap_or_else(|_| socket.to_owned()).hash(&mut hash);
+                format!("fulcrum-{:016x}", hash.finish())
+            }
         })
     }
 
@@ -96,8 +102,12 @@ mod tests {
         assert_eq!(args("x --instance b").socket(None), PathBuf::from("/run/fulcrum/dataplane-b.sock"));
         assert_eq!(args("x --instance b").socket(Some("/c".into())), PathBuf::from("/c"));
         assert_eq!(args("x --instance b --socket /a").socket(Some("/c".into())), PathBuf::from("/a"));
-        assert_eq!(args("x --instance b").file_prefix(None), "fulcrum-b");
-        assert_eq!(args("x --instance b").file_prefix(Some("c".into())), "c");
+        let socket = Path::new("/run/a.sock");
+        assert_eq!(args("x --instance b").file_prefix(None, socket), "fulcrum-b");
+        assert_eq!(args("x --instance b").file_prefix(Some("c".into()), socket), "c");
+        let prefix = args("x").file_prefix(None, socket);
+        assert_eq!(prefix, args("x").file_prefix(None, socket));
+        assert_ne!(prefix, args("x").file_prefix(None, Path::new("/run/b.sock")));
         assert!(Args::try_parse_from(["x", "--instance", "a/b"]).is_err());
         assert!(Args::try_parse_from(["x", "--watchdog", "0"]).is_err());
     }

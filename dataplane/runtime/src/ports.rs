@@ -137,6 +137,12 @@ impl Plan {
         Ok(Plan { config: config.clone(), device: kind, link, mtu })
     }
 
+    /// Queue pairs that the device cannot do without.
+    pub(crate) fn queues(&self) -> usize {
+        let queues = self.link.as_ref().map_or(1, |link| host::receive_queues(link.index));
+        usize::try_from(queues).unwrap_or(1)
+    }
+
     /// The PCI address, when it is a PCI device.
     pub(crate) fn pci(&self) -> Option<&str> {
         match &self.device {

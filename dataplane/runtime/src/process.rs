@@ -18,6 +18,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing_subscriber::EnvFilter;
 
 use crate::args::Args;
+use crate::board::{Board, Stage};
 use crate::control::{Control, Identity, WorkerLink};
 use crate::crew;
 use crate::host::Ledger;
@@ -28,6 +29,8 @@ use crate::worker::{self, Clock, Phase};
 
 /// Frames beside those that device queues hold: for parked packets, rings and bursts.
 const SPARE_FRAMES: usize = 8192;
+/// How long workers may take to leave.
+const FAREWELL: Duration = Duration::from_secs(5);
 /// Frames that the queues of one pair hold, and what drivers keep in reserve.
 const FRAMES_PER_QUEUE: usize = 6144;
 
@@ -120,7 +123,7 @@ async fn live(args: &Args, dataplane: Dataplane, state: State) -> Result<(), Fai
         tracing::warn!("{interface}: left as it was by a data plane that was killed; put right");
     }
     let plans = Plan::make(&state)?;
-    let eal = start_eal(args, &dataplane, &plans)?;
+    let eal = start_eal(args, &dataplane, &plans, &socket)?;
     let started = open_all(eal, plans, &mut ledger);
     let (ports, queues, pool) = match started {
         Ok(started) => started,
@@ -150,19 +153,24 @@ async fn live(args: &Args, dataplane: Dataplane, state: State) -> Result<(), Fai
     Ok(())
 }
 
-fn start_eal(args: &Args, dataplane: &Dataplane, plans: &[Plan]) -> Result<&'static Eal, Failure> {
+fn start_eal(
+    args: &Args,
+    dataplane: &Dataplane,
+    plans: &[Plan],
+    socket: &Path,
+) -> Result<&'static Eal, Failure> {
     let lcores = dataplane.worker_lcores().unwrap_or_default();
     if lcores.is_empty() {
         return Err(Failure::NoLcores(dataplane.lcores.clone()));
     }
     let config = EalConfig {
         workers: lcores.iter().copied().map(usize::from).collect(),
-        file_prefix: args.file_prefix(dataplane.file_prefix.clone()),
+        file_prefix: args.file_prefix(dataplane.file_prefix.clone(), socket),
         hugepages: match dataplane.hugepages {
             HugePages::Auto => Hugepages::Auto,
             HugePages::Off => Hugepages::Off,
         },
-        frames: frames(plans.len(), lcores.len()),
+        frames: frames(plans, lcores.len()),
         room: ports::room(plans).into(),
         pci: plans.iter().filter_map(|plan| plan.pci().map(str::to_owned)).collect(),
         drivers: args.drivers.clone(),
@@ -175,8 +183,8 @@ fn start_eal(args: &Args, dataplane: &Dataplane, plans: &[Plan]) -> Result<&'sta
 }
 
 /// Frames that ports and workers need.
-fn frames(ports: usize, workers: usize) -> usize {
-    SPARE_FRAMES + ports * workers * FRAMES_PER_QUEUE
+fn frames(plans: &[Plan], workers: usize) -> usize {
+    SPARE_FRAMES + plans.iter().map(|plan| plan.queues().max(workers) * FRAMES_PER_QUEUE).sum::<usize>()
 }
 
 type Opened = (Vec<Port>, Vec<Queues>, Mempool);
@@ -184,7 +192,7 @@ type Opened = (Vec<Port>, Vec<Queues>, Mempool);
 /// Opens all ports, or none.
 fn open_all(eal: &'static Eal, plans: Vec<Plan>, ledger: &mut Ledger) -> Result<Opened, Failure> {
     let workers = eal.workers().len();
-    let count = u32::try_from(frames(plans.len(), workers)).unwrap_or(u32::MAX);
+    let count = u32::try_from(frames(&plans, workers)).unwrap_or(u32::MAX);
     let pool = Mempool::new(eal, "frames", count, ports::room(&plans))?;
     let mut opener = Opener { eal, pool, workers, ledger };
     let (mut ports, mut queues) = (Vec::new(), Vec::new());
@@ -217,6 +225,7 @@ fn open_all(eal: &'static Eal, plans: Vec<Plan>, ledger: &mut Ledger) -> Result<
 /// The workers' threads.
 struct Running {
     signal: Arc<worker::Signal>,
+    boards: Vec<Arc<Board>>,
     lcores: Vec<Lcore>,
 }
 
@@ -227,6 +236,16 @@ impl Running {
         // Time for a frame to cross from worker to worker and out, naps included.
         sleep(Duration::from_millis(20)).await;
         self.signal.set(Phase::Quit);
+        let deadline = Instant::now() + FAREWELL;
+        while self.boards.iter().any(|board| board.stage() != Stage::Stopped) {
+            if Instant::now() > deadline {
+                tracing::error!(
+                    "a worker does not stop; the process aborts, the next one puts interfaces right"
+                );
+                std::process::abort();
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
         drop(self.lcores);
     }
 }
@@ -263,15 +282,22 @@ fn set_up(
         signal: signal.clone(),
     };
     let mut lcores = Vec::new();
+    let mut boards = Vec::new();
     let mut links = Vec::new();
     for (number, (worker, desk)) in crew.hire(&ports, queues, workers).into_iter().enumerate() {
         let lcore = eal.workers()[number];
+        boards.push(worker.board.clone());
         links.push(WorkerLink::new(lcore, desk, worker.board.clone(), worker.counters.clone()));
         lcores.push(eal.launch(number, move || {
             watch::this_is_worker(number, lcore);
             worker.run();
         })?);
     }
+    let mut warnings = Vec::new();
+    if dataplane.misdirect {
+        warnings.push("test setting misdirect: every packet is brought to a wrong worker first".to_owned());
+    }
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let identity = Identity {
         instance: format!("{:016x}", random()),
         started: Instant::now(),
@@ -282,9 +308,9 @@ fn set_up(
             Idle::Adaptive => "adaptive",
         },
         sessions: dataplane.sessions,
-        warnings: Vec::new(),
+        warnings,
     };
-    Ok((Control::new(identity, links, ports, program, snapshot), Running { signal, lcores }))
+    Ok((Control::new(identity, links, ports, program, snapshot), Running { signal, boards, lcores }))
 }
 
 /// Does what has to be done regularly, until the end is asked for.
