@@ -159,17 +159,6 @@ impl Bench {
     /// Changes the state, all or nothing, and programs the engines anew.
     pub fn apply(&mut self, edits: &[Edit]) -> Result<(), EditError> {
         self.state.apply_all(edits).map_err(|(_, error)| error)?;
-        self.reprogram();
-        Ok(())
-    }
-
-    /// Replaces the state; its ports must be those of before.
-    pub fn replace(&mut self, state: State) {
-        self.state = state;
-        self.reprogram();
-    }
-
-    fn reprogram(&mut self) {
         let generation = self.snapshot.generation + 1;
         let (snapshot, warnings) = self.program.compile(&self.state, generation);
         self.warnings.extend(warnings);
@@ -178,6 +167,7 @@ impl Bench {
         }
         self.program.acknowledged(generation);
         self.snapshot = snapshot;
+        Ok(())
     }
 
     /// Lets time pass until `to`: sessions end, neighbours are asked again. What is sent meanwhile.
