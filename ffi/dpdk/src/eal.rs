@@ -195,7 +195,8 @@ fn arguments(config: &EalConfig, allowed: &[usize], hugepages: bool) -> Vec<Stri
         arguments.extend(["--no-huge", "--no-shconf", "-m", &memory].map(str::to_owned));
     }
     if config.pci.is_empty() {
-        arguments.push("--no-pci".to_owned());
+        // No device reads memory by itself, so that physical addresses are nobody's concern.
+        arguments.extend(["--no-pci", "--iova-mode", "va"].map(str::to_owned));
     }
     for address in &config.pci {
         arguments.extend(["-a".to_owned(), address.clone()]);
@@ -259,7 +260,7 @@ mod tests {
         assert_eq!(
             line,
             "fulcrum --lcores 0@(0,1,2,3),1@1,2@3 --main-lcore 0 --file-prefix t --no-telemetry \
-             --no-huge --no-shconf -m 80 --no-pci"
+             --no-huge --no-shconf -m 80 --no-pci --iova-mode va"
         );
     }
 
