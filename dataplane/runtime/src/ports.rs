@@ -257,6 +257,12 @@ impl Opener<'_> {
     ) -> Result<(Port, Queues), OpenError> {
         let failed =
             |source| OpenError::Host { port: config.name.clone(), device: link.name.clone(), source };
+        // Unless told otherwise the driver polls the device's NAPI itself, and a veth whose ring has run full is then
+        // never woken up again.
+        let text = match how {
+            Use::AfXdp if !text.contains("busy_budget=") => &format!("{text},busy_budget=0"),
+            _ => text,
+        };
         let (taken, notes) = Taken::take(link, how, self.ledger).map_err(failed)?;
         match self.start(config, text, mtu) {
             Ok((mut port, queues)) => {
