@@ -202,7 +202,7 @@ impl<P: Pool> Engine<P> {
         let depth = ranges.iter().map(|range| share(range.first, range.last).1).max().unwrap_or(0);
         let count = ranges.len() as u32;
         let all = depth.saturating_mul(count);
-        let cursor = *self.local_cursors.get(&destination.id).unwrap_or(&0);
+        let cursor = self.local_cursors[destination.id as usize];
         for attempt in 0..all.min(LOCAL_PORT_TRIES) {
             let place = (cursor.wrapping_add(attempt)) % all;
             let range = &ranges[(place % count) as usize];
@@ -225,11 +225,12 @@ impl<P: Pool> Engine<P> {
                 }
                 continue;
             }
-            self.local_cursors.insert(destination.id, (place + 1) % all);
+            self.local_cursors[destination.id as usize] = (place + 1) % all;
             return Ok((range.address, port));
         }
         if all > 0 {
-            self.local_cursors.insert(destination.id, cursor.wrapping_add(all.min(LOCAL_PORT_TRIES)) % all);
+            self.local_cursors[destination.id as usize] =
+                cursor.wrapping_add(all.min(LOCAL_PORT_TRIES)) % all;
         }
         Err(Reason::LocalPortsExhausted)
     }

@@ -13,7 +13,7 @@ use crate::neighbour::{Neighbours, Resolver};
 use crate::output::Sent;
 use crate::reason::{Event, Verdict};
 use crate::session::{Session, SessionId, Sessions};
-use crate::snapshot::{DestinationId, FastMap, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::steer::Steer;
 use crate::{Nanos, SECOND};
 
@@ -92,8 +92,8 @@ pub struct Engine<P: Pool> {
     pub(crate) limiter: Limiter,
     /// Identification of the next packet that needs one.
     pub(crate) ip_id: u16,
-    /// Where the search for a local port towards a destination goes on.
-    pub(crate) local_cursors: FastMap<DestinationId, u32>,
+    /// Where the search for a local port towards a destination goes on, by destination id.
+    pub(crate) local_cursors: Vec<u32>,
     /// Where the search for sessions of deleted servers goes on, while there is one.
     flush: Option<SessionId>,
 }
@@ -122,7 +122,7 @@ impl<P: Pool> Engine<P> {
             resolver,
             limiter: Limiter::default(),
             ip_id: (config.seed >> 16) as u16 ^ config.worker,
-            local_cursors: FastMap::with_capacity_and_hasher(1024, Default::default()),
+            local_cursors: vec![0; snapshot.destinations.len()],
             flush: None,
             config,
             snapshot,
@@ -218,6 +218,7 @@ impl<P: Pool> Engine<P> {
         if snapshot.settings.expire_nodest_conn {
             self.flush = Some(0);
         }
+        self.local_cursors.resize(snapshot.destinations.len(), 0);
         std::mem::replace(&mut self.snapshot, snapshot)
     }
 

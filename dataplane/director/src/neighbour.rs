@@ -161,6 +161,13 @@ struct Entry {
     parked: usize,
 }
 
+impl Entry {
+    /// Whether a question is to be asked, or the asking to be given up.
+    fn is_due(&self, now: Nanos) -> bool {
+        matches!(self.phase, Phase::Incomplete | Phase::Probing) && now >= self.due
+    }
+}
+
 /// A packet that waits for its next hop.
 #[derive(Debug)]
 pub(crate) struct Waiting<B> {
@@ -202,6 +209,10 @@ pub(crate) struct Resolver<B> {
     entries: FastMap<Address, Entry>,
     parked: VecDeque<Waiting<B>>,
     announcements: Vec<Announcement>,
+    /// Entries at which something was due in the last scan, to be worked off.
+    due: Vec<Address>,
+    /// Before this time there is nothing to evict.
+    next_eviction: Nanos,
     /// When each own address was last defended.
     defended: FastMap<Ipv4Addr, Nanos>,
     next_scan: Nanos,
@@ -213,6 +224,8 @@ impl<B> Default for Resolver<B> {
             entries: FastMap::with_capacity_and_hasher(2 * TABLE, Default::default()),
             parked: VecDeque::with_capacity(PARKED),
             announcements: Vec::new(),
+            due: Vec::with_capacity(TABLE),
+            next_eviction: 0,
             defended: FastMap::with_capacity_and_hasher(64, Default::default()),
             next_scan: 0,
         }
@@ -264,14 +277,17 @@ impl<B> Resolver<B> {
         matches!(entry.phase, Phase::Reachable | Phase::Probing).then_some(entry.mac)
     }
 
-    /// Makes room by forgetting one entry that is not in use.
+    /// Makes room by forgetting what is not in use; looks at all entries, so not at every packet of a flood.
     fn evict(&mut self, now: Nanos) -> bool {
-        let idle = self.entries.iter().find(|(_, entry)| {
-            entry.parked == 0 && (entry.phase == Phase::Failed || now >= entry.used + REACHABLE)
+        if now < self.next_eviction {
+            return false;
+        }
+        self.next_eviction = now + SCAN;
+        let before = self.entries.len();
+        self.entries.retain(|_, entry| {
+            entry.parked > 0 || entry.phase != Phase::Failed && now < entry.used + REACHABLE
         });
-        let Some((&at, _)) = idle else { return false };
-        self.entries.remove(&at);
-        true
+        self.entries.len() < before
     }
 
     /// Takes in that `address` says it has `mac`. `asks_us`: it asked for one of our addresses, which makes an
@@ -330,17 +346,20 @@ impl<B> Resolver<B> {
         if now < self.next_scan {
             return None;
         }
+        if self.due.is_empty() {
+            self.entries.retain(|_, entry| entry.parked > 0 || now < entry.used + FORGET);
+            self.due.extend(self.entries.iter().filter(|(_, entry)| entry.is_due(now)).map(|(&at, _)| at));
+        }
         if let Some(task) = self.next_announcement(now) {
             return Some(task);
         }
-        let due = self.entries.iter_mut().find_map(|(&at, entry)| {
-            let waits = matches!(entry.phase, Phase::Incomplete | Phase::Probing) && now >= entry.due;
-            waits.then_some((at, entry))
-        });
-        let Some(((interface, address), entry)) = due else {
-            self.entries.retain(|_, entry| entry.parked > 0 || now < entry.used + FORGET);
+        let Some((interface, address)) = self.due.pop() else {
             self.next_scan = now + SCAN;
             return None;
+        };
+        let Some(entry) = self.entries.get_mut(&(interface, address)).filter(|entry| entry.is_due(now))
+        else {
+            return self.next_task(now);
         };
         let unicast = entry.phase == Phase::Probing && entry.asked < UNICAST_PROBES;
         let most = BROADCAST_PROBES + if entry.phase == Phase::Probing { UNICAST_PROBES } else { 0 };
@@ -402,6 +421,7 @@ impl<B> Resolver<B> {
         if !keep_learned {
             self.entries.clear();
             self.parked.clear();
+            self.due.clear();
         }
         self.announcements.retain(|announcement| {
             snap.locals.get(&announcement.at.1).and_then(|local| local.arp) == Some(announcement.at.0)
