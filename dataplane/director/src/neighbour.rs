@@ -13,8 +13,10 @@ use crate::{Nanos, SECOND};
 
 /// Learned neighbours at most, per table.
 const TABLE: usize = 4096;
-/// Parked packets at most, in all and for one neighbour.
+/// Parked packets at most: in all, of those that are merely routed (so that a scan of a subnet behind the director
+/// leaves room for services), and for one neighbour.
 const PARKED: usize = 1024;
+const PARKED_ROUTED: usize = 512;
 const PARKED_EACH: usize = 128;
 
 /// How long an answer counts. // RFC 4861 (and Linux for ARP): ReachableTime 30 s
@@ -166,6 +168,19 @@ impl Entry {
     fn is_due(&self, now: Nanos) -> bool {
         matches!(self.phase, Phase::Incomplete | Phase::Probing) && now >= self.due
     }
+
+    /// By unicast first where an address was known; after the last question the neighbour is given up.
+    fn next_question(&mut self, interface: InterfaceId, address: Ipv4Addr, now: Nanos) -> Task {
+        let unicast = self.phase == Phase::Probing && self.asked < UNICAST_PROBES;
+        let most = BROADCAST_PROBES + if self.phase == Phase::Probing { UNICAST_PROBES } else { 0 };
+        if self.asked >= most {
+            (self.phase, self.due) = (Phase::Failed, now + FAILED);
+            return Task::GiveUp { interface, address };
+        }
+        self.asked += 1;
+        self.due = now + RETRANSMIT;
+        Task::Ask { interface, address, unicast: unicast.then_some(self.mac) }
+    }
 }
 
 /// A packet that waits for its next hop.
@@ -244,7 +259,7 @@ impl<B> Resolver<B> {
         now: Nanos,
     ) -> Result<bool, (Refused, B)> {
         let at = (interface, address);
-        if self.parked.len() >= PARKED {
+        if self.parked.len() >= if routed { PARKED_ROUTED } else { PARKED } {
             return Err((Refused::QueueFull, buf));
         }
         if !self.entries.contains_key(&at) && self.entries.len() >= TABLE && !self.evict(now) {
@@ -353,23 +368,14 @@ impl<B> Resolver<B> {
         if let Some(task) = self.next_announcement(now) {
             return Some(task);
         }
-        let Some((interface, address)) = self.due.pop() else {
-            self.next_scan = now + SCAN;
-            return None;
-        };
-        let Some(entry) = self.entries.get_mut(&(interface, address)).filter(|entry| entry.is_due(now))
-        else {
-            return self.next_task(now);
-        };
-        let unicast = entry.phase == Phase::Probing && entry.asked < UNICAST_PROBES;
-        let most = BROADCAST_PROBES + if entry.phase == Phase::Probing { UNICAST_PROBES } else { 0 };
-        if entry.asked >= most {
-            (entry.phase, entry.due) = (Phase::Failed, now + FAILED);
-            return Some(Task::GiveUp { interface, address });
+        while let Some((interface, address)) = self.due.pop() {
+            let entry = self.entries.get_mut(&(interface, address)).filter(|entry| entry.is_due(now));
+            if let Some(entry) = entry {
+                return Some(entry.next_question(interface, address, now));
+            }
         }
-        entry.asked += 1;
-        entry.due = now + RETRANSMIT;
-        Some(Task::Ask { interface, address, unicast: unicast.then_some(entry.mac) })
+        self.next_scan = now + SCAN;
+        None
     }
 
     fn next_announcement(&mut self, now: Nanos) -> Option<Task> {
@@ -482,6 +488,16 @@ mod tests {
         assert!(matches!(resolver.park(0, HOST, 0, false, 999, 0), Err((Refused::QueueFull, 999))));
         let order: Vec<_> = std::iter::from_fn(|| resolver.release(0, HOST)).map(|w| w.buf).collect();
         assert!(order.is_sorted() && order.len() == PARKED_EACH);
+    }
+
+    #[test]
+    fn a_scan_leaves_room_for_services() {
+        let mut resolver = Resolver::default();
+        let scan = |n: u32| Ipv4Addr::from_bits(0x0a02_0000 + n);
+        let parked = (0..5000).filter(|&n| resolver.park(0, scan(n), 0, true, n, 0).is_ok()).count();
+        assert_eq!((parked, resolver.park(0, HOST, 0, false, 0, 0)), (PARKED_ROUTED, Ok(true)));
+        let asked = std::iter::from_fn(|| resolver.next_task(SECOND)).count();
+        assert_eq!(asked, PARKED_ROUTED + 1);
     }
 
     #[test]
