@@ -387,3 +387,30 @@ fn bad_arguments_are_refused() {
     folder.write("fulcrum.toml", "");
     assert!(refusal(&args).contains("there is no [[port]]"));
 }
+
+#[test]
+fn damaged_captures_are_read_or_refused() {
+    let folder = Folder::new("damaged");
+    let mut dice = 1u64;
+    let mut roll = |sides: usize| {
+        dice = dice.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (dice >> 33) as usize % sides
+    };
+    for format in [MICROSECONDS, PCAPNG, Format::PcapNg { big_endian: true }] {
+        folder.capture(format, &["wan", "lan"], &[(0, 0, from_client(1, SYN)), (1, 0, from_client(2, SYN))]);
+        let whole = fs::read(folder.file("in")).unwrap();
+        for _ in 0..100 {
+            let mut bytes = whole.clone();
+            for _ in 0..=roll(3) {
+                let at = roll(bytes.len());
+                bytes[at] = [0, 1, 4, 0x7f, 0xff, roll(256) as u8][roll(6)];
+            }
+            if roll(4) == 0 {
+                bytes.truncate(roll(bytes.len()));
+            }
+            let damaged = folder.write("damaged", bytes);
+            let Ok(mut reader) = Reader::open(&damaged) else { continue };
+            while let Ok(Some(_)) = reader.next_frame() {}
+        }
+    }
+}
