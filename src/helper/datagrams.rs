@@ -24,6 +24,8 @@ pub(crate) fn ask(
     wait: Duration,
     from: Option<u16>,
 ) -> Result<(), Box<dyn std::error::Error>> {
+    // Kept open: the kernel would give a port that is free again a second time.
+    let mut open = Vec::new();
     for number in 0..count {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, from.unwrap_or(0)))?;
         socket.connect(server)?;
@@ -31,6 +33,9 @@ pub(crate) fn ask(
         let question = number.to_string();
         socket.send(question.as_bytes())?;
         println!("{}", answer(&socket, &question).unwrap_or_else(|| "-".to_owned()));
+        if from.is_none() {
+            open.push(socket);
+        }
     }
     Ok(())
 }

@@ -50,7 +50,7 @@ fn a_file_is_checked_compared_and_applied_as_a_whole() {
     assert_eq!(get(&net.client, "172.16.100.9", 2), expected([("web7", 2)]), "so far nothing has changed");
     director.fulcrum(&format!("apply {}", good.display()));
     assert_eq!(get(&net.client, "172.16.100.9", 2), expected([("web8", 2)]));
-    assert_eq!(director.fulcrum(&format!("diff {}", good.display())).trim(), "");
+    assert_eq!(director.fulcrum(&format!("diff {}", good.display())).trim(), "nothing would change");
 
     // One mistake, and nothing of the file is applied; file and line are named.
     let text = fs::read_to_string(&good).expect("it was written");
