@@ -160,7 +160,7 @@ impl Director {
         let end = self.now + time;
         let mut outs = Vec::new();
         while self.now < end {
-            self.now = (self.now + SECOND / 10).min(end);
+            self.now = (self.now + SECOND / 2).min(end);
             for worker in 0..self.engines.len() {
                 self.step(worker, &mut Vec::new(), &mut outs);
             }
