@@ -20,7 +20,7 @@ use fulcrum_e2e::server::Server;
 const TAG: &str = "demo";
 
 /// Requests by HTTP and as many by UDP, in each mode.
-const REQUESTS: usize = 12;
+const REQUESTS: usize = 6;
 
 const NETWORK: &str = r#"
 [[port]]
@@ -61,8 +61,8 @@ const MODES: [Mode; 4] = [
             -A -u 172.16.100.9:5000 -s rr
             -a -u 172.16.100.9:5000 -r 192.168.20.7:5001 -m
             -a -u 172.16.100.9:5000 -r 192.168.20.8:5001 -m",
-        by_http: [("web1", 6), ("web2", 6)],
-        by_udp: [("web1", 6), ("web2", 6)],
+        by_http: [("web1", 3), ("web2", 3)],
+        by_udp: [("web1", 3), ("web2", 3)],
     },
     Mode {
         title: "DR: only the MAC address changes, servers hold the VIP and answer the client themselves",
@@ -74,21 +74,21 @@ const MODES: [Mode; 4] = [
             -A -u 172.16.100.10:5000 -s rr
             -a -u 172.16.100.10:5000 -r 192.168.20.7 -g
             -a -u 172.16.100.10:5000 -r 192.168.20.8 -g",
-        by_http: [("web1", 4), ("web2", 8)],
-        by_udp: [("web1", 6), ("web2", 6)],
+        by_http: [("web1", 2), ("web2", 4)],
+        by_udp: [("web1", 3), ("web2", 3)],
     },
     Mode {
         title: "TUN: the packet travels to the server inside another, the server answers the client itself",
         vip: "172.16.100.11",
         commands: "
             -A -t 172.16.100.11:80 -s wrr
-            -a -t 172.16.100.11:80 -r 192.168.20.7 -i -w 3
+            -a -t 172.16.100.11:80 -r 192.168.20.7 -i -w 2
             -a -t 172.16.100.11:80 -r 192.168.20.8 -i -w 1
             -A -u 172.16.100.11:5000 -s rr
             -a -u 172.16.100.11:5000 -r 192.168.20.7 -i
             -a -u 172.16.100.11:5000 -r 192.168.20.8 -i",
-        by_http: [("web1", 9), ("web2", 3)],
-        by_udp: [("web1", 6), ("web2", 6)],
+        by_http: [("web1", 4), ("web2", 2)],
+        by_udp: [("web1", 3), ("web2", 3)],
     },
     Mode {
         title: "FULLNAT: both ends are rewritten; servers need no way back to the client, web3 has none",
@@ -103,8 +103,8 @@ const MODES: [Mode; 4] = [
             -P -u 172.16.100.12:5000 -z 192.168.20.200
             -a -u 172.16.100.12:5000 -r 192.168.20.8:5001 -b
             -a -u 172.16.100.12:5000 -r 192.168.30.9:5001 -b",
-        by_http: [("web2", 6), ("web3", 6)],
-        by_udp: [("web2", 6), ("web3", 6)],
+        by_http: [("web2", 3), ("web3", 3)],
+        by_udp: [("web2", 3), ("web3", 3)],
     },
 ];
 
