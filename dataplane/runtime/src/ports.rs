@@ -313,6 +313,15 @@ impl Opener<'_> {
 }
 
 impl Port {
+    /// State of the link now.
+    pub(crate) fn link(&self) -> fulcrum_dpdk::Link {
+        let link = self.port.link();
+        match &self.taken {
+            Some(taken) => fulcrum_dpdk::Link { up: taken.is_running(), ..link },
+            None => link,
+        }
+    }
+
     /// Closes the port, whose queues are back, and gives the host's interface back as it was.
     pub(crate) fn close(self, ledger: &mut Ledger) {
         if let Err(error) = self.port.close() {

@@ -153,6 +153,11 @@ fn an_interface_is_driven_by_af_xdp_and_given_back_as_it_was() {
         assert!(notes.contains(note), "{note}:\n{notes}");
     }
     assert!(pair.is_refused_by("10.0.0.1"));
+    assert!(status.ports[0].link);
+    pair.in_client("ip", &["link", "set", "eth0", "down"]);
+    assert!(!running.status().ports[0].link);
+    pair.in_client("ip", &["link", "set", "eth0", "up"]);
+    assert!(pair.is_refused_by("10.0.0.1"), "all goes on when the link is back");
     running.stop();
     assert_eq!(pair.looks(), before);
 }

@@ -20,6 +20,7 @@ const IFLA_XDP_FD: u16 = 1;
 const IFLA_XDP_ATTACHED: u16 = 2;
 // linux/if.h
 const IFF_UP: u32 = 0x1;
+const IFF_RUNNING: u32 = 0x40;
 const IFF_PROMISC: u32 = 0x100;
 
 /// A Linux interface as it was when asked.
@@ -31,6 +32,8 @@ pub(crate) struct Link {
     /// Such as `veth`; empty for devices.
     pub(crate) kind: String,
     pub(crate) up: bool,
+    /// Whether there is somebody at the other end.
+    pub(crate) running: bool,
     pub(crate) promiscuous: bool,
     /// Whether an XDP program is attached.
     pub(crate) xdp: bool,
@@ -94,6 +97,7 @@ fn parse(payload: &[u8]) -> Option<Link> {
         mtu: netlink::attribute(attributes, IFLA_MTU).map_or(1500, u32_of),
         kind: kind.map(text_of).unwrap_or_default(),
         up: flags & IFF_UP != 0,
+        running: flags & IFF_RUNNING != 0,
         promiscuous: flags & IFF_PROMISC != 0,
         xdp: xdp.is_some_and(|attached| attached.first().is_some_and(|mode| *mode != 0)),
     })

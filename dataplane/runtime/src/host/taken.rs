@@ -107,6 +107,11 @@ impl Taken {
         Ok(notes)
     }
 
+    /// Whether the link is up, which drivers on top of a Linux interface do not tell.
+    pub(crate) fn is_running(&self) -> bool {
+        link::find(&self.before.name).is_ok_and(|link| link.index == self.before.index && link.running)
+    }
+
     /// Puts the interface back as it was; what cannot be put back is logged.
     pub(crate) fn give_back(mut self, ledger: &mut Ledger) {
         self.mute = None;
