@@ -5,14 +5,14 @@
 
 use std::io;
 
-use fulcrum_dpdk::{Eal, Mempool, PortConfig, PortError, PortInfo, Queues};
+use fulcrum_dpdk::{Eal, Link, Mempool, PortConfig, PortError, PortInfo, Queues, Stats};
 use fulcrum_model as model;
 
 use crate::device::Device;
-use crate::host::{self, Ledger, Link, Taken, Use};
+use crate::host::{self, Ledger, Taken, Use};
 
 /// Frames in each device queue, where the device allows it.
-const DESCRIPTORS: u16 = 1024;
+const DESCRIPTORS: u16 = 2048;
 /// Room for frames unless an interface wants larger ones: what AF_XDP expects.
 const ROOM: u16 = 2048;
 /// Ethernet header and two VLAN tags.
@@ -76,7 +76,7 @@ pub(crate) struct Plan {
     config: model::Port,
     device: Device,
     /// The Linux interface that it stands on.
-    link: Option<Link>,
+    link: Option<host::Link>,
     /// Largest IP packet in bytes: the Linux interface's, else that of the configured interfaces.
     mtu: u16,
 }
@@ -208,7 +208,7 @@ impl Opener<'_> {
         &mut self,
         number: usize,
         config: &model::Port,
-        link: &Link,
+        link: &host::Link,
         mtu: u16,
     ) -> Result<(Port, Queues), OpenError> {
         let name = &link.name;
@@ -232,7 +232,7 @@ impl Opener<'_> {
         };
         let frame = slot(mtu);
         let text = format!(
-            "net_af_packet{number},iface={name},qpairs={},blocksz={},framesz={frame},framecnt=1024",
+            "net_af_packet{number},iface={name},qpairs={},blocksz={},framesz={frame},framecnt=2048",
             self.workers.min(16),
             16 * u32::from(frame),
         );
@@ -250,7 +250,7 @@ impl Opener<'_> {
     fn open_on(
         &mut self,
         config: &model::Port,
-        link: &Link,
+        link: &host::Link,
         how: Use,
         text: &str,
         mtu: u16,
@@ -258,9 +258,11 @@ impl Opener<'_> {
         let failed =
             |source| OpenError::Host { port: config.name.clone(), device: link.name.clone(), source };
         // Unless told otherwise the driver polls the device's NAPI itself, and a veth whose ring has run full is then
-        // never woken up again.
+        // never woken up again. On hardware the driver would wait in poll(2) instead, so that it is left as it is.
         let text = match how {
-            Use::AfXdp if !text.contains("busy_budget=") => &format!("{text},busy_budget=0"),
+            Use::AfXdp if !link.kind.is_empty() && !text.contains("busy_budget=") => {
+                &format!("{text},busy_budget=0")
+            }
             _ => text,
         };
         let (taken, notes) = Taken::take(link, how, self.ledger).map_err(failed)?;
@@ -313,12 +315,16 @@ impl Opener<'_> {
 }
 
 impl Port {
-    /// State of the link now.
-    pub(crate) fn link(&self) -> fulcrum_dpdk::Link {
-        let link = self.port.link();
+    /// State of the link and counters now.
+    pub(crate) fn now(&self) -> (Link, Stats) {
+        let (link, stats) = (self.port.link(), self.port.stats().unwrap_or_default());
         match &self.taken {
-            Some(taken) => fulcrum_dpdk::Link { up: taken.is_running(), ..link },
-            None => link,
+            Some(taken) => {
+                let (up, lost) = taken.now();
+                // The driver knows of some of these, those without a buffer.
+                (Link { up, ..link }, Stats { rx_missed: stats.rx_missed.max(lost), ..stats })
+            }
+            None => (link, stats),
         }
     }
 
@@ -343,7 +349,7 @@ fn own_mac(port: &mut fulcrum_dpdk::Port, info: &PortInfo, mac: [u8; 6]) -> bool
 }
 
 /// Why AF_XDP is not even tried, where it is not.
-fn without_xdp(link: &Link) -> Option<String> {
+fn without_xdp(link: &host::Link) -> Option<String> {
     if link.xdp {
         return Some(format!(
             "AF_XDP is not used on {0}: an XDP program is attached (ip link set dev {0} xdp off)",

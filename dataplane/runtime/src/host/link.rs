@@ -15,6 +15,9 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
+const IFLA_STATS64: u16 = 23;
+/// Place of rx_dropped in struct rtnl_link_stats64.
+const RX_DROPPED: usize = 6 * 8;
 const IFLA_XDP: u16 = 43;
 const IFLA_XDP_FD: u16 = 1;
 const IFLA_XDP_ATTACHED: u16 = 2;
@@ -37,6 +40,8 @@ pub(crate) struct Link {
     pub(crate) promiscuous: bool,
     /// Whether an XDP program is attached.
     pub(crate) xdp: bool,
+    /// Frames that came in and were dropped by the kernel.
+    pub(crate) dropped: u64,
 }
 
 /// The interface of that name.
@@ -90,6 +95,7 @@ fn parse(payload: &[u8]) -> Option<Link> {
     let (head, attributes) = payload.split_at_checked(16)?;
     let flags = u32_of(&head[8..12]);
     let kind = attribute(attributes, IFLA_LINKINFO).and_then(|info| attribute(info, IFLA_INFO_KIND));
+    let statistics = attribute(attributes, IFLA_STATS64).and_then(|all| all.get(RX_DROPPED..)?.first_chunk());
     let xdp = attribute(attributes, IFLA_XDP).and_then(|xdp| attribute(xdp, IFLA_XDP_ATTACHED));
     Some(Link {
         index: u32_of(&head[4..8]),
@@ -100,6 +106,7 @@ fn parse(payload: &[u8]) -> Option<Link> {
         running: flags & IFF_RUNNING != 0,
         promiscuous: flags & IFF_PROMISC != 0,
         xdp: xdp.is_some_and(|attached| attached.first().is_some_and(|mode| *mode != 0)),
+        dropped: statistics.map_or(0, |bytes| u64::from_ne_bytes(*bytes)),
     })
 }
 

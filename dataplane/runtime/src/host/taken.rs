@@ -39,6 +39,8 @@ pub(crate) struct Before {
 pub(crate) struct Taken {
     before: Before,
     mute: Option<Mute>,
+    /// Drops of the kernel until then, where it is the kernel that drops.
+    dropped: Option<u64>,
 }
 
 impl Taken {
@@ -65,7 +67,7 @@ impl Taken {
         };
         // First written down, then changed: whatever happens in between is put right at the next start.
         ledger.record(&before)?;
-        let mut taken = Taken { before, mute: None };
+        let mut taken = Taken { before, mute: None, dropped: (how == Use::AfXdp).then_some(link.dropped) };
         match taken.prepare(how, ethtool.ok()) {
             Ok(notes) => Ok((taken, notes)),
             Err(error) => {
@@ -107,9 +109,15 @@ impl Taken {
         Ok(notes)
     }
 
-    /// Whether the link is up, which drivers on top of a Linux interface do not tell.
-    pub(crate) fn is_running(&self) -> bool {
-        link::find(&self.before.name).is_ok_and(|link| link.index == self.before.index && link.running)
+    /// What drivers on top of a Linux interface do not tell: whether the link is up, and how many frames the kernel
+    /// dropped because AF_XDP's ring was full.
+    pub(crate) fn now(&self) -> (bool, u64) {
+        match link::find(&self.before.name) {
+            Ok(link) if link.index == self.before.index => {
+                (link.running, self.dropped.map_or(0, |before| link.dropped.saturating_sub(before)))
+            }
+            _ => (false, 0),
+        }
     }
 
     /// Puts the interface back as it was; what cannot be put back is logged.

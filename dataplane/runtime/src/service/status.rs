@@ -64,8 +64,7 @@ fn worker(id: usize, link: &WorkerLink, sessions: usize) -> Worker {
 
 fn port(number: usize, open: &Port, workers: &[&WorkerCounters]) -> PortStatus {
     let number = u16::try_from(number).unwrap_or(u16::MAX);
-    let link = open.link();
-    let stats = open.port.stats().unwrap_or_default();
+    let (link, stats) = open.now();
     let dropped = |reason| workers.iter().map(|counters| counters.dropped_on(number, reason)).sum();
     PortStatus {
         name: open.name.clone(),
