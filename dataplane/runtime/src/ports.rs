@@ -38,7 +38,7 @@ pub(crate) enum OpenError {
     NotBound { port: String, device: String },
     #[error("port {port}: {device} could not be prepared: {source}{}", root_hint(source))]
     Host { port: String, device: String, source: io::Error },
-    #[error("port {port}: {source}")]
+    #[error("port {port}: {source}{}", refusal_hint(source))]
     Dpdk { port: String, source: PortError },
     #[error("ports {first} and {second} are the same device, {device}")]
     Twice { first: String, second: String, device: String },
@@ -47,6 +47,15 @@ pub(crate) enum OpenError {
 fn root_hint(error: &io::Error) -> &'static str {
     if error.kind() == io::ErrorKind::PermissionDenied {
         " (run it as root or with CAP_NET_ADMIN)"
+    } else {
+        ""
+    }
+}
+
+fn refusal_hint(error: &PortError) -> &'static str {
+    let text = error.to_string();
+    if text.contains("not permitted") || text.contains("ermission denied") {
+        "; run it as root or with CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF"
     } else {
         ""
     }

@@ -219,6 +219,22 @@ fn af_packet_steps_in_where_af_xdp_is_not_to_be_had() {
 }
 
 #[test]
+fn an_interface_has_one_data_plane_at_a_time() {
+    let Some(pair) = Pair::new() else { return };
+    let place = place(&lcore().to_string(), "wan");
+    let running = place.start(Some(&pair.director), &[]);
+    running.program(1, &place.state());
+    let during = pair.looks();
+    for device in ["wan", AF_PACKET] {
+        let said = self::place(&lcore().to_string(), device).refused(Some(&pair.director), &[]);
+        assert!(said.contains("port wan: wan could not be prepared: another data plane drives it"), "{said}");
+        assert_eq!(pair.looks(), during);
+    }
+    assert!(pair.is_refused_by("10.0.0.1"));
+    running.stop();
+}
+
+#[test]
 fn the_way_out_of_the_host_is_not_taken() {
     let Some(pair) = Pair::new() else { return };
     pair.in_director("ip", &["addr", "add", "10.0.0.1/24", "dev", "wan"]);

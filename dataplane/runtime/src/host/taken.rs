@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
 
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +41,8 @@ pub(crate) struct Before {
 pub(crate) struct Taken {
     before: Before,
     mute: Option<Mute>,
+    /// Held as long as the interface is ours; goes away with the process.
+    _claim: UnixListener,
     /// Drops of the kernel until then, where it is the kernel that drops.
     dropped: Option<u64>,
 }
@@ -46,6 +50,7 @@ pub(crate) struct Taken {
 impl Taken {
     /// Brings the interface up and switches off what would spoil frames. Gives also what was done, for the operator.
     pub(crate) fn take(link: &Link, how: Use, ledger: &mut Ledger) -> io::Result<(Taken, Vec<String>)> {
+        let claim = claim(link)?;
         let mut unwanted = MERGING.to_vec();
         // A veth keeps its tags as they come; switching there would only be noise.
         if how == Use::AfXdp && link.kind != "veth" {
@@ -67,7 +72,8 @@ impl Taken {
         };
         // First written down, then changed: whatever happens in between is put right at the next start.
         ledger.record(&before)?;
-        let mut taken = Taken { before, mute: None, dropped: (how == Use::AfXdp).then_some(link.dropped) };
+        let mut taken =
+            Taken { before, mute: None, _claim: claim, dropped: (how == Use::AfXdp).then_some(link.dropped) };
         match taken.prepare(how, ethtool.ok()) {
             Ok(notes) => Ok((taken, notes)),
             Err(error) => {
@@ -126,6 +132,18 @@ impl Taken {
         restore(&self.before);
         ledger.forget(&self.before);
     }
+}
+
+/// One data plane drives an interface at a time: a socket in the network namespace's own space of names says so,
+/// without a file that could stay behind.
+fn claim(link: &Link) -> io::Result<UnixListener> {
+    let name = SocketAddr::from_abstract_name(format!("fulcrum/interface/{}", link.index))?;
+    UnixListener::bind_addr(&name).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            io::Error::new(io::ErrorKind::AddrInUse, "another data plane drives it; stop that one first")
+        }
+        _ => error,
+    })
 }
 
 /// Puts everything back that is not as it was.
