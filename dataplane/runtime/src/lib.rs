@@ -1,7 +1,7 @@
 //! `fulcrum-dataplane`: the engine on DPDK's lcores.
 //!
 //! Lives here, in the order in which a process comes to life: arguments (`args`), devices (`device`, `host`,
-//! `ports`), the process as a whole (`process`); then a packet's way outside the engine (`worker`, `transmit`, `mesh`,
+//! `ports`), the process as a whole (`process`, `crew`); then a packet's way outside the engine (`worker`, `transmit`, `mesh`,
 //! `deal`, `idle`); then the control thread (`control`, `orders`, `board`, `rates`, `watch`) and its gRPC face
 //! (`service`). Does not live here: any decision on a packet (fulcrum-director), DPDK itself (fulcrum-dpdk).
 
