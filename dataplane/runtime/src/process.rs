@@ -17,7 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing_subscriber::EnvFilter;
 
-use crate::args::Args;
+use crate::args::{Args, LogFormat};
 use crate::board::{Board, Stage};
 use crate::control::{Control, Identity, WorkerLink};
 use crate::crew;
@@ -37,9 +37,6 @@ const FRAMES_PER_QUEUE: usize = 6144;
 /// Why the data plane did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The log filter means nothing.
-    #[error("--log {0}")]
-    Log(String),
     /// The configuration file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
@@ -85,22 +82,25 @@ impl From<OpenError> for Failure {
 
 /// Runs the data plane until it is told to end.
 pub fn run(args: &Args) -> Result<(), Failure> {
-    log_to_stderr(args)?;
+    log_to_stderr(args.log_format);
     let (dataplane, state) = read(&args.config)?;
     watch::report_panics();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(live(args, dataplane, state))
 }
 
-fn log_to_stderr(args: &Args) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&args.log).map_err(|error| Failure::Log(error.to_string()))?;
+fn log_to_stderr(format: LogFormat) {
+    // DPDK's own lines are for who asks for them: RUST_LOG=info,dpdk=debug.
+    let said = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_else(|_| "info,dpdk=off".to_owned());
     let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(EnvFilter::new(said))
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal());
     // A log that is set up already is the caller's, and as good.
-    let _ = if args.log_json { log.json().try_init() } else { log.try_init() };
-    Ok(())
+    let _ = match format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
 }
 
 fn read(path: &Path) -> Result<(Dataplane, State), Failure> {
