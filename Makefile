@@ -48,6 +48,9 @@ install: ## install what `make build` made: DESTDIR, PREFIX (/usr/local), IPVSAD
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)/etc/fulcrum
 	install -m 755 $(TARGET)/release/fulcrum $(DESTDIR)$(PREFIX)/bin/
 	install -m 755 $(TARGET)/release/fulcrum-dataplane $(TARGET)/release/fulcrum-control $(DESTDIR)$(PREFIX)/sbin/
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	$(TARGET)/release/fulcrum completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/fulcrum
+	$(TARGET)/release/fulcrum man --directory $(DESTDIR)$(PREFIX)/share/man/man1
 	$(if $(IPVSADM),ln -sf ../bin/fulcrum $(DESTDIR)$(PREFIX)/sbin/ipvsadm)
 
 clean: ## remove what was built

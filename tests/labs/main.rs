@@ -11,4 +11,5 @@ mod load;
 mod modes;
 mod persistence;
 mod pools;
+mod schedule;
 mod vlan;

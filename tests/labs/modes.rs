@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::time::{Duration, Instant};
 
 use fulcrum_e2e::Lab;
 use fulcrum_e2e::capture::Packet;
 use fulcrum_e2e::client::{Tally, ask_udp, download, expected, get, upload};
 use fulcrum_e2e::director::{Director, Setup};
 use fulcrum_e2e::topology::{self, Topology};
+
+use crate::schedule::sessions_end_on_schedule;
 
 /// Requests of each kind before the large transfers.
 const REQUESTS: usize = 30;
@@ -166,7 +167,7 @@ fn run(mode: &Mode, suffix: &str, setup: &Setup) {
         check_local_addresses(&seen);
     }
     lab.rest();
-    check_ends_on_schedule(mode, &director);
+    sessions_end_on_schedule(&director, mode.closed.1);
 }
 
 /// Panics unless each server answered as often as it should: exactly, or within one per worker with several.
@@ -251,26 +252,4 @@ fn check_local_addresses(seen: &topology::Seen) {
         }
     }
     assert_eq!(used.len(), 2, "both local addresses are used: {used:?}");
-}
-
-/// Sessions must end when their time is up and not much before; then nothing of them may remain.
-fn check_ends_on_schedule(mode: &Mode, director: &Director) {
-    let start = Instant::now();
-    let last = director.sessions().iter().map(|row| row.expires).max().unwrap_or(0);
-    assert!(last + 15 >= mode.closed.1, "sessions that ended early: the last in {last} s");
-    let until = |seconds: u64| {
-        std::thread::sleep(Duration::from_secs(seconds).saturating_sub(start.elapsed()));
-    };
-    until(last.saturating_sub(3));
-    assert!(!director.sessions().is_empty(), "sessions ended more than 3 s early");
-    until(last + 3);
-    assert_eq!(director.sessions(), vec![], "sessions that outlive their time");
-    assert!(director.listing().iter().all(|row| row.numbers.iter().skip(1).all(|n| *n == 0)));
-    let status = director.status().expect("control answers");
-    for worker in status["dataplane"]["workers"].as_array().expect("a list") {
-        assert_eq!(worker["sessions"], 0, "{worker}");
-    }
-    for pool in status["dataplane"]["local_pools"].as_array().into_iter().flatten() {
-        assert_eq!(pool["sessions"], 0, "{pool}");
-    }
 }

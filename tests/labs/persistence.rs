@@ -1,9 +1,10 @@
 //! Persistence: a client stays with its server, a template remembers it for as long as it should.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use fulcrum_e2e::Lab;
-use fulcrum_e2e::client::{Tally, tally};
+use fulcrum_e2e::client::{Tally, download, tally};
 use fulcrum_e2e::director::{Director, Setup};
 use fulcrum_e2e::net::Namespace;
 use fulcrum_e2e::process::wait_for;
@@ -32,6 +33,7 @@ fn sticks(setup: &Setup, name: &str) {
          -a -t 172.16.100.9:81 -r 192.168.20.7:8080 -m
          -a -t 172.16.100.9:81 -r 192.168.20.8:8080 -m",
     );
+    let captures = net.capture(&lab);
     let mut clients_of = Tally::new();
     for client in &clients {
         let answered = get_from(&net.client, client, "172.16.100.9");
@@ -53,6 +55,20 @@ fn sticks(setup: &Setup, name: &str) {
     for server in ["web7", "web8"] {
         let count = clients_of.get(server).copied().unwrap_or(0);
         assert!(count.abs_diff(3) <= slack, "clients of each server: {clients_of:?}");
+    }
+
+    // The client's own address is one more client.
+    download(&net.client, "172.16.100.9", lab.directory());
+    let seen = captures.stop();
+    let stats = director.stats();
+    let service = stats.iter().find(|row| row.address == "172.16.100.9:80").expect("it is listed");
+    assert_eq!(service.numbers[0], 6 * clients.len() as u64 + 1, "{service:?}");
+    if seen.client.lost == 0 {
+        let vip = (Ipv4Addr::new(172, 16, 100, 9), 80);
+        let (packets, bytes) = seen.client.count(|p| p.destination == vip);
+        assert_eq!((service.numbers[1], service.numbers[3]), (packets, bytes), "{service:?}");
+        let (packets, bytes) = seen.client.count(|p| p.source == vip);
+        assert_eq!((service.numbers[2], service.numbers[4]), (packets, bytes), "{service:?}");
     }
 
     // A short persistence ends with the last connection of its client, and not before.

@@ -8,8 +8,10 @@ use fulcrum_e2e::Lab;
 use fulcrum_e2e::capture::Capture;
 use fulcrum_e2e::client::{expected, tally};
 use fulcrum_e2e::director::{Director, Setup};
-use fulcrum_e2e::process::{Process, program};
+use fulcrum_e2e::process::{Process, program, wait_for};
 use fulcrum_e2e::topology::{self, Topology};
+
+use crate::schedule::sessions_end_on_schedule;
 
 const SERVICE: &str = "
 [[service]]
@@ -30,7 +32,7 @@ fn fill(lab: &Lab, net: &Topology, name: &str) -> Process {
 
 #[test]
 fn a_full_pool_refuses_and_serves_another_server_from_the_same_ports() {
-    let lab = Lab::new("pool");
+    let mut lab = Lab::new("pool");
     let pool = "addresses = [\"192.168.20.200\"]\nports = \"20000-20003\"";
     let net = topology::fullnat(&lab, pool);
     let network = format!("{}{SERVICE}", net.network);
@@ -57,4 +59,15 @@ fn a_full_pool_refuses_and_serves_another_server_from_the_same_ports() {
     let all: BTreeSet<_> = (20000..=20003).map(|port| (local, port)).collect();
     assert_eq!(ports_towards(Ipv4Addr::new(192, 168, 30, 7)), all);
     assert_eq!(ports_towards(Ipv4Addr::new(192, 168, 40, 8)), all);
+
+    // Closed by the client first: TIME_WAIT, and then every port is free again.
+    assert_eq!(director.sessions().len(), 8);
+    drop((first, second));
+    wait_for("closed connections", Duration::from_secs(5), || {
+        director.sessions().iter().all(|row| row.state == "TIME_WAIT").then_some(())
+    });
+    lab.rest();
+    sessions_end_on_schedule(&director, 120);
+    let third = fill(&lab, &net, "third.log");
+    assert_eq!(tally(&third.log()), expected([("web8", 4), ("refused", 1), ("open", 1)]));
 }
