@@ -3,6 +3,7 @@
 use std::hint::black_box;
 use std::net::Ipv4Addr;
 
+use fulcrum_packet::ports::Ports;
 use fulcrum_packet::{arp, ethernet, icmp, ipv4, tcp, udp};
 
 /// Reads `data` as every format that begins at its first byte, and goes on inside.
@@ -57,20 +58,21 @@ fn read_ipv4<T: AsRef<[u8]>>(packet: &ipv4::Packet<T>) {
 
 fn transport(data: &[u8]) {
     let mut copy = data.to_vec();
+    if let Ok(mut ports) = Ports::new_checked(&mut copy[..]) {
+        ports.set_src(1);
+        ports.set_dst(2);
+        assert_eq!((ports.src(), ports.dst()), (1, 2));
+    }
     if let Ok(mut segment) = tcp::Segment::new_checked(&mut copy[..]) {
         black_box((segment.seq(), segment.ack(), segment.header_len(), segment.flags(), segment.checksum()));
-        segment.set_src_port(1);
-        segment.set_dst_port(2);
         segment.set_checksum(3);
-        assert_eq!((segment.src_port(), segment.dst_port(), segment.checksum()), (1, 2, 3));
+        assert_eq!(segment.checksum(), 3);
     }
     let mut copy = data.to_vec();
     if let Ok(mut datagram) = udp::Datagram::new_checked(&mut copy[..]) {
         black_box(datagram.length());
-        datagram.set_src_port(1);
-        datagram.set_dst_port(2);
         datagram.set_checksum(3);
-        assert_eq!((datagram.src_port(), datagram.dst_port(), datagram.checksum()), (1, 2, 3));
+        assert_eq!(datagram.checksum(), 3);
     }
     let mut copy = data.to_vec();
     if let Ok(mut message) = icmp::Message::new_checked(&mut copy[..]) {

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use fulcrum_packet::checksum::{Delta, fold, pseudo_header, sum};
+use fulcrum_packet::ports::Ports;
 use fulcrum_packet::{ipv4, tcp, udp};
 
 use crate::buffer::{Buf, Pool};
@@ -193,26 +194,20 @@ fn rewrite<B: Buf>(packet: &mut Packet<B>, to: Rewrite) {
     }
     packet.src = to.src.map_or(packet.src, |(address, _)| address);
     packet.dst = to.dst.map_or(packet.dst, |(address, _)| address);
-    let (sport, dport) = (to.src.map(|(_, port)| port), to.dst.map(|(_, port)| port));
+    let mut ports = checked(Ports::new_checked(packet.payload_mut()));
+    if let Some((_, port)) = to.src {
+        delta = delta.and(ports.set_src(port));
+    }
+    if let Some((_, port)) = to.dst {
+        delta = delta.and(ports.set_dst(port));
+    }
     if packet.protocol == ipv4::TCP {
         let mut segment = checked(tcp::Segment::new_checked(packet.payload_mut()));
-        if let Some(port) = sport {
-            delta = delta.and(segment.set_src_port(port));
-        }
-        if let Some(port) = dport {
-            delta = delta.and(segment.set_dst_port(port));
-        }
         let mended = delta.apply(segment.checksum());
         segment.set_checksum(mended);
         return;
     }
-    let mut datagram = checked(udp::Datagram::new_checked(packet.payload_mut()));
-    if let Some(port) = sport {
-        delta = delta.and(datagram.set_src_port(port));
-    }
-    if let Some(port) = dport {
-        delta = delta.and(datagram.set_dst_port(port));
-    }
+    let datagram = checked(udp::Datagram::new_checked(packet.payload()));
     let old = datagram.checksum();
     let mended = if old == 0 {
         // IPVS gives a datagram without a checksum a real one.

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use fulcrum_packet::ports::Ports;
 use fulcrum_packet::{icmp, ipv4};
 
 use crate::buffer::Pool;
@@ -11,9 +12,6 @@ use crate::packet::{Packet, checked};
 use crate::reason::{Event, Reason};
 use crate::receive::icmp_checksum_ok;
 use crate::session::{Direction, Key, SessionId};
-
-/// Ports: as much of the quoted transport header as is needed.
-const PORTS: usize = 4;
 
 /// The key of the packet that an ICMP error quotes, when it is one that IPVS translates: destination unreachable,
 /// source quench, time exceeded; about TCP or UDP. `message` begins with the ICMP header.
@@ -26,13 +24,13 @@ pub(crate) fn quoted_key(message: &[u8]) -> Option<Key> {
     if !matches!(quoted.protocol(), ipv4::TCP | ipv4::UDP) {
         return None;
     }
-    let ports = error.payload().get(quoted.header_len()..quoted.header_len() + PORTS)?;
+    let ports = Ports::new_checked(&error.payload()[quoted.header_len()..]).ok()?;
     Some(Key {
         protocol: u16::from(quoted.protocol()),
         src: quoted.src(),
-        sport: u16::from_be_bytes([ports[0], ports[1]]),
+        sport: ports.src(),
         dst: quoted.dst(),
-        dport: u16::from_be_bytes([ports[2], ports[3]]),
+        dport: ports.dst(),
     })
 }
 
@@ -129,7 +127,8 @@ fn rewrite_quoted(message: &mut [u8], src: (Ipv4Addr, u16), dst: (Ipv4Addr, u16)
     ip.set_dst(dst.0);
     ip.fill_checksum();
     let at = ip.header_len();
-    quoted[at..at + 2].copy_from_slice(&src.1.to_be_bytes());
-    quoted[at + 2..at + 4].copy_from_slice(&dst.1.to_be_bytes());
+    let mut ports = checked(Ports::new_checked(&mut quoted[at..]));
+    ports.set_src(src.1);
+    ports.set_dst(dst.1);
     error.fill_checksum();
 }

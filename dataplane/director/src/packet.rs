@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use fulcrum_packet::ports::Ports;
 use fulcrum_packet::{ipv4, tcp, udp};
 
 use crate::buffer::Buf;
@@ -73,22 +74,16 @@ impl<B: Buf> Packet<B> {
         let payload = &self.buf.bytes()[self.l4..];
         match self.protocol {
             ipv4::TCP => match tcp::Segment::new_checked(payload) {
-                Ok(segment) => {
-                    (self.sport, self.dport) = (segment.src_port(), segment.dst_port());
-                    self.flags = segment.flags();
-                    true
-                }
-                Err(_) => false,
+                Ok(segment) => self.flags = segment.flags(),
+                Err(_) => return false,
             },
-            ipv4::UDP => match udp::Datagram::new_checked(payload) {
-                Ok(datagram) => {
-                    (self.sport, self.dport) = (datagram.src_port(), datagram.dst_port());
-                    true
-                }
-                Err(_) => false,
-            },
-            _ => true,
+            ipv4::UDP if udp::Datagram::new_checked(payload).is_err() => return false,
+            ipv4::UDP => {}
+            _ => return true,
         }
+        let ports = checked(Ports::new_checked(&self.buf.bytes()[self.l4..]));
+        (self.sport, self.dport) = (ports.src(), ports.dst());
+        true
     }
 }
 

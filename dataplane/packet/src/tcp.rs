@@ -1,7 +1,7 @@
-//! TCP headers (RFC 9293), as far as a director reads them: ports, sequence numbers, flags, checksum.
+//! TCP headers (RFC 9293), as far as a director reads them: sequence numbers, flags, checksum; ports are in
+//! [`ports`](crate::ports).
 
 use crate::Malformed;
-use crate::checksum::Delta;
 use crate::field::{put_u16, put_u32, u16_at, u32_at};
 
 const SRC: usize = 0;
@@ -37,18 +37,6 @@ impl<T: AsRef<[u8]>> Segment<T> {
         if bytes.as_ref().len() < HEADER { Err(Malformed) } else { Ok(Segment { bytes }) }
     }
 
-    /// Source port.
-    #[inline]
-    pub fn src_port(&self) -> u16 {
-        u16_at(self.bytes.as_ref(), SRC)
-    }
-
-    /// Destination port.
-    #[inline]
-    pub fn dst_port(&self) -> u16 {
-        u16_at(self.bytes.as_ref(), DST)
-    }
-
     /// Sequence number.
     #[inline]
     pub fn seq(&self) -> u32 {
@@ -81,22 +69,6 @@ impl<T: AsRef<[u8]>> Segment<T> {
 }
 
 impl<T: AsRef<[u8]> + AsMut<[u8]>> Segment<T> {
-    /// Sets the source port; gives the change for the checksum.
-    #[inline]
-    pub fn set_src_port(&mut self, port: u16) -> Delta {
-        let delta = Delta::default().word(self.src_port(), port);
-        put_u16(self.bytes.as_mut(), SRC, port);
-        delta
-    }
-
-    /// Sets the destination port; gives the change for the checksum.
-    #[inline]
-    pub fn set_dst_port(&mut self, port: u16) -> Delta {
-        let delta = Delta::default().word(self.dst_port(), port);
-        put_u16(self.bytes.as_mut(), DST, port);
-        delta
-    }
-
     /// Sets the checksum.
     #[inline]
     pub fn set_checksum(&mut self, checksum: u16) {

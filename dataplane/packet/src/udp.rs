@@ -1,11 +1,8 @@
-//! UDP headers (RFC 768).
+//! UDP headers (RFC 768); ports are in [`ports`](crate::ports).
 
 use crate::Malformed;
-use crate::checksum::Delta;
 use crate::field::{put_u16, u16_at};
 
-const SRC: usize = 0;
-const DST: usize = 2;
 const LENGTH: usize = 4;
 const CHECKSUM: usize = 6;
 
@@ -25,18 +22,6 @@ impl<T: AsRef<[u8]>> Datagram<T> {
         if bytes.as_ref().len() < HEADER { Err(Malformed) } else { Ok(Datagram { bytes }) }
     }
 
-    /// Source port.
-    #[inline]
-    pub fn src_port(&self) -> u16 {
-        u16_at(self.bytes.as_ref(), SRC)
-    }
-
-    /// Destination port.
-    #[inline]
-    pub fn dst_port(&self) -> u16 {
-        u16_at(self.bytes.as_ref(), DST)
-    }
-
     /// Length of header and payload, as the sender says.
     #[inline]
     pub fn length(&self) -> u16 {
@@ -51,22 +36,6 @@ impl<T: AsRef<[u8]>> Datagram<T> {
 }
 
 impl<T: AsRef<[u8]> + AsMut<[u8]>> Datagram<T> {
-    /// Sets the source port; gives the change for the checksum.
-    #[inline]
-    pub fn set_src_port(&mut self, port: u16) -> Delta {
-        let delta = Delta::default().word(self.src_port(), port);
-        put_u16(self.bytes.as_mut(), SRC, port);
-        delta
-    }
-
-    /// Sets the destination port; gives the change for the checksum.
-    #[inline]
-    pub fn set_dst_port(&mut self, port: u16) -> Delta {
-        let delta = Delta::default().word(self.dst_port(), port);
-        put_u16(self.bytes.as_mut(), DST, port);
-        delta
-    }
-
     /// Sets the checksum; a computed 0 goes out as 0xffff (RFC 768), pass it as that.
     #[inline]
     pub fn set_checksum(&mut self, checksum: u16) {
