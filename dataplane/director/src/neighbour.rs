@@ -11,8 +11,10 @@ use crate::export::NeighbourView;
 use crate::snapshot::{FastMap, InterfaceId, Snapshot};
 use crate::{Nanos, SECOND};
 
-/// Learned neighbours at most, per table.
+/// Learned neighbours at most, per table; of these, such as only asked for us, so that whoever does so under many
+/// addresses leaves room for those that packets go to.
 const TABLE: usize = 4096;
+const TABLE_UNWANTED: usize = TABLE / 2;
 /// Parked packets at most: in all, of those that are merely routed (so that a scan of a subnet behind the director
 /// leaves room for services), and for one neighbour.
 const PARKED: usize = 1024;
@@ -56,6 +58,8 @@ struct Known {
 #[derive(Debug)]
 pub(crate) struct Neighbours {
     known: FastMap<Address, Known>,
+    /// Before this time a full table is not swept again.
+    next_sweep: Nanos,
 }
 
 /// What a look-up gives.
@@ -71,7 +75,7 @@ pub(crate) enum Lookup {
 
 impl Default for Neighbours {
     fn default() -> Neighbours {
-        Neighbours { known: FastMap::with_capacity_and_hasher(2 * TABLE, Default::default()) }
+        Neighbours { known: FastMap::with_capacity_and_hasher(2 * TABLE, Default::default()), next_sweep: 0 }
     }
 }
 
@@ -104,7 +108,7 @@ impl Neighbours {
             (Some(Known { fixed: true, .. }), _) => {}
             (Some(known), Some(mac)) => *known = Known { mac, fixed: false, confirmed: now },
             (None, Some(mac)) => {
-                if self.known.len() < 2 * TABLE {
+                if self.known.len() < 2 * TABLE || self.sweep(now) {
                     self.known.insert(at, Known { mac, fixed: false, confirmed: now });
                 }
             }
@@ -112,6 +116,16 @@ impl Neighbours {
                 self.known.remove(&at);
             }
         }
+    }
+
+    /// Makes room by forgetting what was not in use of late; the resolver does not tell what it forgets.
+    fn sweep(&mut self, now: Nanos) -> bool {
+        if now < self.next_sweep {
+            return false;
+        }
+        self.next_sweep = now + SCAN;
+        self.known.retain(|_, known| known.fixed || now < known.confirmed + REACHABLE);
+        self.known.len() < 2 * TABLE
     }
 
     /// Takes over the static neighbours of a configuration; learned ones stay unless interfaces have changed.
@@ -160,6 +174,8 @@ struct Entry {
     due: Nanos,
     confirmed: Nanos,
     used: Nanos,
+    /// Whether a packet ever went to it.
+    wanted: bool,
     parked: usize,
 }
 
@@ -226,6 +242,8 @@ pub(crate) struct Resolver<B> {
     announcements: Vec<Announcement>,
     /// Entries at which something was due in the last scan, to be worked off.
     due: Vec<Address>,
+    /// Entries that are not wanted.
+    unwanted: usize,
     /// Before this time there is nothing to evict.
     next_eviction: Nanos,
     /// When each own address was last defended.
@@ -240,6 +258,7 @@ impl<B> Default for Resolver<B> {
             parked: VecDeque::with_capacity(PARKED),
             announcements: Vec::new(),
             due: Vec::with_capacity(TABLE),
+            unwanted: 0,
             next_eviction: 0,
             defended: FastMap::with_capacity_and_hasher(64, Default::default()),
             next_scan: 0,
@@ -269,7 +288,16 @@ impl<B> Resolver<B> {
         let entry = self.entries.entry(at).or_insert_with(|| {
             ask = true;
             let due = now + RETRANSMIT;
-            Entry { phase: Phase::Incomplete, mac: [0; 6], asked: 1, due, confirmed: 0, used: now, parked: 0 }
+            Entry {
+                phase: Phase::Incomplete,
+                mac: [0; 6],
+                asked: 1,
+                due,
+                confirmed: 0,
+                used: now,
+                wanted: true,
+                parked: 0,
+            }
         });
         entry.used = now;
         match entry.phase {
@@ -299,10 +327,17 @@ impl<B> Resolver<B> {
         }
         self.next_eviction = now + SCAN;
         let before = self.entries.len();
-        self.entries.retain(|_, entry| {
-            entry.parked > 0 || entry.phase != Phase::Failed && now < entry.used + REACHABLE
-        });
+        self.keep(|entry| entry.parked > 0 || entry.phase != Phase::Failed && now < entry.used + REACHABLE);
         self.entries.len() < before
+    }
+
+    fn keep(&mut self, which: impl Fn(&Entry) -> bool) {
+        let unwanted = &mut self.unwanted;
+        self.entries.retain(|_, entry| {
+            let keep = which(entry);
+            *unwanted -= usize::from(!keep && !entry.wanted);
+            keep
+        });
     }
 
     /// Takes in that `address` says it has `mac`. `asks_us`: it asked for one of our addresses, which makes an
@@ -327,11 +362,22 @@ impl<B> Resolver<B> {
             (entry.phase, entry.mac, entry.asked, entry.confirmed) = (Phase::Reachable, mac, 0, now);
             return true;
         }
-        if !asks_us || (self.entries.len() >= TABLE && !self.evict(now)) {
+        let full =
+            |resolver: &Resolver<B>| resolver.entries.len() >= TABLE || resolver.unwanted >= TABLE_UNWANTED;
+        if !asks_us || (full(self) && (!self.evict(now) || full(self))) {
             return false;
         }
-        let entry =
-            Entry { phase: Phase::Reachable, mac, asked: 0, due: 0, confirmed: now, used: now, parked: 0 };
+        let entry = Entry {
+            phase: Phase::Reachable,
+            mac,
+            asked: 0,
+            due: 0,
+            confirmed: now,
+            used: now,
+            wanted: false,
+            parked: 0,
+        };
+        self.unwanted += 1;
         self.entries.insert(at, entry);
         true
     }
@@ -349,6 +395,10 @@ impl<B> Resolver<B> {
     pub(crate) fn used(&mut self, interface: InterfaceId, address: Ipv4Addr, now: Nanos) -> bool {
         let Some(entry) = self.entries.get_mut(&(interface, address)) else { return false };
         entry.used = now;
+        if !entry.wanted {
+            entry.wanted = true;
+            self.unwanted -= 1;
+        }
         if entry.phase == Phase::Reachable && now >= entry.confirmed + (REACHABLE - REFRESH) {
             (entry.phase, entry.asked, entry.due) = (Phase::Probing, 0, now);
             self.next_scan = now;
@@ -362,7 +412,7 @@ impl<B> Resolver<B> {
             return None;
         }
         if self.due.is_empty() {
-            self.entries.retain(|_, entry| entry.parked > 0 || now < entry.used + FORGET);
+            self.keep(|entry| entry.parked > 0 || now < entry.used + FORGET);
             self.due.extend(self.entries.iter().filter(|(_, entry)| entry.is_due(now)).map(|(&at, _)| at));
         }
         if let Some(task) = self.next_announcement(now) {
@@ -426,6 +476,7 @@ impl<B> Resolver<B> {
     pub(crate) fn forget_gone(&mut self, snap: &Snapshot, keep_learned: bool) {
         if !keep_learned {
             self.entries.clear();
+            self.unwanted = 0;
             self.parked.clear();
             self.due.clear();
         }
@@ -498,6 +549,33 @@ mod tests {
         assert_eq!((parked, resolver.park(0, HOST, 0, false, 0, 0)), (PARKED_ROUTED, Ok(true)));
         let asked = std::iter::from_fn(|| resolver.next_task(SECOND)).count();
         assert_eq!(asked, PARKED_ROUTED + 1);
+    }
+
+    #[test]
+    fn a_flood_of_questions_leaves_room_for_neighbours_that_packets_go_to() {
+        let (mut resolver, mut neighbours) = (Resolver::<char>::default(), Neighbours::default());
+        let asker = |n: usize| Ipv4Addr::from_bits(0x0a02_0000 + n as u32);
+        let mut heard = 0;
+        for round in 0..10 {
+            let now = round * (REACHABLE + SECOND);
+            for n in 0..2 * TABLE {
+                let address = asker(round as usize * 2 * TABLE + n);
+                if resolver.heard(0, address, MAC, true, &neighbours, now) {
+                    neighbours.learn(0, address, Some(MAC), now);
+                    heard += 1;
+                }
+            }
+        }
+        let now = 9 * (REACHABLE + SECOND);
+        assert_eq!(heard, 10 * TABLE_UNWANTED);
+        assert_eq!(resolver.park(0, HOST, 0, false, 'a', now), Ok(true));
+        assert!(resolver.heard(0, HOST, MAC, false, &neighbours, now));
+        neighbours.learn(0, HOST, Some(MAC), now);
+        assert_eq!(neighbours.lookup(0, HOST, now), Lookup::Known { mac: MAC, ask: false });
+        // One that packets go to makes room among those that only asked.
+        assert!(!resolver.heard(0, asker(1 << 20), MAC, true, &neighbours, now));
+        assert!(resolver.used(0, asker(9 * 2 * TABLE), now));
+        assert!(resolver.heard(0, asker(1 << 20), MAC, true, &neighbours, now));
     }
 
     #[test]
