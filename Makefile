@@ -9,8 +9,7 @@ SHELL := /bin/bash
 PREFIX ?= /usr/local
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PROGRAMS := fulcrum-dataplane fulcrum-control fulcrum
-# Labs take turns with the machine but wait for time-outs side by side: hence more threads than cores.
-# They make network namespaces: as another user than root, only their test programs run under sudo.
+# The demo makes network namespaces.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E)
 
 help: ## this list
@@ -35,11 +34,9 @@ check: setup ## formatting and lints only
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 test: check ## everything: lints, unit, doc, engine and replay tests, and the labs on real traffic
-	@cargo test --workspace --exclude fulcrum-e2e --locked --no-fail-fast && rest=0 || rest=$$?
-	cargo build --locked --workspace $(PROGRAMS:%=--bin %)
-	runner=CARGO_TARGET_$$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')_RUNNER
-	env $(if $(AS_ROOT),"$$runner=$(AS_ROOT)") cargo test -p fulcrum-e2e --locked --no-fail-fast -- --test-threads=16 && labs=0 || labs=$$?
-	[ $$rest = 0 ] && [ $$labs = 0 ]
+	@runner=CARGO_TARGET_$$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')_RUNNER
+	# One command for all packages: their programs, which the labs start, are built by it too.
+	env $$runner=$(CURDIR)/tests/runner cargo test --workspace --locked --no-fail-fast
 
 install: ## install what `make build` made: DESTDIR, PREFIX (/usr/local), IPVSADM=1 for the ipvsadm link
 	@for program in $(PROGRAMS); do
