@@ -116,21 +116,45 @@ fn what_workers_know_can_be_listed() {
 }
 
 #[test]
+fn a_client_that_does_not_read_its_listing_keeps_nobody_waiting() {
+    let place = Place::new(&format!("{}", lcore()), "");
+    // More sessions than fit between a data plane and a client that does not read.
+    let frames: Vec<_> = (0..60_000).map(|client: u16| syn(client + 1)).collect();
+    fs::write(place.path("in.pcap"), pcap(&frames)).unwrap();
+    let device = format!("net_pcap0,rx_pcap={},infinite_rx=1", place.path("in.pcap").display());
+    let config = fs::read_to_string(place.path("fulcrum.toml")).unwrap().replace("4096", "65536");
+    // The driver wants room for the whole capture at once, and each port brings some.
+    let idle: String =
+        (1..10).map(|n| format!("[[port]]\nname = \"{n}\"\ndevice = \"net_ring{n}\"\n")).collect();
+    fs::write(place.path("fulcrum.toml"), config + &idle + &RING.replace("net_ring0", &device)).unwrap();
+    let running = place.start(None, &[]);
+    running.program(1, &place.state());
+    let deadline = Instant::now() + PATIENCE;
+    while running.status().workers[0].sessions < 50_000 {
+        assert!(Instant::now() < deadline, "{:?}", running.status());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    block_on(async {
+        let mut stuck = client(&place.socket()).await.unwrap();
+        let unread = stuck.list_sessions(ListSessionsRequest { limit: 0 }).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let others = async {
+            let mut client = client(&place.socket()).await.unwrap();
+            client.list_neighbours(ListNeighboursRequest {}).await.unwrap();
+            client.list_sessions(ListSessionsRequest { limit: 10 }).await.unwrap().into_inner().next().await
+        };
+        let chunk = tokio::time::timeout(PATIENCE / 2, others).await.expect("an answer");
+        assert_eq!(chunk.unwrap().unwrap().sessions.len(), 10);
+        drop(unread);
+    });
+    running.stop();
+}
+
+#[test]
 fn a_ping_in_a_capture_is_answered() {
     let place = Place::new(&format!("{}", lcore()), "");
     // An ARP request and an echo request, again and again: the director learns whom to answer from the first.
-    let mut capture = Vec::new();
-    for word in [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 65535, 1] {
-        capture.extend_from_slice(&word.to_le_bytes());
-    }
-    for frame in [arp_request(), echo_request()] {
-        let length = frame.len() as u32;
-        for word in [1, 1, length, length] {
-            capture.extend_from_slice(&word.to_le_bytes());
-        }
-        capture.extend_from_slice(&frame);
-    }
-    fs::write(place.path("in.pcap"), capture).unwrap();
+    fs::write(place.path("in.pcap"), pcap(&[arp_request(), echo_request()])).unwrap();
     let config = fs::read_to_string(place.path("fulcrum.toml")).unwrap()
         + &RING.replace(
             "net_ring0",
@@ -214,6 +238,35 @@ fn a_worker_that_panics_or_hangs_ends_the_process_with_a_report() {
     let (status, log) = place.start(None, &["--test-fault", "hang", "--watchdog", "1"]).wait();
     assert_eq!(status.signal(), Some(Signal::SIGABRT as i32), "{log}");
     assert!(log.contains(&format!("worker 0 (lcore {}) has hung for ", lcore())), "{log}");
+}
+
+/// A capture of frames.
+fn pcap(frames: &[Vec<u8>]) -> Vec<u8> {
+    let mut capture = Vec::new();
+    for word in [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 65535, 1] {
+        capture.extend_from_slice(&word.to_le_bytes());
+    }
+    for frame in frames {
+        let length = frame.len() as u32;
+        for word in [1, 1, length, length] {
+            capture.extend_from_slice(&word.to_le_bytes());
+        }
+        capture.extend_from_slice(frame);
+    }
+    capture
+}
+
+/// The start of a connection from a port of 10.0.0.50 to the service; what is not looked at is left out.
+fn syn(port: u16) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 1, 1, 2, 0, 0, 0, 0, 0x50, 8, 0];
+    let mut ip = vec![0x45, 0, 0, 40, 0, 1, 0, 0, 64, 6, 0, 0, 10, 0, 0, 50, 10, 0, 0, 9];
+    let sum = checksum(&ip);
+    ip[10..12].copy_from_slice(&sum);
+    frame.extend(ip);
+    frame.extend_from_slice(&port.to_be_bytes());
+    frame.extend_from_slice(&[0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0]);
+    frame.resize(60, 0);
+    frame
 }
 
 /// Who has 10.0.0.1? Tell 10.0.0.50.

@@ -29,7 +29,6 @@ const AHEAD: usize = 4;
 pub(super) fn sessions(service: Service, limit: u32) -> Chunks<SessionChunk> {
     let (sender, receiver) = mpsc::channel(AHEAD);
     tokio::spawn(async move {
-        let _one_at_a_time = service.listing.clone().lock_owned().await;
         if let Err(status) = send_sessions(&service, limit, &sender).await {
             let _ = sender.send(Err(status)).await;
         }
@@ -74,7 +73,6 @@ async fn send_sessions(
 
 /// What the resolver knows of neighbours.
 pub(super) async fn neighbours(service: &Service) -> Result<Vec<NeighbourView>, Status> {
-    let _one_at_a_time = service.listing.lock().await;
     let room = Vec::with_capacity(NEIGHBOURS);
     match ask(service, 0, room, |question, room| Order::Neighbours { question, room }).await? {
         Answer::Neighbours { found, .. } => Ok(found),
@@ -82,13 +80,15 @@ pub(super) async fn neighbours(service: &Service) -> Result<Vec<NeighbourView>, 
     }
 }
 
-/// Asks one worker one question and waits for the answer.
+/// Asks one worker one question and waits for the answer. One at a time, and no longer than for the answer: a
+/// client that does not read what it asked for keeps nobody else waiting.
 async fn ask<T>(
     service: &Service,
     worker: usize,
     room: Vec<T>,
     order: impl FnOnce(u64, Vec<T>) -> Order,
 ) -> Result<Answer, Status> {
+    let _one_at_a_time = service.listing.lock().await;
     let number = service.control().next_question();
     let mut asked = Some(order(number, room));
     let deadline = Instant::now() + PATIENCE;

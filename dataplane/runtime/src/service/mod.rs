@@ -30,7 +30,7 @@ const CHUNK: usize = 256;
 #[derive(Clone, Debug)]
 pub(crate) struct Service {
     control: Arc<Mutex<Control>>,
-    /// Held while workers are asked for slices: one listing at a time.
+    /// Held while a worker is asked for a slice: one question at a time.
     listing: Arc<tokio::sync::Mutex<()>>,
 }
 
