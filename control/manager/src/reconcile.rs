@@ -210,7 +210,8 @@ impl Reconciler {
     fn plan(&self, status: &DataplaneStatus, wanted: &Revision) -> Push {
         let base = self.held.as_ref().filter(|held| status.generation != 0 && held.is_held_by(status));
         let last = self.link.borrow().generation;
-        let generation = status.generation.max(last) + 1;
+        // Whoever tampered may have left the last number there is: then they start again, at 1.
+        let generation = status.generation.max(last).wrapping_add(1).max(1);
         match base {
             Some(held) => {
                 Push::new(generation, Some(held.generation), difference(&held.state, &wanted.state))

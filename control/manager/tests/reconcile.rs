@@ -92,8 +92,14 @@ async fn tampering_is_repaired() {
     // As does somebody who leaves the generation as it was.
     dataplane.held.lock().unwrap().state.services.clear();
     assert!(programmed(&dataplane, &[80, 81]).await < Duration::from_secs(2));
+    {
+        let mut held = dataplane.held.lock().unwrap();
+        held.state.services.clear();
+        held.generation = u64::MAX;
+    }
+    assert!(programmed(&dataplane, &[80, 81]).await < Duration::from_secs(2));
     control.in_sync().await;
-    assert_eq!(control.link().await.repairs, 2);
+    assert_eq!(control.link().await.repairs, 3);
 }
 
 #[tokio::test]
