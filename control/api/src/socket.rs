@@ -4,16 +4,25 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::time::{Sleep, sleep};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 /// Messages of this size pass: a whole configuration with a hundred thousand services is one.
 pub const MESSAGE_LIMIT: usize = 256 << 20;
+
+/// Longest path of a socket in bytes: it is made under a longer name (see [`Listener::bind`]), and an address has room
+/// for 107.
+const LONGEST: usize = 96;
+
+/// Between two attempts to accept a connection when the system refuses, as it does without file descriptors left.
+const REFUSED: Duration = Duration::from_millis(100);
 
 /// Why a socket could not be served.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +33,9 @@ pub enum ListenError {
     /// Something that is no socket is in its place.
     #[error("{} exists and is no socket; remove it, or choose another path", .0.display())]
     NotASocket(PathBuf),
+    /// Longer than an address of a socket.
+    #[error("cannot serve {}: a socket's path has at most {LONGEST} bytes, this one has {}", .0.display(), .0.as_os_str().len())]
+    TooLong(PathBuf),
     /// The system refused.
     #[error("cannot serve {}: {source}", path.display())]
     Io {
@@ -61,6 +73,9 @@ impl Listener {
     /// that a dead process left behind is replaced; one that is answered is not. Needs a tokio runtime.
     pub async fn bind(path: &Path) -> Result<Listener, ListenError> {
         let io = |source| ListenError::Io { path: path.to_owned(), source };
+        if path.as_os_str().len() > LONGEST {
+            return Err(ListenError::TooLong(path.to_owned()));
+        }
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             std::fs::create_dir_all(parent).map_err(io)?;
         }
@@ -69,8 +84,12 @@ impl Listener {
                 return Err(ListenError::NotASocket(path.to_owned()));
             }
             Ok(_) => match UnixStream::connect(path).await {
-                Ok(_) => return Err(ListenError::InUse(path.to_owned())),
-                Err(_) => std::fs::remove_file(path).map_err(io)?,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    std::fs::remove_file(path).map_err(io)?;
+                }
+                // One that is too busy to answer has the socket all the same.
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(io(error)),
+                _ => return Err(ListenError::InUse(path.to_owned())),
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(io(error)),
@@ -92,7 +111,7 @@ impl Listener {
 
     /// Connections as they come, for `tonic`'s `serve_with_incoming`. The file is removed when the stream is dropped.
     pub fn incoming(self) -> Incoming {
-        Incoming { stream: UnixListenerStream::new(self.listener), _file: self.file }
+        Incoming { stream: UnixListenerStream::new(self.listener), pause: None, _file: self.file }
     }
 }
 
@@ -100,6 +119,7 @@ impl Listener {
 #[derive(Debug)]
 pub struct Incoming {
     stream: UnixListenerStream,
+    pause: Option<Pin<Box<Sleep>>>,
     _file: SocketFile,
 }
 
@@ -107,7 +127,15 @@ impl Stream for Incoming {
     type Item = io::Result<UnixStream>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Pin::new(&mut self.stream).poll_next(context)
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(context));
+            self.pause = None;
+        }
+        let next = Pin::new(&mut self.stream).poll_next(context);
+        if let Poll::Ready(Some(Err(_))) = next {
+            self.pause = Some(Box::pin(sleep(REFUSED)));
+        }
+        next
     }
 }
 
@@ -151,6 +179,26 @@ mod tests {
         std::fs::write(&path, "precious").unwrap();
         assert!(matches!(Listener::bind(&path).await, Err(ListenError::NotASocket(_))));
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+    }
+
+    #[tokio::test]
+    async fn a_socket_whose_owner_is_too_busy_to_answer_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.sock");
+        let _busy = Listener::bind(&path).await.unwrap();
+        let mut waiting = Vec::new();
+        while let Ok(stream) = UnixStream::connect(&path).await {
+            waiting.push(stream);
+        }
+        assert!(matches!(Listener::bind(&path).await, Err(ListenError::InUse(_))));
+        assert!(path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_path_that_is_too_long_is_refused_with_the_limit() {
+        let path = Path::new("/tmp").join("x".repeat(200));
+        let refused = Listener::bind(&path).await.unwrap_err().to_string();
+        assert!(refused.ends_with("has at most 96 bytes, this one has 205"), "{refused}");
     }
 
     #[tokio::test]
