@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use fulcrum_api::dataplane::dataplane_server::DataplaneServer;
 use fulcrum_api::socket::{ListenError, Listener, MESSAGE_LIMIT};
+use fulcrum_director::session::Sessions;
 use fulcrum_dpdk::{Eal, EalConfig, EalError, Hugepages, LaunchError, Lcore, Mempool, MempoolError, Queues};
 use fulcrum_model::State;
 use fulcrum_model::file::{Config, Dataplane, FileErrors, HugePages, Idle};
@@ -63,6 +64,21 @@ pub enum Failure {
     /// DPDK did not start.
     #[error(transparent)]
     Eal(#[from] EalError),
+    /// More sessions than there is memory for.
+    #[error(
+        "sessions = {sessions} for each of {workers} workers take {} MiB when all are there, but only {} MiB of \
+         memory are free: lower `sessions` in [dataplane]", needed >> 20, free >> 20
+    )]
+    Sessions {
+        /// Sessions of each worker.
+        sessions: usize,
+        /// Workers.
+        workers: usize,
+        /// Bytes for all of them.
+        needed: usize,
+        /// Bytes that the machine has left.
+        free: usize,
+    },
     /// No memory for frames.
     #[error(transparent)]
     Memory(#[from] MempoolError),
@@ -114,6 +130,7 @@ fn read(path: &Path) -> Result<(Dataplane, State), Failure> {
 
 /// From the first look at devices to the end. Of `state`, only what opening ports needs is used.
 async fn live(args: &Args, dataplane: Dataplane, state: State) -> Result<(), Failure> {
+    room_for_sessions(&dataplane, free_memory())?;
     let mut endings = Endings::new()?;
     let socket = args.socket(dataplane.socket.clone());
     // Whoever has the socket has the ports: a second instance ends here, before it touches anything.
@@ -151,6 +168,23 @@ async fn live(args: &Args, dataplane: Dataplane, state: State) -> Result<(), Fai
     eal.cleanup();
     tracing::info!("ended");
     Ok(())
+}
+
+/// Whether all sessions that are allowed have room in `free` bytes: better told now than by a flood at night.
+fn room_for_sessions(dataplane: &Dataplane, free: usize) -> Result<(), Failure> {
+    let (sessions, workers) = (dataplane.sessions, dataplane.worker_lcores().unwrap_or_default().len());
+    let needed = Sessions::bytes(sessions).saturating_mul(workers);
+    if needed > free {
+        return Err(Failure::Sessions { sessions, workers, needed, free });
+    }
+    Ok(())
+}
+
+/// Memory that the machine has left, in bytes; as much as one likes where the kernel does not say.
+fn free_memory() -> usize {
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:")?.strip_suffix("kB"));
+    kib.and_then(|kib| kib.trim().parse::<usize>().ok()).map_or(usize::MAX, |kib| kib << 10)
 }
 
 fn start_eal(
@@ -342,10 +376,11 @@ async fn tend(control: &Mutex<Control>, patience: Duration, endings: &mut Ending
     }
 }
 
-/// The signals that end the process in good order.
+/// The signals that end the process in good order, and one that does not.
 struct Endings {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Signal,
 }
 
 impl Endings {
@@ -353,13 +388,20 @@ impl Endings {
         Ok(Endings {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
         })
     }
 
     async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                // A terminal that goes away, or somebody who is used to it: no reason to let traffic down.
+                _ = self.hang_up.recv() => {
+                    tracing::info!("SIGHUP: nothing to read again; ports are opened at start");
+                }
+            }
         }
     }
 }
@@ -371,4 +413,19 @@ fn lock(control: &Mutex<Control>) -> MutexGuard<'_, Control> {
 /// Sixty-four bits that differ from start to start: std keys its hash maps with the system's randomness.
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_sessions_than_memory_are_refused() {
+        let dataplane = Dataplane { lcores: "0-1".to_owned(), sessions: 1 << 20, ..Dataplane::default() };
+        assert!(room_for_sessions(&dataplane, 1 << 30).is_ok());
+        let refused = room_for_sessions(&dataplane, 100 << 20).unwrap_err().to_string();
+        assert!(refused.starts_with("sessions = 1048576 for each of 2 workers take "), "{refused}");
+        assert!(refused.contains("only 100 MiB of memory are free"), "{refused}");
+        assert!((1 << 20..usize::MAX).contains(&free_memory()));
+    }
 }

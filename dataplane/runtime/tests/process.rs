@@ -54,6 +54,10 @@ fn it_starts_is_programmed_and_ends() {
     assert_eq!((status.generation, status.fingerprint), (7, fingerprint(&state)));
     assert!(status.warnings.is_empty(), "{:?}", status.warnings);
 
+    running.signal(Signal::SIGHUP);
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(running.status().generation, 7, "SIGHUP ends nothing");
+
     let log = running.stop();
     assert!(log.contains("ended"), "{log}");
     assert!(!place.socket().exists());

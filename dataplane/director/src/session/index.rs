@@ -30,11 +30,20 @@ pub(super) struct Index {
 impl Index {
     /// For at most `entries` entries: a load of at most two thirds.
     pub(super) fn new(entries: usize, seed: u64) -> Index {
-        let count = (entries * 3 / 2).div_ceil(WIDTH).next_power_of_two();
+        let count = Index::buckets(entries);
         let empty = Bucket { tags: [0; WIDTH], entries: [0; WIDTH], passed: 0 };
         // Odd constants from the fractional digits of π; the seed keeps collisions from being chosen.
         let seed = [seed ^ 0x243f_6a88_85a3_08d3, seed.rotate_left(32) ^ 0x1319_8a2e_0370_7345];
         Index { buckets: vec![empty; count].into_boxed_slice(), mask: count - 1, seed }
+    }
+
+    fn buckets(entries: usize) -> usize {
+        (entries * 3 / 2).div_ceil(WIDTH).next_power_of_two()
+    }
+
+    /// Memory for `entries` entries, in bytes.
+    pub(super) fn bytes(entries: usize) -> usize {
+        Index::buckets(entries) * size_of::<Bucket>()
     }
 
     #[inline]

@@ -219,6 +219,11 @@ impl Sessions {
         }
     }
 
+    /// Memory that `limit` sessions and templates take when all are there, in bytes.
+    pub fn bytes(limit: usize) -> usize {
+        limit * size_of::<Session>() + Index::bytes(limit * 2)
+    }
+
     /// How many are live.
     pub fn len(&self) -> usize {
         self.live
