@@ -2,14 +2,22 @@
 
 use std::io::ErrorKind;
 use std::path::Path;
+use std::time::Duration;
 
 use fulcrum_api::control::control_client::ControlClient;
 use fulcrum_api::control::{self as wire, Delivery};
 use fulcrum_api::{apply_changes, changes, dataplane, socket};
 use fulcrum_model::{Edit, ServiceKey, State};
+use tokio::time::timeout;
 use tonic::transport::Channel;
+use tonic::{Response, Status};
 
 use crate::failure::Failure;
+
+/// A question is answered within this time, however busy the other end is.
+const QUESTION: Duration = Duration::from_secs(10);
+/// So is a change, of a hundred thousand services too.
+const CHANGE: Duration = Duration::from_secs(60);
 
 /// A connection to fulcrum-control.
 #[derive(Clone, Debug)]
@@ -33,18 +41,18 @@ impl Client {
     /// Applies edits, all or none, and says whether they are in effect.
     pub async fn edit(&mut self, edits: &[Edit]) -> Result<Delivery, Failure> {
         let request = wire::EditRequest { edits: edits.iter().map(Into::into).collect() };
-        Ok(self.control.edit(request).await?.into_inner().delivery.unwrap_or_default())
+        Ok(answer(CHANGE, self.control.edit(request)).await?.delivery.unwrap_or_default())
     }
 
     /// Replaces the whole desired state; with `dry_run` only says what that would change.
     pub async fn apply(&mut self, state: &State, dry_run: bool) -> Result<wire::ApplyReply, Failure> {
         let state = Some(wire::State { changes: changes(state) });
-        Ok(self.control.apply(wire::ApplyRequest { state, dry_run }).await?.into_inner())
+        answer(CHANGE, self.control.apply(wire::ApplyRequest { state, dry_run })).await
     }
 
     /// The desired state.
     pub async fn state(&mut self) -> Result<State, Failure> {
-        let reply = self.control.get_state(wire::GetStateRequest {}).await?.into_inner();
+        let reply = answer(QUESTION, self.control.get_state(wire::GetStateRequest {})).await?;
         let mut state = State::default();
         apply_changes(&mut state, reply.changes)?;
         Ok(state)
@@ -52,17 +60,18 @@ impl Client {
 
     /// The desired state as a configuration file.
     pub async fn config(&mut self) -> Result<String, Failure> {
-        Ok(self.control.get_config(wire::GetConfigRequest {}).await?.into_inner().toml)
+        Ok(answer(QUESTION, self.control.get_config(wire::GetConfigRequest {})).await?.toml)
     }
 
     /// How both processes are.
     pub async fn status(&mut self) -> Result<wire::Status, Failure> {
-        Ok(self.control.get_status(wire::GetStatusRequest {}).await?.into_inner())
+        answer(QUESTION, self.control.get_status(wire::GetStatusRequest {})).await
     }
 
     /// Counters of all services and servers, and their sum.
     pub async fn counters(&mut self) -> Result<dataplane::CountersChunk, Failure> {
-        let mut stream = self.control.list_counters(dataplane::ListCountersRequest {}).await?.into_inner();
+        let mut stream =
+            answer(QUESTION, self.control.list_counters(dataplane::ListCountersRequest {})).await?;
         let mut all = dataplane::CountersChunk::default();
         while let Some(chunk) = stream.message().await? {
             all.services.extend(chunk.services);
@@ -76,20 +85,31 @@ impl Client {
         &mut self,
         limit: u32,
     ) -> Result<tonic::Streaming<dataplane::SessionChunk>, Failure> {
-        Ok(self.control.list_sessions(dataplane::ListSessionsRequest { limit }).await?.into_inner())
+        answer(QUESTION, self.control.list_sessions(dataplane::ListSessionsRequest { limit })).await
     }
 
     /// Neighbours, static and learned.
     pub async fn neighbours(&mut self) -> Result<Vec<dataplane::NeighbourStatus>, Failure> {
-        let reply = self.control.list_neighbours(dataplane::ListNeighboursRequest {}).await?;
-        Ok(reply.into_inner().neighbours)
+        let asked = self.control.list_neighbours(dataplane::ListNeighboursRequest {});
+        Ok(answer(QUESTION, asked).await?.neighbours)
     }
 
     /// Zeroes the counters of one service, or of all.
     pub async fn zero(&mut self, service: Option<ServiceKey>) -> Result<(), Failure> {
         let key = service.as_ref().map(Into::into);
-        self.control.zero_counters(dataplane::ZeroCountersRequest { key }).await?;
+        answer(QUESTION, self.control.zero_counters(dataplane::ZeroCountersRequest { key })).await?;
         Ok(())
+    }
+}
+
+/// The answer, unless it takes longer than it may.
+async fn answer<T>(
+    limit: Duration,
+    asked: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, Failure> {
+    match timeout(limit, asked).await {
+        Ok(answer) => Ok(answer?.into_inner()),
+        Err(_) => Err(Failure::Silent(limit.as_secs())),
     }
 }
 
@@ -98,5 +118,16 @@ fn root_kind(error: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
     match error.downcast_ref::<std::io::Error>() {
         Some(io) => Some(io.kind()),
         None => root_kind(error.source()?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn silence_is_not_waited_for_without_end() {
+        let silence = std::future::pending::<Result<Response<()>, Status>>();
+        assert!(matches!(answer(Duration::from_millis(1), silence).await, Err(Failure::Silent(_))));
     }
 }

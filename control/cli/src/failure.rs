@@ -16,6 +16,11 @@ pub enum Failure {
     /// Nobody serves the control socket.
     #[error("fulcrum-control is not running (nothing answers at {}); start it, or name its socket with --socket", .0.display())]
     NotRunning(PathBuf),
+    /// It took the connection and says nothing.
+    #[error(
+        "fulcrum-control has not answered for {0} s: it hangs or is stopped; whether a change was made is not known"
+    )]
+    Silent(u64),
     /// The control socket belongs to somebody else.
     #[error("permission denied on {}; fulcrum-control answers its own user only: become it (sudo)", .0.display())]
     Forbidden(PathBuf),
