@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::iter::Peekable;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::vec;
 
@@ -110,8 +111,8 @@ pub enum Error {
         /// The configured ports.
         known: String,
     },
-    /// Output would overwrite input.
-    #[error("{}: is read and cannot be written at the same time", path.display())]
+    /// Output would overwrite input, or other output.
+    #[error("{}: is used by this replay already and cannot be written at the same time", path.display())]
     SameFile {
         /// The file.
         path: PathBuf,
@@ -141,10 +142,15 @@ pub fn run(args: &Args) -> Result<Summary, Error> {
     let ports = Ports::new(args, &config)?;
     let mut reader = Reader::open(&args.input)?;
     for output in [Some(&args.output), args.verdicts.as_ref()].into_iter().flatten() {
-        refuse_same(&args.input, output)?;
+        for input in [Some(&args.input), Some(&args.config), args.ipvsadm.as_ref()].into_iter().flatten() {
+            refuse_same(input, output)?;
+        }
     }
     let mut writer =
         Writer::create(&args.output, reader.format(), config.state.ports.iter().map(|p| p.name.as_str()))?;
+    if let Some(verdicts) = &args.verdicts {
+        refuse_same(&args.output, verdicts)?;
+    }
     let mut verdicts = args.verdicts.as_deref().map(Verdicts::create).transpose()?;
 
     let mut summary = Summary::default();
@@ -311,9 +317,14 @@ fn read(path: &Path) -> Result<String, Error> {
     fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_owned(), source })
 }
 
-fn refuse_same(input: &Path, output: &Path) -> Result<(), Error> {
-    match (input.canonicalize(), output.canonicalize()) {
-        (Ok(input), Ok(same)) if input == same => Err(Error::SameFile { path: output.to_owned() }),
+/// By what they are, not by name: a link is the same file. What is no file (/dev/null) may be used often.
+fn refuse_same(used: &Path, output: &Path) -> Result<(), Error> {
+    let file = |path: &Path| {
+        let meta = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+        Some((meta.dev(), meta.ino()))
+    };
+    match file(output) {
+        Some(id) if file(used) == Some(id) => Err(Error::SameFile { path: output.to_owned() }),
         _ => Ok(()),
     }
 }

@@ -364,7 +364,18 @@ fn bad_arguments_are_refused() {
     assert!(refusal(&overwrite).contains("cannot be written at the same time"));
     let overwrite = Args { verdicts: Some(args.input.clone()), ..args.clone() };
     assert!(refusal(&overwrite).contains("cannot be written at the same time"));
+    let link = args.input.with_extension("link");
+    fs::hard_link(&args.input, &link).unwrap();
+    let config = fs::read(&args.config).unwrap();
+    for overwrite in [
+        Args { output: link, ..args.clone() },
+        Args { output: args.config.clone(), ..args.clone() },
+        Args { verdicts: Some(args.output.clone()), ..args.clone() },
+    ] {
+        assert!(refusal(&overwrite).contains("cannot be written at the same time"), "{overwrite:?}");
+    }
     assert_eq!(fs::read(&args.input).unwrap(), input);
+    assert_eq!(fs::read(&args.config).unwrap(), config);
 
     for (text, complaint) in [
         ("-A -t 10.0.0.100:80\n", ":1: "),
