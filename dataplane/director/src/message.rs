@@ -46,7 +46,8 @@ pub enum Message<B> {
         next_hop: Ipv4Addr,
         /// Port the packet came in by, to count a drop.
         port: u16,
-        /// Whether its sender may be told that the next hop is not there: it was routed as it came.
+        /// Whether it is no service's but was routed as it came, or is an answer of our own: fewer of these may wait,
+        /// and a sender is told when the next hop is not there.
         routed: bool,
         /// The frame; VLAN tag and Ethernet type are in place.
         buf: B,

@@ -15,7 +15,7 @@ use crate::{Nanos, SECOND};
 /// addresses leaves room for those that packets go to.
 const TABLE: usize = 4096;
 const TABLE_UNWANTED: usize = TABLE / 2;
-/// Parked packets at most: in all, of those that are merely routed (so that a scan of a subnet behind the director
+/// Parked packets at most: in all, of those that are merely routed or answers of our own (so that a scan of a subnet behind the director
 /// leaves room for services), and for one neighbour.
 const PARKED: usize = 1024;
 const PARKED_ROUTED: usize = 512;

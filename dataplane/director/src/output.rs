@@ -68,7 +68,8 @@ impl<P: Pool> Director<P> {
 
 impl<P: Pool> Engine<P> {
     /// Sends the IPv4 packet at `l3` of a frame, in fragments when it is too large and may be cut. `port` is the
-    /// one it came in by; `routed` says that its sender may be told when the next hop is not there.
+    /// one it came in by; `routed` says that it is no service's: fewer of these may wait for their next hop, and a sender is told
+    /// when that is not there.
     pub(crate) fn send(
         &mut self,
         ctx: &mut Context<'_, P>,

@@ -90,6 +90,23 @@ fn parked_packets_are_bounded() {
 }
 
 #[test]
+fn pings_under_many_addresses_leave_room_for_services() {
+    let mut director = Director::new(1, SERVICE);
+    let mut ping = vec![icmp::ECHO_REQUEST, 0, 0, 0, 0x12, 0x34, 0, 1, b'x'];
+    icmp::Message::new_checked(&mut ping[..]).unwrap().fill_checksum();
+    for n in 0..2000 {
+        let stranger = Ipv4Addr::new(10, 0, 0, 10 + (n % 50) as u8);
+        director.send(0, &frame(WAN, stranger, VIP, ipv4::ICMP, &ping));
+    }
+    assert!(director.happened(Event::Parked) > 0);
+    assert_eq!(arp_of(&director.send(0, &syn(1))[0]).tpa, STRANGER);
+    assert_eq!(director.send(1, &answer(STRANGER_MAC)).len(), 1);
+    // Nobody is told about an answer of ours that did not get there, least of all we.
+    let outs = director.wait(4 * SECOND);
+    assert!(outs.iter().all(|out| out.frame[12..14] == [8, 6]), "only ARP");
+}
+
+#[test]
 fn nobody_is_believed_who_was_not_asked() {
     let mut director = Director::new(1, SERVICE);
     assert_eq!(director.send(1, &answer(STRANGER_MAC)), []);

@@ -191,10 +191,13 @@ impl<P: Pool> Engine<P> {
         self.send_error(ctx, packet, error);
     }
 
-    /// Tells the sender of a routed frame that its next hop does not answer.
+    /// Tells the sender of a routed frame that its next hop does not answer, unless that is ourselves.
     pub(crate) fn tell_host_unreachable(&mut self, ctx: &mut Context<'_, P>, buf: &P::Buf) {
         let Ok(frame) = fulcrum_packet::ethernet::Frame::new_checked(buf.bytes()) else { return };
         let Ok(ip) = ipv4::Packet::new_checked(&buf.bytes()[frame.header_len()..]) else { return };
+        if ctx.snap.locals.contains_key(&ip.src()) {
+            return;
+        }
         let about = &buf.bytes()[frame.header_len()..][..usize::from(ip.total_len())];
         let kind = about.get(ip.header_len()).copied().unwrap_or(icmp::UNREACHABLE);
         if ip.protocol() != ipv4::ICMP || !icmp::is_error(kind) {
@@ -253,7 +256,8 @@ impl<P: Pool> Engine<P> {
     /// Routes and sends a packet of our own; whether it went (or waits for its next hop).
     fn send_own(&mut self, ctx: &mut Context<'_, P>, buf: P::Buf, dst: Ipv4Addr, port: u16) -> bool {
         let Ok(way) = way(ctx.snap, dst) else { return false };
-        !matches!(self.send(ctx, buf, L3, &way, port, false), Sent::Dropped(_))
+        // As if routed: whoever asks under many addresses leaves room for services where packets are parked.
+        !matches!(self.send(ctx, buf, L3, &way, port, true), Sent::Dropped(_))
     }
 }
 
