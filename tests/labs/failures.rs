@@ -143,7 +143,9 @@ fn both_processes_leave_the_machine_as_they_found_it() {
              sysctl -a 2>/dev/null | grep -E '^net.ipv4.(conf|ip_forward)'",
         )
     };
-    wait_for("carriers", Duration::from_secs(5), || (!look().contains("NO-CARRIER")).then_some(()));
+    wait_for("carriers", Duration::from_secs(20), || {
+        (!net.director.sh("ip -o link").contains("NO-CARRIER")).then_some(())
+    });
     let before = look();
     let mut director = Director::start(&net.director, lab.directory(), &Setup::TWO, &net.network);
     director.ipvsadm_lines(SERVICES);

@@ -155,13 +155,13 @@ fn run(mode: &Mode, suffix: &str, setup: &Setup) {
     let seen = captures.stop();
     check_counters(mode, &director, &seen);
     if setup.misdirect {
-        let workers = &director.status().expect("control answers")["dataplane"]["workers"];
-        for worker in workers.as_array().expect("a list") {
-            assert!(
-                worker["handed_off"].as_u64() > Some(100),
-                "every packet was to be handed over: {worker}"
-            );
-        }
+        let workers = director.status().expect("control answers")["dataplane"]["workers"].clone();
+        let sum = |field: &str| -> u64 {
+            workers.as_array().expect("a list").iter().filter_map(|worker| worker[field].as_u64()).sum()
+        };
+        // All but ARP, which belongs to no flow.
+        let (received, handed_over) = (sum("rx_packets"), sum("handed_off"));
+        assert!(handed_over + 50 > received, "{handed_over} of {received} packets were handed over");
     }
     if mode.name == "fullnat" {
         check_local_addresses(&seen);
