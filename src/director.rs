@@ -203,6 +203,17 @@ state-file = \"{here}/state.toml\"
         read_rows(&self.fulcrum("ipvsadm -Ln --stats --exact"), 5)
     }
 
+    /// Frames that the director's ports and rings have lost.
+    pub fn lost(&self) -> u64 {
+        let status = self.status().expect("control answers");
+        let ports = status["dataplane"]["ports"].as_array().expect("a list");
+        let of_ports = ["rx_missed", "tx_dropped"]
+            .iter()
+            .flat_map(|field| ports.iter().map(|port| port[*field].as_u64().expect("a number")));
+        let of_rings = ["handoff-full", "tx-full"].map(|reason| self.drops(reason));
+        of_ports.chain(of_rings).sum()
+    }
+
     /// The number of packets dropped for a reason.
     pub fn drops(&self, reason: &str) -> u64 {
         self.named(|status| &status["dataplane"]["drops"], reason)

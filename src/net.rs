@@ -50,6 +50,13 @@ impl Namespace {
     pub fn try_sh(&self, script: &str) -> Output {
         self.command("sh").args(["-uc", script]).stdin(Stdio::null()).output().expect("ip can be run")
     }
+
+    /// Frames that its devices have lost, as the kernel counts them.
+    pub fn lost(&self) -> u64 {
+        let counts = self.try_sh("cat /sys/class/net/*/statistics/*_dropped");
+        let counts = String::from_utf8_lossy(&counts.stdout);
+        counts.lines().filter_map(|count| count.trim().parse::<u64>().ok()).sum()
+    }
 }
 
 impl Drop for Namespace {
@@ -106,6 +113,11 @@ impl Switch {
         let port = format!("p{}", self.ports);
         link(&self.inner, &port, end, device);
         self.inner.sh(&format!("ip link set {port} master br0"));
+    }
+
+    /// Frames that its ports have lost.
+    pub fn lost(&self) -> u64 {
+        self.inner.lost()
     }
 }
 

@@ -22,8 +22,7 @@ pub struct Topology {
     /// The ports, interfaces, routes and pools of the director's configuration file.
     pub network: String,
     others: Vec<Namespace>,
-    /// Held while the rest is in use.
-    _switches: Vec<Switch>,
+    switches: Vec<Switch>,
 }
 
 /// NAT: VIP 172.16.100.9, DIP 192.168.20.1, servers 192.168.20.7 and .8, whose way out is the director.
@@ -51,7 +50,7 @@ name = "lan"
 port = "lan"
 addresses = ["192.168.20.1/24"]
 "#;
-    Topology { client, director, servers, network: network.into(), others: vec![], _switches: vec![lan] }
+    Topology { client, director, servers, network: network.into(), others: vec![], switches: vec![lan] }
 }
 
 /// Servers 192.168.20.7 and .8 on a switch; their way out is the director, 192.168.20.1.
@@ -107,7 +106,7 @@ port = "eth0"
 addresses = ["{prefix}.1/24"]
 "#
     );
-    Topology { client, director, servers: servers.into(), network, others: vec![], _switches: vec![segment] }
+    Topology { client, director, servers: servers.into(), network, others: vec![], switches: vec![segment] }
 }
 
 /// DR: VIP 192.168.0.210 on the servers' loopback, servers 192.168.0.221 and .222.
@@ -174,7 +173,7 @@ interface = "lan"
 {pool}
 "#
     );
-    Topology { client, director, servers: servers.into(), network, others: vec![router], _switches: vec![] }
+    Topology { client, director, servers: servers.into(), network, others: vec![router], switches: vec![] }
 }
 
 /// VLANs on one trunk: clients in VLAN 100, servers in VLAN 200, the director with one arm in both. The far end of
@@ -214,7 +213,7 @@ addresses = ["192.168.20.1/24"]
         servers,
         network: network.into(),
         others: vec![far],
-        _switches: vec![lan],
+        switches: vec![lan],
     };
     (topology, pump)
 }
@@ -236,6 +235,13 @@ pub struct Seen {
 }
 
 impl Topology {
+    /// Frames that the kernel's devices on all the ways have lost; a busy machine loses some.
+    pub fn lost(&self) -> u64 {
+        let servers = self.servers.iter().map(|server| &server.inside);
+        let ends = [&self.client, &self.director].into_iter().chain(servers).chain(&self.others);
+        ends.map(Namespace::lost).chain(self.switches.iter().map(Switch::lost)).sum()
+    }
+
     /// Starts to capture at both ends of every conversation.
     #[track_caller]
     pub fn capture(&self, lab: &Lab) -> Captures {
