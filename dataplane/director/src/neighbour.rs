@@ -267,7 +267,7 @@ impl<B> Default for Resolver<B> {
 }
 
 impl<B> Resolver<B> {
-    /// Parks a packet; `Ok(true)` when its next hop has to be asked for now.
+    /// Parks a packet; `Ok(true)` when its next hop has to be asked for at once.
     pub(crate) fn park(
         &mut self,
         interface: InterfaceId,
