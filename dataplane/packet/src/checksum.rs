@@ -1,6 +1,6 @@
 //! The Internet checksum: whole, with pseudo-header, and updated in place (RFC 1071, RFC 1624).
 
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// One's-complement sum of `bytes` as big-endian 16-bit words, an odd last byte padded with zero; not folded.
 #[inline]
@@ -39,6 +39,22 @@ pub fn checksum(bytes: &[u8]) -> u16 {
 #[inline]
 pub fn pseudo_header(src: Ipv4Addr, dst: Ipv4Addr, protocol: u8, length: u16) -> u64 {
     u64::from(src.to_bits()) + u64::from(dst.to_bits()) + u64::from(protocol) + u64::from(length)
+}
+
+/// Sum of the pseudo-header of IPv6 (RFC 8200, 8.1).
+#[inline]
+pub fn pseudo_header6(src: Ipv6Addr, dst: Ipv6Addr, protocol: u8, length: u32) -> u64 {
+    sum(&src.octets()) + sum(&dst.octets()) + u64::from(protocol) + u64::from(length)
+}
+
+/// Sum of the pseudo-header of either family; a length of IPv4 fits 16 bits.
+#[inline]
+pub fn pseudo_header_of(src: IpAddr, dst: IpAddr, protocol: u8, length: usize) -> u64 {
+    let address = |address: IpAddr| match address {
+        IpAddr::V4(address) => u64::from(address.to_bits()),
+        IpAddr::V6(address) => sum(&address.octets()),
+    };
+    address(src) + address(dst) + u64::from(protocol) + length as u64
 }
 
 /// A change of checksummed bytes, to be applied to checksums that cover them (RFC 1624, eq. 3).
