@@ -9,6 +9,7 @@ use crate::engine::{Context, Engine};
 use crate::host::Error;
 use crate::packet::Packet;
 use crate::reason::{Event, Reason};
+use crate::schedule::Request;
 use crate::session::tcp::State as TcpState;
 use crate::session::{Direction, Key, NONE, NewSession, SessionId, State, TEMPLATE};
 use crate::snapshot::{Destination, Forward, Persistence, Service, Snapshot};
@@ -35,7 +36,7 @@ impl<P: Pool> Engine<P> {
         }
         let opened = match service.persistence {
             Some(persistence) => self.open_persistent(ctx, service, persistence, &packet),
-            None => match service.scheduler.choose(&service.destinations) {
+            None => match self.choose(ctx, service, &packet) {
                 Some(index) => self.open(ctx, service, &service.destinations[index], &packet, NONE),
                 None => Err(Reason::NoServer),
             },
@@ -56,6 +57,19 @@ impl<P: Pool> Engine<P> {
                 self.drop_packet(ctx, packet, reason, None);
             }
         }
+    }
+
+    /// The index of the server that takes a new connection, by the packet that opens it.
+    fn choose(&mut self, ctx: &Context<'_, P>, service: &Service, packet: &Packet<P::Buf>) -> Option<usize> {
+        let request = Request {
+            client: packet.src.into(),
+            client_port: packet.sport,
+            vip: packet.dst.into(),
+            vip_port: packet.dport,
+            now: ctx.now,
+            chance: self.chance.draw(),
+        };
+        service.scheduler.choose(&service.destinations, &request)
     }
 
     /// Opens a session of a persistent service: with the server of the client's template, or with a new template.
@@ -82,7 +96,7 @@ impl<P: Pool> Engine<P> {
         let template = match template {
             Some(id) => id,
             None => {
-                let index = service.scheduler.choose(&service.destinations).ok_or(Reason::NoServer)?;
+                let index = self.choose(ctx, service, packet).ok_or(Reason::NoServer)?;
                 self.open_template(ctx, service, &service.destinations[index], network, packet)?
             }
         };

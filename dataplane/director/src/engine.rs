@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::buffer::Pool;
 use crate::counters::WorkerCounters;
 use crate::export::{NeighbourView, SessionView};
+use crate::hash::Chance;
 use crate::host::Limiter;
 use crate::message::{Envelope, Message, Stage};
 use crate::neighbour::{Neighbours, Resolver};
@@ -92,6 +93,8 @@ pub struct Engine<P: Pool> {
     pub(crate) limiter: Limiter,
     /// Identification of the next packet that needs one.
     pub(crate) ip_id: u16,
+    /// Numbers for choices by chance.
+    pub(crate) chance: Chance,
     /// Where the search for a local port towards a destination goes on, by destination id.
     pub(crate) local_cursors: Vec<u32>,
     /// Where the search for sessions of deleted servers goes on, while there is one.
@@ -122,6 +125,7 @@ impl<P: Pool> Engine<P> {
             resolver,
             limiter: Limiter::default(),
             ip_id: (config.seed >> 16) as u16 ^ config.worker,
+            chance: Chance::new(config.seed, config.worker),
             local_cursors: vec![0; snapshot.destinations.len()],
             flush: None,
             config,

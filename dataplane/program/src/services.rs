@@ -411,11 +411,11 @@ fn scheduler(
         name = "wlc";
     }
     let scheduler = match before.map(|before| &before.service) {
-        None => schedule::build_fresh(name, destinations),
+        None => schedule::build_fresh(name, 0, destinations),
         Some(before) if before.scheduler.name() == name => {
-            Some(before.scheduler.carry_over(&before.destinations, destinations))
+            Some(before.scheduler.carry_over(0, &before.destinations, destinations))
         }
-        Some(_) => schedule::build(name, destinations),
+        Some(_) => schedule::build(name, 0, destinations),
     };
     scheduler.expect("every name of NAMES builds")
 }

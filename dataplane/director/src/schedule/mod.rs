@@ -14,9 +14,28 @@ mod wlc;
 mod wrr;
 
 use std::fmt::Debug;
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::Nanos;
 use crate::snapshot::Destination;
+
+/// What is known of a new connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    /// Where it comes from.
+    pub client: IpAddr,
+    /// The client's port.
+    pub client_port: u16,
+    /// Where it goes.
+    pub vip: IpAddr,
+    /// The port asked for.
+    pub vip_port: u16,
+    /// When.
+    pub now: Nanos,
+    /// A number by chance.
+    pub chance: u64,
+}
 
 /// Chooses a server for each new connection of one service.
 pub trait Scheduler: Debug + Send + Sync {
@@ -24,18 +43,19 @@ pub trait Scheduler: Debug + Send + Sync {
     fn name(&self) -> &'static str;
 
     /// The index in `destinations` (newest first) of the server that takes a new connection, `None` when none may.
-    fn choose(&self, destinations: &[Arc<Destination>]) -> Option<usize>;
+    fn choose(&self, destinations: &[Arc<Destination>], request: &Request) -> Option<usize>;
 
-    /// A scheduler of the same kind for a changed list of destinations, going on where this one stands.
-    /// Both lists are newest first.
+    /// A scheduler of the same kind for a changed list of destinations or changed flags, going on where this one
+    /// stands. Both lists are newest first.
     ///
     /// IPVS tells its schedulers of each single edit; here the difference of the lists is replayed as deletions,
     /// then additions, then changes of weight or forwarding, oldest first in each.
-    fn carry_over(&self, old: &[Arc<Destination>], new: &[Arc<Destination>]) -> Box<dyn Scheduler>;
+    fn carry_over(&self, flags: u8, old: &[Arc<Destination>], new: &[Arc<Destination>])
+    -> Box<dyn Scheduler>;
 }
 
-/// Makes a scheduler for destinations that are there already (newest first).
-type Make = fn(&[Arc<Destination>]) -> Box<dyn Scheduler>;
+/// Makes a scheduler with these flags for destinations that are there already (newest first).
+type Make = fn(u8, &[Arc<Destination>]) -> Box<dyn Scheduler>;
 
 /// Every scheduler by name.
 const SCHEDULERS: &[(&str, Make)] =
@@ -53,17 +73,17 @@ pub const NAMES: &[&str] = &{
 };
 
 /// The scheduler `name` bound to a service that has `destinations` (newest first), as when the scheduler of a
-/// service is changed; `None` when there is none of that name.
+/// service is changed; `None` when there is none of that name. Bit n-1 of `flags` is IPVS's flag-n.
 ///
 /// A service that is new has no servers when its scheduler is bound, they come one at a time: [`build_fresh`].
-pub fn build(name: &str, destinations: &[Arc<Destination>]) -> Option<Box<dyn Scheduler>> {
+pub fn build(name: &str, flags: u8, destinations: &[Arc<Destination>]) -> Option<Box<dyn Scheduler>> {
     let (_, make) = SCHEDULERS.iter().find(|(known, _)| *known == name)?;
-    Some(make(destinations))
+    Some(make(flags, destinations))
 }
 
 /// The scheduler `name` of a new service to which `destinations` (newest first) were added one after the other.
-pub fn build_fresh(name: &str, destinations: &[Arc<Destination>]) -> Option<Box<dyn Scheduler>> {
-    Some(build(name, &[])?.carry_over(&[], destinations))
+pub fn build_fresh(name: &str, flags: u8, destinations: &[Arc<Destination>]) -> Option<Box<dyn Scheduler>> {
+    Some(build(name, flags, &[])?.carry_over(flags, &[], destinations))
 }
 
 /// IPVS's measure of a server's load, over all workers: an active connection weighs 257, another one 1.

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::Scheduler;
+use super::{Request, Scheduler};
 use crate::snapshot::Destination;
 
 /// The place in the list where the next walk begins: one past the server chosen last.
 #[derive(Debug)]
 struct RoundRobin(AtomicU64);
 
-pub(super) fn make(_: &[Arc<Destination>]) -> Box<dyn Scheduler> {
+pub(super) fn make(_: u8, _: &[Arc<Destination>]) -> Box<dyn Scheduler> {
     Box::new(RoundRobin(AtomicU64::new(0)))
 }
 
@@ -19,7 +19,7 @@ impl Scheduler for RoundRobin {
         "rr"
     }
 
-    fn choose(&self, destinations: &[Arc<Destination>]) -> Option<usize> {
+    fn choose(&self, destinations: &[Arc<Destination>], _: &Request) -> Option<usize> {
         let mut next = self.0.load(Relaxed);
         loop {
             let start = usize::try_from(next).unwrap_or(0).min(destinations.len());
@@ -31,7 +31,7 @@ impl Scheduler for RoundRobin {
         }
     }
 
-    fn carry_over(&self, old: &[Arc<Destination>], new: &[Arc<Destination>]) -> Box<dyn Scheduler> {
+    fn carry_over(&self, _: u8, old: &[Arc<Destination>], new: &[Arc<Destination>]) -> Box<dyn Scheduler> {
         let next = usize::try_from(self.0.load(Relaxed)).unwrap_or(0).min(old.len());
         // The server chosen last, or if it is gone the one before it that is left.
         let place = old[..next]

@@ -1,13 +1,23 @@
 //! The schedulers against sequences recorded from a kernel, and against a plain model of its lists.
 
 use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use super::{NAMES, Scheduler, build, build_fresh};
+use super::{NAMES, Request, Scheduler, build, build_fresh};
 use crate::counters::PerWorker;
 use crate::snapshot::{Destination, DestinationId, Forward};
 
 const WORKERS: usize = 2;
+
+const REQUEST: Request = Request {
+    client: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)),
+    client_port: 40000,
+    vip: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 100)),
+    vip_port: 80,
+    now: 0,
+    chance: 0,
+};
 
 fn destination(id: DestinationId, weight: u32) -> Arc<Destination> {
     Arc::new(Destination {
@@ -35,7 +45,7 @@ fn added(weights: &[u32]) -> Vec<Arc<Destination>> {
 fn choices(scheduler: &dyn Scheduler, list: &[Arc<Destination>], n: usize, stay_open: bool) -> String {
     let mut ids = String::new();
     for turn in 0..n {
-        let Some(index) = scheduler.choose(list) else {
+        let Some(index) = scheduler.choose(list, &REQUEST) else {
             ids.push('-');
             continue;
         };
@@ -68,7 +78,7 @@ const RECORDED: &[(&str, [u32; 3], bool, &str)] = &[
 fn choices_are_those_recorded_from_a_kernel() {
     for (name, weights, stay_open, expected) in RECORDED {
         let list = added(weights);
-        let scheduler = build_fresh(name, &list).unwrap();
+        let scheduler = build_fresh(name, 0, &list).unwrap();
         let got = choices(&*scheduler, &list, expected.len(), *stay_open);
         assert_eq!(got, *expected, "{name} {weights:?} stay open: {stay_open}");
     }
@@ -108,7 +118,7 @@ const HISTORIES: &[(&str, &str)] = &[
 fn edits_between_choices_are_taken_as_recorded_from_a_kernel() {
     for (name, history) in HISTORIES {
         let mut list: Vec<Arc<Destination>> = Vec::new();
-        let mut scheduler = build_fresh(name, &[]).unwrap();
+        let mut scheduler = build_fresh(name, 0, &[]).unwrap();
         for (at, word) in history.split(' ').enumerate() {
             let old = list.clone();
             let (kind, rest) = word.split_at(1);
@@ -132,7 +142,7 @@ fn edits_between_choices_are_taken_as_recorded_from_a_kernel() {
                     continue;
                 }
             }
-            scheduler = scheduler.carry_over(&old, &list);
+            scheduler = scheduler.carry_over(0, &old, &list);
         }
     }
 }
@@ -141,10 +151,10 @@ fn edits_between_choices_are_taken_as_recorded_from_a_kernel() {
 fn every_name_builds_and_no_other() {
     assert_eq!(NAMES, ["rr", "wrr", "lc", "wlc"]);
     for name in NAMES {
-        assert_eq!(build(name, &[]).unwrap().name(), *name);
+        assert_eq!(build(name, 0, &[]).unwrap().name(), *name);
     }
     for unknown in ["", "RR", "sed"] {
-        assert!(build(unknown, &[]).is_none(), "{unknown}");
+        assert!(build(unknown, 0, &[]).is_none(), "{unknown}");
     }
 }
 
@@ -153,8 +163,12 @@ fn nobody_is_chosen_when_nobody_may_be() {
     for name in NAMES {
         for weights in [&[][..], &[0], &[0, 0, 0]] {
             let list = added(weights);
-            assert_eq!(build(name, &list).unwrap().choose(&list), None, "{name} {weights:?}");
-            assert_eq!(build_fresh(name, &list).unwrap().choose(&list), None, "{name} {weights:?}");
+            assert_eq!(build(name, 0, &list).unwrap().choose(&list, &REQUEST), None, "{name} {weights:?}");
+            assert_eq!(
+                build_fresh(name, 0, &list).unwrap().choose(&list, &REQUEST),
+                None,
+                "{name} {weights:?}"
+            );
         }
     }
 }
@@ -162,13 +176,13 @@ fn nobody_is_chosen_when_nobody_may_be() {
 #[test]
 fn a_scheduler_set_later_starts_with_the_heaviest() {
     let list = added(&[3, 2, 1]);
-    assert_eq!(choices(&*build("wrr", &list).unwrap(), &list, 7, true), "1213211");
+    assert_eq!(choices(&*build("wrr", 0, &list).unwrap(), &list, 7, true), "1213211");
 }
 
 #[test]
 fn wrr_gives_each_its_weight() {
     let list = added(&[2, 3, 4]);
-    let scheduler = build("wrr", &list).unwrap();
+    let scheduler = build("wrr", 0, &list).unwrap();
     assert_eq!(choices(&*scheduler, &list, 9, true), "332321321");
 }
 
@@ -176,16 +190,16 @@ fn wrr_gives_each_its_weight() {
 fn an_active_connection_weighs_257_others() {
     for name in ["lc", "wlc"] {
         let list = added(&[1, 1]);
-        let scheduler = build(name, &list).unwrap();
+        let scheduler = build(name, 0, &list).unwrap();
         list[0].counters.of(0).active.add(1);
         // Spread over the workers; what counts is the sum.
         list[1].counters.of(0).inactive.add(200);
         list[1].counters.of(1).inactive.add(56);
-        assert_eq!(scheduler.choose(&list), Some(1), "{name}");
+        assert_eq!(scheduler.choose(&list, &REQUEST), Some(1), "{name}");
         list[1].counters.of(1).inactive.add(1);
-        assert_eq!(scheduler.choose(&list), Some(0), "{name}: of equals the newest");
+        assert_eq!(scheduler.choose(&list, &REQUEST), Some(0), "{name}: of equals the newest");
         list[0].counters.of(1).inactive.add(1);
-        assert_eq!(scheduler.choose(&list), Some(1), "{name}");
+        assert_eq!(scheduler.choose(&list, &REQUEST), Some(1), "{name}");
     }
 }
 
@@ -197,45 +211,45 @@ fn loads_and_weights_at_their_limits_do_not_overflow() {
         cell.counters.of(1).inactive.add(u64::MAX >> 1);
     }
     for name in NAMES {
-        assert!(build(name, &list).unwrap().choose(&list).is_some(), "{name}");
+        assert!(build(name, 0, &list).unwrap().choose(&list, &REQUEST).is_some(), "{name}");
     }
     // A count read while a session moved from one worker's cell to another's.
     let list = added(&[1, 1]);
     list[1].counters.of(0).active.sub_one();
-    assert_eq!(build("wlc", &list).unwrap().choose(&list), Some(0));
+    assert_eq!(build("wlc", 0, &list).unwrap().choose(&list, &REQUEST), Some(0));
 }
 
 #[test]
 fn rr_goes_on_after_edits() {
     let one_two_three = added(&[1, 1, 1]);
-    let rr = build_fresh("rr", &one_two_three).unwrap();
+    let rr = build_fresh("rr", 0, &one_two_three).unwrap();
     assert_eq!(choices(&*rr, &one_two_three, 2, true), "32");
 
     // Server 4 comes in front; server 1 is still next.
     let mut with_four = vec![destination(4, 1)];
     with_four.extend(one_two_three.iter().cloned());
-    let after = rr.carry_over(&one_two_three, &with_four);
+    let after = rr.carry_over(0, &one_two_three, &with_four);
     assert_eq!(choices(&*after, &with_four, 5, true), "14321");
 
     // The server chosen last goes: the one after it is still next.
     let without_two = vec![one_two_three[0].clone(), one_two_three[2].clone()];
-    assert_eq!(choices(&*rr.carry_over(&one_two_three, &without_two), &without_two, 3, true), "131");
+    assert_eq!(choices(&*rr.carry_over(0, &one_two_three, &without_two), &without_two, 3, true), "131");
 
     // All that were chosen go: from the top.
     let only_one = vec![one_two_three[2].clone()];
-    assert_eq!(choices(&*rr.carry_over(&one_two_three, &only_one), &only_one, 2, true), "11");
+    assert_eq!(choices(&*rr.carry_over(0, &one_two_three, &only_one), &only_one, 2, true), "11");
 }
 
 #[test]
 fn workers_that_choose_at_once_share_one_sequence() {
     for name in ["rr", "wrr"] {
         let list = added(&[5, 3, 2, 0]);
-        let scheduler = build_fresh(name, &list).unwrap();
+        let scheduler = build_fresh(name, 0, &list).unwrap();
         let counts = std::thread::scope(|scope| {
             let worker = || {
                 let mut counts = [0u32; 4];
                 for _ in 0..30_000 {
-                    counts[scheduler.choose(&list).unwrap()] += 1;
+                    counts[scheduler.choose(&list, &REQUEST).unwrap()] += 1;
                 }
                 counts
             };
@@ -340,7 +354,7 @@ fn long_random_histories_agree_with_the_model() {
         let mut dice = Dice(seed);
         for name in ["rr", "wrr"] {
             let mut list: Vec<Arc<Destination>> = Vec::new();
-            let mut scheduler = build(name, &[]).unwrap();
+            let mut scheduler = build(name, 0, &[]).unwrap();
             let mut model = Model::default();
             let mut next_id = 0;
             for step in 0..120 {
@@ -366,7 +380,7 @@ fn long_random_histories_agree_with_the_model() {
                         model.list[i].1 = weight;
                     }
                     _ => {
-                        let got = scheduler.choose(&list).map(|i| list[i].id);
+                        let got = scheduler.choose(&list, &REQUEST).map(|i| list[i].id);
                         let expected = if name == "rr" { model.rr() } else { model.wrr() };
                         assert_eq!(got, expected, "{name}, seed {seed}, step {step}, {model:?}");
                         continue;
@@ -375,7 +389,7 @@ fn long_random_histories_agree_with_the_model() {
                 if name == "wrr" {
                     model.wrr_edited();
                 }
-                scheduler = scheduler.carry_over(&old, &list);
+                scheduler = scheduler.carry_over(0, &old, &list);
             }
         }
     }
@@ -385,7 +399,7 @@ fn long_random_histories_agree_with_the_model() {
 fn several_edits_at_once_are_taken_one_at_a_time() {
     // 1 goes, then 4 and 5 come, then 3 changes.
     let old = added(&[4, 2, 6]);
-    let wrr = build_fresh("wrr", &old).unwrap();
+    let wrr = build_fresh("wrr", 0, &old).unwrap();
     choices(&*wrr, &old, 4, true);
     let steps = [
         vec![destination(3, 6), destination(2, 2)],
@@ -393,10 +407,10 @@ fn several_edits_at_once_are_taken_one_at_a_time() {
         vec![destination(5, 3), destination(4, 9), destination(3, 6), destination(2, 2)],
         vec![destination(5, 3), destination(4, 9), destination(3, 12), destination(2, 2)],
     ];
-    let at_once = wrr.carry_over(&old, &steps[3]);
-    let mut one_by_one = wrr.carry_over(&old, &steps[0]);
+    let at_once = wrr.carry_over(0, &old, &steps[3]);
+    let mut one_by_one = wrr.carry_over(0, &old, &steps[0]);
     for pair in steps.windows(2) {
-        one_by_one = one_by_one.carry_over(&pair[0], &pair[1]);
+        one_by_one = one_by_one.carry_over(0, &pair[0], &pair[1]);
     }
     let sequence = choices(&*at_once, &steps[3], 40, true);
     assert_eq!(sequence, choices(&*one_by_one, &steps[3], 40, true));

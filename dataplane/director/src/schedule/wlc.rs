@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{Scheduler, overhead};
+use super::{Request, Scheduler, overhead};
 use crate::snapshot::Destination;
 
 #[derive(Debug)]
 struct WeightedLeastConnections;
 
-pub(super) fn make(_: &[Arc<Destination>]) -> Box<dyn Scheduler> {
+pub(super) fn make(_: u8, _: &[Arc<Destination>]) -> Box<dyn Scheduler> {
     Box::new(WeightedLeastConnections)
 }
 
@@ -17,7 +17,7 @@ impl Scheduler for WeightedLeastConnections {
         "wlc"
     }
 
-    fn choose(&self, destinations: &[Arc<Destination>]) -> Option<usize> {
+    fn choose(&self, destinations: &[Arc<Destination>], _: &Request) -> Option<usize> {
         let mut least: Option<(usize, u64, u64)> = None;
         for (index, destination) in destinations.iter().enumerate() {
             let weight = u64::from(destination.weight);
@@ -36,7 +36,7 @@ impl Scheduler for WeightedLeastConnections {
         least.map(|(index, ..)| index)
     }
 
-    fn carry_over(&self, _: &[Arc<Destination>], new: &[Arc<Destination>]) -> Box<dyn Scheduler> {
-        make(new)
+    fn carry_over(&self, flags: u8, _: &[Arc<Destination>], new: &[Arc<Destination>]) -> Box<dyn Scheduler> {
+        make(flags, new)
     }
 }

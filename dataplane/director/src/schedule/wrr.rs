@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::Scheduler;
+use super::{Request, Scheduler};
 use crate::snapshot::{Destination, DestinationId};
 
 #[derive(Debug)]
@@ -35,7 +35,7 @@ struct Cursor {
     bar: u32,
 }
 
-pub(super) fn make(destinations: &[Arc<Destination>]) -> Box<dyn Scheduler> {
+pub(super) fn make(_: u8, destinations: &[Arc<Destination>]) -> Box<dyn Scheduler> {
     let scale = Scale::of(destinations.iter().map(|d| d.weight));
     let cursor = Cursor { next: 0, bar: scale.top };
     Box::new(WeightedRoundRobin { scale, cursor: AtomicU64::new(cursor.pack()) })
@@ -98,7 +98,7 @@ impl Scheduler for WeightedRoundRobin {
         "wrr"
     }
 
-    fn choose(&self, destinations: &[Arc<Destination>]) -> Option<usize> {
+    fn choose(&self, destinations: &[Arc<Destination>], _: &Request) -> Option<usize> {
         let mut word = self.cursor.load(Relaxed);
         loop {
             let (chosen, bar) = self.walk(Cursor::unpack(word), destinations)?;
@@ -110,7 +110,7 @@ impl Scheduler for WeightedRoundRobin {
         }
     }
 
-    fn carry_over(&self, old: &[Arc<Destination>], new: &[Arc<Destination>]) -> Box<dyn Scheduler> {
+    fn carry_over(&self, _: u8, old: &[Arc<Destination>], new: &[Arc<Destination>]) -> Box<dyn Scheduler> {
         let before: HashMap<_, _> = old.iter().map(|d| (d.id, d)).collect();
         let after: HashMap<_, _> = new.iter().map(|d| (d.id, d)).collect();
         let mut edits = Edits {

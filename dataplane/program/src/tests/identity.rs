@@ -1,6 +1,7 @@
 //! Services and servers over edits, deletion and return: ids, counters, shared objects, steering.
 
 use fulcrum_director::SECOND;
+use fulcrum_director::schedule::Request;
 use fulcrum_director::snapshot::{Forward as Way, Persistence, Steering};
 
 use super::*;
@@ -99,7 +100,9 @@ fn the_schedulers_place_survives_edits() {
     let snapshot = bench.apply(&state);
     let pick = |snapshot: &Snapshot| {
         let service = found(snapshot, http());
-        service.destinations[service.scheduler.choose(&service.destinations).unwrap()].address
+        let (client, vip) = (ip("10.0.0.2").into(), service.address.into());
+        let request = Request { client, client_port: 40000, vip, vip_port: 80, now: 0, chance: 0 };
+        service.destinations[service.scheduler.choose(&service.destinations, &request).unwrap()].address
     };
     assert_eq!([pick(&snapshot), pick(&snapshot)], [ip("10.1.0.13"), ip("10.1.0.12")]);
     state.services[0].servers.push(server("10.1.0.14", 8000));
