@@ -28,6 +28,12 @@ pub const IPIP: u8 = 4;
 pub const TCP: u8 = 6;
 /// Protocol number of UDP.
 pub const UDP: u8 = 17;
+/// Protocol number of encapsulating security payload.
+pub const ESP: u8 = 50;
+/// Protocol number of the authentication header.
+pub const AH: u8 = 51;
+/// Protocol number of SCTP.
+pub const SCTP: u8 = 132;
 
 /// The flag "don't fragment" in the fragment field.
 pub const DF: u16 = 0x4000;

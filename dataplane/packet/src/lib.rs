@@ -10,6 +10,8 @@
 pub mod arp;
 pub mod checksum;
 pub mod ethernet;
+pub mod gre;
+pub mod gue;
 pub mod icmp;
 pub mod icmpv6;
 pub mod ip;
@@ -17,6 +19,7 @@ pub mod ipv4;
 pub mod ipv6;
 pub mod ndisc;
 pub mod ports;
+pub mod sctp;
 pub mod tcp;
 pub mod udp;
 

@@ -1,4 +1,4 @@
-//! Source and destination port: where TCP and UDP are alike.
+//! Source and destination port: where TCP, UDP and SCTP are alike.
 
 use crate::Malformed;
 use crate::checksum::Delta;

@@ -3,6 +3,8 @@
 use crate::Malformed;
 use crate::field::{put_u16, u16_at};
 
+const SRC: usize = 0;
+const DST: usize = 2;
 const LENGTH: usize = 4;
 const CHECKSUM: usize = 6;
 
@@ -40,5 +42,42 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Datagram<T> {
     #[inline]
     pub fn set_checksum(&mut self, checksum: u16) {
         put_u16(self.bytes.as_mut(), CHECKSUM, checksum);
+    }
+}
+
+/// A header, to be written with checksum 0.
+#[derive(Clone, Copy, Debug)]
+pub struct Header {
+    /// Source port.
+    pub src_port: u16,
+    /// Destination port.
+    pub dst_port: u16,
+    /// Length of header and payload.
+    pub length: u16,
+}
+
+impl Header {
+    /// Writes the header into the first [`HEADER`] of `bytes`.
+    pub fn emit(&self, bytes: &mut [u8]) {
+        put_u16(bytes, SRC, self.src_port);
+        put_u16(bytes, DST, self.dst_port);
+        put_u16(bytes, LENGTH, self.length);
+        put_u16(bytes, CHECKSUM, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut bytes = [0xff; HEADER];
+        Header { src_port: 6080, dst_port: 53, length: 300 }.emit(&mut bytes);
+        let datagram = Datagram::new_checked(&bytes[..]).unwrap();
+        assert_eq!((datagram.length(), datagram.checksum()), (300, 0));
+        let ports = crate::ports::Ports::new_checked(&bytes[..]).unwrap();
+        assert_eq!((ports.src(), ports.dst()), (6080, 53));
+        assert!(Datagram::new_checked(&bytes[..HEADER - 1]).is_err());
     }
 }
