@@ -1,6 +1,6 @@
 //! What a worker shows of itself while it works: signs of life, and how far it is with new configurations.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use fulcrum_director::counters::Counter;
 
@@ -54,6 +54,7 @@ pub(crate) struct Board {
     pub(crate) lost_messages: Counter,
     serial: AtomicU64,
     stage: AtomicU8,
+    thread: AtomicU32,
 }
 
 impl Board {
@@ -65,6 +66,16 @@ impl Board {
     pub(crate) fn stage(&self) -> Stage {
         let stage = usize::from(self.stage.load(Relaxed));
         Stage::ALL.get(stage).copied().unwrap_or(Stage::Starting)
+    }
+
+    /// Tells the kernel's number of the worker's thread.
+    pub(crate) fn name_thread(&self, thread: u32) {
+        self.thread.store(thread, Relaxed);
+    }
+
+    /// The kernel's number of the worker's thread, 0 before it has started.
+    pub(crate) fn thread(&self) -> u32 {
+        self.thread.load(Relaxed)
     }
 
     /// Tells which snapshot the worker runs from now on.

@@ -323,7 +323,7 @@ fn set_up(
         boards.push(worker.board.clone());
         links.push(WorkerLink::new(lcore, desk, worker.board.clone(), worker.counters.clone()));
         lcores.push(eal.launch(number, move || {
-            watch::this_is_worker(number, lcore);
+            watch::this_is_worker(number, lcore, &worker.board);
             worker.run();
         })?);
     }

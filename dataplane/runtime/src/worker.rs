@@ -70,8 +70,10 @@ impl Clock {
 pub(crate) enum Fault {
     /// Worker 0 panics.
     Panic,
-    /// Worker 0 hangs.
+    /// Worker 0 hangs in a system call.
     Hang,
+    /// Worker 0 turns in circles.
+    Spin,
 }
 
 /// Everything that one worker owns.
@@ -135,6 +137,7 @@ impl Worker {
             self.board.enter(Stage::Idle);
             self.idle.turn(work > 0, now, || self.engine.next_deadline(now));
             if let Some(fault) = self.fault {
+                self.board.enter(Stage::Deciding);
                 commit(fault, now);
             }
         }
@@ -200,6 +203,9 @@ fn commit(fault: Fault, now: Nanos) {
             Fault::Panic => panic!("asked for by --test-fault"),
             Fault::Hang => loop {
                 std::thread::sleep(std::time::Duration::from_secs(1));
+            },
+            Fault::Spin => loop {
+                std::hint::spin_loop();
             },
         }
     }

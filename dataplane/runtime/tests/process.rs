@@ -5,9 +5,10 @@ mod common;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, Place, block_on, client, lcore};
+use common::{PATIENCE, Place, block_on, client, lcore, other_lcore};
 use fulcrum_api::dataplane::sync_part::Part;
 use fulcrum_api::dataplane::{
     ListCountersRequest, ListNeighboursRequest, ListSessionsRequest, SyncBegin, SyncCommit,
@@ -239,9 +240,64 @@ fn a_worker_that_panics_or_hangs_ends_the_process_with_a_report() {
     assert!(log.contains(&format!("worker 0 (lcore {}) panicked at ", lcore())), "{log}");
     assert!(log.contains("asked for by --test-fault"), "{log}");
 
-    let (status, log) = place.start(None, &["--test-fault", "hang", "--watchdog", "1"]).wait();
-    assert_eq!(status.signal(), Some(Signal::SIGABRT as i32), "{log}");
-    assert!(log.contains(&format!("worker 0 (lcore {}) has hung for ", lcore())), "{log}");
+    for fault in ["hang", "spin"] {
+        let (status, log) = place.start(None, &["--test-fault", fault, "--watchdog", "1"]).wait();
+        assert_eq!(status.signal(), Some(Signal::SIGABRT as i32), "{log}");
+        assert!(log.contains(&format!("worker 0 (lcore {}) has hung for ", lcore())), "{log}");
+    }
+}
+
+#[test]
+fn a_worker_that_is_kept_from_its_processor_is_warned_about_and_goes_on() {
+    let lcore = other_lcore();
+    let place = Place::new(&lcore.to_string(), RING);
+    // One that polls wants all of the processor; of what it gets as the least of all threads it is content with a
+    // few milliseconds in minutes.
+    let config = fs::read_to_string(place.path("fulcrum.toml")).unwrap().replace("adaptive", "poll");
+    fs::write(place.path("fulcrum.toml"), config).unwrap();
+    let running = place.start(None, &["--watchdog", "2"]);
+    let starving = Starving::of(running.pid(), lcore);
+    std::thread::sleep(Duration::from_secs(6));
+    drop(starving);
+    running.program(1, &place.state());
+    let log = running.stop();
+    let said = format!("worker 0 (lcore {lcore}) has been kept from its processor for ");
+    assert!(log.contains(&said) && !log.contains("has hung"), "{log}");
+}
+
+/// A program that has a processor for itself while it lives, before the worker that is pinned there too.
+struct Starving {
+    hungry: Child,
+}
+
+impl Starving {
+    fn of(pid: i32, lcore: usize) -> Starving {
+        let run = |program: &str, arguments: &[&str]| {
+            let status = Command::new(program).args(arguments).status().unwrap();
+            assert!(status.success(), "{program} {arguments:?}");
+        };
+        let pinned = |task: &fs::DirEntry| {
+            let status = fs::read_to_string(task.path().join("status")).unwrap();
+            status.lines().any(|line| line == format!("Cpus_allowed_list:\t{lcore}"))
+        };
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(Result::unwrap);
+        let workers: Vec<_> = tasks.filter(pinned).collect();
+        assert_eq!(workers.len(), 1, "threads pinned to processor {lcore}");
+        run("chrt", &["--idle", "--pid", "0", workers[0].file_name().to_str().unwrap()]);
+        let lcore = lcore.to_string();
+        let hungry = Command::new("taskset").args(["-c", &lcore, "sh", "-c", "while :; do :; done"]).spawn();
+        let hungry = hungry.unwrap();
+        // Root's are far ahead, anybody else's by three to a thousand.
+        let _ = Command::new("renice").args(["-n", "-20", "-p", &hungry.id().to_string()]).output();
+        Starving { hungry }
+    }
+}
+
+impl Drop for Starving {
+    fn drop(&mut self) {
+        let _ = self.hungry.kill();
+        let _ = self.hungry.wait();
+    }
 }
 
 /// A capture of frames.
