@@ -205,8 +205,11 @@ impl Opener<'_> {
                 self.open_on(&config, link, how, text, mtu)
             }
             (Device::Pci(name) | Device::Virtual { text: name, .. } | Device::Interface(name), _) => {
-                let (port, queues) =
+                let (mut port, queues) =
                     self.start(&config, name, mtu).map_err(|source| dpdk(&config, source))?;
+                let note = multicast(&mut port.port);
+                // Virtual devices have no filter.
+                port.notes.extend(note.filter(|_| matches!(device, Device::Pci(_))));
                 Ok((port, queues))
             }
         }
@@ -355,6 +358,15 @@ fn dpdk(config: &model::Port, source: PortError) -> OpenError {
 /// Gives the device another MAC address, where that does not change a Linux interface's.
 fn own_mac(port: &mut fulcrum_dpdk::Port, info: &PortInfo, mac: [u8; 6]) -> bool {
     !matches!(info.driver.as_str(), "net_af_packet" | "net_af_xdp") && port.set_mac(mac).is_ok()
+}
+
+/// Lets a device take multicast, by which neighbours ask for IPv6 addresses; gives what is to be said about it.
+fn multicast(port: &mut fulcrum_dpdk::Port) -> Option<String> {
+    port.set_all_multicast().err()?;
+    match port.set_promiscuous() {
+        Ok(()) => Some("cannot take every multicast: promiscuous instead".to_owned()),
+        Err(error) => Some(format!("may not receive who asks for its IPv6 addresses: {error}")),
+    }
 }
 
 /// Why AF_XDP is not even tried, where it is not.

@@ -145,6 +145,7 @@ fn an_interface_is_driven_by_af_xdp_and_given_back_as_it_was() {
     assert_eq!(status.ports[0].driver, "net_af_xdp");
     let during = pair.looks();
     assert!(during[0].contains("UP") && !before[0].contains("UP"), "{before:?} {during:?}");
+    assert!(during[0].contains("ALLMULTI") && !before[0].contains("ALLMULTI"), "{before:?} {during:?}");
     assert_eq!(during[1], "true");
     let notes = status.ports[0].notes.join("\n");
     for note in
@@ -175,7 +176,16 @@ fn an_interface_is_driven_by_af_packet_and_the_kernel_is_kept_out() {
     let running = place.start(Some(&pair.director), &[]);
     running.program(1, &place.state());
     assert_eq!(running.status().ports[0].driver, "net_af_packet");
-    assert!(pair.looks()[3].contains("table netdev fulcrum-wan"));
+    let during = pair.looks();
+    assert!(during[0].contains("ALLMULTI"), "{during:?}");
+    assert!(during[3].contains("table netdev fulcrum-wan"));
+    // The mute has no protocol in it: the kernel's own IPv6 address is as silent.
+    pair.in_director("sysctl", &["-qw", "net.ipv6.conf.wan.accept_dad=0"]);
+    pair.in_director("ip", &["addr", "add", "fd00::1/64", "dev", "wan"]);
+    pair.in_client("ip", &["addr", "add", "fd00::50/64", "dev", "eth0", "nodad"]);
+    let ping = ["netns", "exec", &pair.client, "ping", "-c", "2", "-i", "0.2", "-W", "1", "fd00::1"];
+    assert!(!Command::new("ip").args(ping).output().unwrap().status.success(), "the kernel answered");
+    pair.in_director("ip", &["addr", "del", "fd00::1/64", "dev", "wan"]);
     assert!(pair.is_refused_by("10.0.0.1"));
     let neighbours = pair.in_client("ip", &["neigh", "show", "10.0.0.1"]);
     assert!(neighbours.contains("02:00:00:00:01:01"), "the director answered, not the kernel: {neighbours}");

@@ -225,6 +225,12 @@ impl Port {
         self.check("does not go promiscuous", unsafe { sys::rte_eth_promiscuous_enable(self.id) })
     }
 
+    /// Makes the device take frames for every multicast address.
+    pub fn set_all_multicast(&mut self) -> Result<(), PortError> {
+        // SAFETY: the port exists.
+        self.check("takes no multicast", unsafe { sys::rte_eth_allmulticast_enable(self.id) })
+    }
+
     /// The device's counters.
     pub fn stats(&self) -> Result<Stats, PortError> {
         let mut raw = MaybeUninit::uninit();

@@ -25,6 +25,7 @@ const IFLA_XDP_ATTACHED: u16 = 2;
 const IFF_UP: u32 = 0x1;
 const IFF_RUNNING: u32 = 0x40;
 const IFF_PROMISC: u32 = 0x100;
+const IFF_ALLMULTI: u32 = 0x200;
 
 /// A Linux interface as it was when asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub(crate) struct Link {
     /// Whether there is somebody at the other end.
     pub(crate) running: bool,
     pub(crate) promiscuous: bool,
+    /// Whether it takes frames for every multicast address.
+    pub(crate) all_multicast: bool,
     /// Whether an XDP program is attached.
     pub(crate) xdp: bool,
     /// Frames that came in and were dropped by the kernel.
@@ -59,6 +62,11 @@ pub(crate) fn set_up(index: u32, up: bool) -> io::Result<()> {
 /// Lets the interface take frames for every address, or only for its own.
 pub(crate) fn set_promiscuous(index: u32, promiscuous: bool) -> io::Result<()> {
     set_flag(index, IFF_PROMISC, promiscuous)
+}
+
+/// Lets the interface take frames for every multicast address, or only for those that somebody has joined.
+pub(crate) fn set_all_multicast(index: u32, all: bool) -> io::Result<()> {
+    set_flag(index, IFF_ALLMULTI, all)
 }
 
 /// Takes the XDP program off the interface.
@@ -105,6 +113,7 @@ fn parse(payload: &[u8]) -> Option<Link> {
         up: flags & IFF_UP != 0,
         running: flags & IFF_RUNNING != 0,
         promiscuous: flags & IFF_PROMISC != 0,
+        all_multicast: flags & IFF_ALLMULTI != 0,
         xdp: xdp.is_some_and(|attached| attached.first().is_some_and(|mode| *mode != 0)),
         dropped: statistics.map_or(0, |bytes| u64::from_ne_bytes(*bytes)),
     })

@@ -31,6 +31,7 @@ pub(crate) struct Before {
     pub(crate) index: u32,
     up: bool,
     promiscuous: bool,
+    all_multicast: bool,
     xdp: bool,
     /// Offloads that were switched.
     features: BTreeMap<String, bool>,
@@ -67,6 +68,7 @@ impl Taken {
             index: link.index,
             up: link.up,
             promiscuous: link.promiscuous,
+            all_multicast: link.all_multicast,
             xdp: link.xdp,
             features: active.into_iter().map(|name| (name, true)).collect(),
         };
@@ -85,10 +87,16 @@ impl Taken {
 
     fn prepare(&mut self, how: Use, ethtool: Option<Ethtool>) -> io::Result<Vec<String>> {
         let mut notes = Vec::new();
-        let Before { name, index, up, features, .. } = &self.before;
+        let Before { name, index, up, all_multicast, features, .. } = &self.before;
         if !up {
             link::set_up(*index, true)?;
             notes.push(format!("{name} was down: brought up"));
+        }
+        // Neighbours ask for IPv6 addresses by multicast, to groups that the kernel has not joined.
+        if !all_multicast && let Err(error) = link::set_all_multicast(*index, true) {
+            notes.push(format!(
+                "{name} may not take multicast: {error}; who asks for an IPv6 address gets no answer then"
+            ));
         }
         if let (Some(mut ethtool), false) = (ethtool, features.is_empty()) {
             let off = features.keys().map(|name| (name.clone(), false)).collect();
@@ -168,6 +176,9 @@ pub(crate) fn restore(before: &Before) {
     }
     if now.promiscuous != before.promiscuous {
         complain("promiscuous mode", link::set_promiscuous(now.index, before.promiscuous));
+    }
+    if now.all_multicast != before.all_multicast {
+        complain("what multicast it takes", link::set_all_multicast(now.index, before.all_multicast));
     }
     if now.up != before.up {
         complain("its state", link::set_up(now.index, before.up));
