@@ -1,16 +1,21 @@
 //! Recorded cases: their file format, and the topology they were recorded on.
 //!
 //! A case begins with `case NAME: what it is about`; lines that begin with `#` are comments.
+//! - `differs REASON`: the frames are not the kernel's but ours, on purpose.
+//! - `datagrams`: what goes out is compared as the datagrams that its receivers put together from fragments.
 //! - `set COMMAND` before the first frame, `do COMMAND` between frames: `ipvsadm …`, `sysctl -w …`, and for `set`
 //!   also `mtu INTERFACE N`, `forget-neighbour INTERFACE ADDRESS`, `route PREFIX unreachable`,
-//!   `route PREFIX interface NAME mtu N`.
+//!   `route PREFIX interface NAME mtu N`, `iptables …` and `ip6tables …`.
+//! - `refused COMMAND`: a command between frames that changes nothing because it is refused.
+//! - `wait MILLISECONDS`: nothing comes for a while.
 //! - `in PORT HEX`: a frame comes in. The `out PORT HEX [OFFSET+LENGTH]…` lines after it are all that goes out,
 //!   in order; bytes in the ranges differ from run to run.
 //! - `session PROTOCOL STATE SECONDS CLIENT VIP SERVER`: a session at the end, and the seconds it has left.
-//! - `traffic PROTOCOL VIP [-> SERVER] CONNECTIONS PACKETS-IN PACKETS-OUT BYTES-IN BYTES-OUT`: counters at the end.
+//! - `traffic SERVICE [-> SERVER] CONNECTIONS PACKETS-IN PACKETS-OUT BYTES-IN BYTES-OUT`: counters at the end;
+//!   a service is `TCP 10.0.0.100:80` or `FWM 1`. Not compared where `datagrams` are.
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fulcrum_model::{Config, Route, RouteTarget, State};
 use fulcrum_replay::setup::{Action, action};
@@ -31,38 +36,53 @@ mac = "02:00:00:00:02:01"
 [[interface]]
 name = "wan"
 port = "wan"
-addresses = ["10.0.0.1/24", "10.0.0.100/32", "10.0.0.101/32"]
+addresses = ["10.0.0.1/24", "10.0.0.100/32", "10.0.0.101/32", "2001:db8::1/64", "2001:db8::100/128"]
 [[interface]]
 name = "lan"
 port = "lan"
-addresses = ["10.1.0.1/24"]
+addresses = ["10.1.0.1/24", "2001:db8:1::1/64"]
 [[route]]
 to = "0.0.0.0/0"
 via = "10.0.0.254"
 [[route]]
 to = "172.16.0.0/24"
 via = "10.1.0.254"
+[[route]]
+to = "::/0"
+via = "2001:db8::fe"
+[[route]]
+to = "2001:db8:16::/64"
+via = "2001:db8:1::fe"
 "#;
 
-/// Everybody on the two links: interface, last byte of the address, last byte of the MAC address.
-const NEIGHBOURS: [(&str, u8, u8); 11] = [
-    ("wan", 2, 0x02),
-    ("wan", 3, 0x03),
-    ("wan", 4, 0x04),
-    ("wan", 254, 0xfe),
-    ("wan", 11, 0x0b),
-    ("wan", 12, 0x0c),
-    ("lan", 11, 0x0b),
-    ("lan", 12, 0x0c),
-    ("lan", 13, 0x0d),
-    ("lan", 254, 0xfe),
-    ("lan", 50, 0x50),
+/// Everybody on the two links: interface, address, last byte of the MAC address.
+const NEIGHBOURS: [(&str, &str, u8); 18] = [
+    ("wan", "10.0.0.2", 0x02),
+    ("wan", "10.0.0.3", 0x03),
+    ("wan", "10.0.0.4", 0x04),
+    ("wan", "10.0.0.254", 0xfe),
+    ("wan", "10.0.0.11", 0x0b),
+    ("wan", "10.0.0.12", 0x0c),
+    ("wan", "2001:db8::2", 0x02),
+    ("wan", "2001:db8::3", 0x03),
+    ("wan", "2001:db8::fe", 0xfe),
+    ("wan", "2001:db8::b", 0x0b),
+    ("lan", "10.1.0.11", 0x0b),
+    ("lan", "10.1.0.12", 0x0c),
+    ("lan", "10.1.0.13", 0x0d),
+    ("lan", "10.1.0.254", 0xfe),
+    ("lan", "10.1.0.50", 0x50),
+    ("lan", "2001:db8:1::b", 0x0b),
+    ("lan", "2001:db8:1::c", 0x0c),
+    ("lan", "2001:db8:1::fe", 0xfe),
 ];
 
 #[derive(Debug)]
 pub(crate) struct Case {
     pub(crate) name: String,
     pub(crate) about: String,
+    /// Whether frames are compared as datagrams, after reassembly.
+    pub(crate) datagrams: bool,
     /// Commands before the first frame, in ipvsadm's grammar or sysctl's.
     pub(crate) setup: Vec<String>,
     /// The state that those commands are applied on.
@@ -76,6 +96,8 @@ pub(crate) struct Case {
 #[derive(Debug)]
 pub(crate) enum Step {
     Do(String),
+    Refused(String),
+    Wait { milliseconds: u64 },
     Frame { port: u16, bytes: Vec<u8>, out: Vec<Expected> },
 }
 
@@ -107,10 +129,25 @@ impl Expected {
     }
 }
 
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases")
+}
+
+/// The names of all files of cases.
+pub(crate) fn files() -> Vec<String> {
+    let name = |entry: std::io::Result<std::fs::DirEntry>| {
+        entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned()
+    };
+    std::fs::read_dir(folder()).unwrap().map(name).collect()
+}
+
 /// The cases of one file under `tests/cases`.
 pub(crate) fn load(file: &str) -> Vec<Case> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(format!("{file}.case"));
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    read(&folder().join(format!("{file}.case")))
+}
+
+pub(crate) fn read(path: &Path) -> Vec<Case> {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let mut cases: Vec<Case> = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
         let line = line.trim();
@@ -134,20 +171,16 @@ pub(crate) fn load(file: &str) -> Vec<Case> {
 impl Case {
     fn new(name: &str, about: &str) -> Case {
         let mut state = Config::parse("topology", TOPOLOGY).unwrap().state;
-        state.neighbours = NEIGHBOURS
-            .iter()
-            .map(|(interface, host, mac)| {
-                let net = if *interface == "wan" { 1 } else { 2 };
-                fulcrum_model::Neighbour {
-                    address: [10, net - 1, 0, *host].into(),
-                    mac: fulcrum_model::Mac([2, 0, 0, 0, net, *mac]),
-                    interface: (*interface).to_owned(),
-                }
-            })
-            .collect();
+        let neighbour = |(interface, address, mac): &(&str, &str, u8)| fulcrum_model::Neighbour {
+            address: address.parse().unwrap(),
+            mac: fulcrum_model::Mac([2, 0, 0, 0, if *interface == "wan" { 1 } else { 2 }, *mac]),
+            interface: (*interface).to_owned(),
+        };
+        state.neighbours = NEIGHBOURS.iter().map(neighbour).collect();
         Case {
             name: name.to_owned(),
             about: about.to_owned(),
+            datagrams: false,
             setup: Vec::new(),
             state,
             steps: Vec::new(),
@@ -160,7 +193,11 @@ impl Case {
         let words: Vec<&str> = rest.split_whitespace().collect();
         match keyword {
             "set" => self.set(rest, &words)?,
+            "differs" => return (!rest.is_empty()).then_some(()),
+            "datagrams" => self.datagrams = true,
             "do" => self.steps.push(Step::Do(rest.to_owned())),
+            "refused" => self.steps.push(Step::Refused(rest.to_owned())),
+            "wait" => self.steps.push(Step::Wait { milliseconds: rest.parse().ok()? }),
             "in" => {
                 let [port, frame] = words[..] else { return None };
                 let step = Step::Frame { port: port_number(port)?, bytes: hex(frame)?, out: Vec::new() };
@@ -186,7 +223,7 @@ impl Case {
 
     fn set(&mut self, command: &str, words: &[&str]) -> Option<()> {
         match words {
-            ["ipvsadm" | "sysctl", ..] => self.setup.push(command.to_owned()),
+            ["ipvsadm" | "sysctl" | "iptables" | "ip6tables", ..] => self.setup.push(command.to_owned()),
             ["mtu", interface, mtu] => {
                 self.state.interfaces.iter_mut().find(|i| i.name == *interface)?.mtu = mtu.parse().ok()?;
             }
@@ -209,11 +246,11 @@ impl Case {
 }
 
 /// What a command changes.
-pub(crate) fn command(text: &str, state: &State) -> Vec<fulcrum_model::Edit> {
-    match action(text).unwrap_or_else(|e| panic!("`{text}`: {e}")) {
+pub(crate) fn command(text: &str, state: &State) -> Result<Vec<fulcrum_model::Edit>, String> {
+    Ok(match action(text)? {
         Action::Edits(edits) => edits,
         Action::Setting(setting) => vec![fulcrum_model::Edit::SetSettings(setting.applied(&state.settings))],
-    }
+    })
 }
 
 fn port_number(name: &str) -> Option<u16> {
