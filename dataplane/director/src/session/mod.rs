@@ -5,6 +5,7 @@
 //! is decided elsewhere.
 
 mod index;
+pub mod sctp;
 pub mod tcp;
 mod wheel;
 
