@@ -1,20 +1,24 @@
 //! The process: arguments, start, signals, end.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use fulcrum_api::socket::{ListenError, Listener};
 use fulcrum_model::file::{self, Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, watch};
+use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use crate::desired::{Desired, FileError, read_file};
 use crate::reconcile::Reconciler;
 use crate::service::Service;
 use crate::store::{Store, StoreError, Stored};
+
+/// Within this time a process that was killed a moment ago has let go of its state and its socket.
+const PREDECESSOR: Duration = Duration::from_secs(2);
 
 /// Keeps the data plane in its desired state, and changes that state on request.
 #[derive(Clone, Debug, Parser)]
@@ -77,12 +81,12 @@ pub async fn run(arguments: Arguments) -> Result<(), ProcessError> {
     let default = file::DEFAULT_STATE_FILE.into();
     let state =
         arguments.state.clone().or_else(|| Some(now.as_ref()?.control.state_file.clone())).unwrap_or(default);
-    let (desired, config_error) = begin(&arguments, Store::open(&state)?, read)?;
+    let (desired, config_error) = begin(&arguments, open(&state, started).await?, read)?;
 
     // A file that is wrong or gone leaves the sockets where they were.
     let known = now.unwrap_or_else(|| desired.file().clone());
     let dataplane = arguments.dataplane.clone().unwrap_or_else(|| known.dataplane.socket());
-    let listener = Listener::bind(arguments.socket.as_deref().unwrap_or(&known.control.socket)).await?;
+    let listener = listen(arguments.socket.as_deref().unwrap_or(&known.control.socket), started).await?;
     let reconciler = Reconciler::new(dataplane.clone(), desired.revisions());
     let desired = Arc::new(Mutex::new(desired));
     let config_error = watch::Sender::new(config_error);
@@ -115,6 +119,30 @@ pub async fn run(arguments: Arguments) -> Result<(), ProcessError> {
         _ = interrupt.recv() => info!("SIGINT: ending; the data plane goes on as it is"),
     }
     Ok(())
+}
+
+/// Opens the store, waiting for a predecessor that is about to be gone.
+async fn open(path: &Path, started: Instant) -> Result<Store, StoreError> {
+    loop {
+        match Store::open(path) {
+            Err(StoreError::InUse(_)) if started.elapsed() < PREDECESSOR => pause().await,
+            done => return done,
+        }
+    }
+}
+
+/// Takes the socket, waiting for a predecessor that is about to be gone.
+async fn listen(path: &Path, started: Instant) -> Result<Listener, ListenError> {
+    loop {
+        match Listener::bind(path).await {
+            Err(ListenError::InUse(_)) if started.elapsed() < PREDECESSOR => pause().await,
+            done => return done,
+        }
+    }
+}
+
+async fn pause() {
+    sleep(Duration::from_millis(20)).await;
 }
 
 /// The state to begin with, and why the file is not in effect (empty when it is).

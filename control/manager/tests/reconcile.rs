@@ -6,6 +6,7 @@ use std::io::Read as _;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
+use fulcrum_api::socket::Listener;
 use fulcrum_api::{changes, control as wire, dataplane, edit};
 use fulcrum_model::{Edit, EditError, Protocol, Service, ServiceKey, State};
 use support::{ControlProcess, DataplaneProcess, Room, until};
@@ -293,6 +294,32 @@ async fn a_second_instance_is_refused_and_the_first_goes_on() {
 }
 
 #[tokio::test]
+async fn a_successor_waits_for_one_that_is_being_killed() {
+    let room = Room::new();
+    let (control, dataplane) = running(&room).await;
+    let mut second = room.spawn();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(second.try_wait().unwrap().is_none(), "it waits");
+    control.end("KILL");
+    let mut successor = room.adopt(second).await;
+    successor.in_sync().await;
+    assert_eq!(successor.state().await.services, [service(80), service(81)]);
+    assert!(successor.edit(&add(82)).await.unwrap().delivered);
+    assert_eq!(dataplane.held.lock().unwrap().state.services.len(), 3);
+}
+
+#[tokio::test]
+async fn a_socket_that_is_about_to_be_free_is_waited_for() {
+    let room = Room::new();
+    let other = Listener::bind(&room.path("control.sock")).await.unwrap();
+    let mut child = room.spawn();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(child.try_wait().unwrap().is_none(), "it waits");
+    drop(other);
+    room.adopt(child).await.status().await;
+}
+
+#[tokio::test]
 async fn sigterm_ends_it_in_order() {
     let room = Room::new();
     let (control, dataplane) = running(&room).await;
@@ -305,8 +332,12 @@ async fn sigterm_ends_it_in_order() {
 async fn what_the_data_plane_answers_is_passed_on() {
     let room = Room::new();
     let (mut control, _dataplane) = running(&room).await;
-    let mut sessions =
-        control.client.list_sessions(dataplane::ListSessionsRequest { limit: 3 }).await.unwrap().into_inner();
+    let mut sessions = control
+        .client
+        .list_sessions(dataplane::ListSessionsRequest { limit: 3, ..Default::default() })
+        .await
+        .unwrap()
+        .into_inner();
     let mut workers = Vec::new();
     while let Some(chunk) = sessions.message().await.unwrap() {
         workers.extend(chunk.sessions.into_iter().map(|session| session.worker));

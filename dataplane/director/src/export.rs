@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use crate::Nanos;
 use crate::session::Session;
-use crate::snapshot::{Forward, InterfaceId};
+use crate::snapshot::{DestinationId, Forward, InterfaceId};
 
 /// A session or template, for listings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct SessionView {
     pub local: Option<(Ipv4Addr, u16)>,
     /// Server's address and port.
     pub server: (Ipv4Addr, u16),
+    /// The server's identity.
+    pub destination: DestinationId,
     /// Forwarding method.
     pub forward: Forward,
     /// Whether it is a template.
@@ -40,6 +42,7 @@ impl SessionView {
             vip: (session.vip, session.vip_port),
             local: fullnat.then_some((session.local, session.local_port)),
             server: (session.server, session.server_port),
+            destination: session.destination,
             forward: session.forward,
             template: session.is_template(),
         }

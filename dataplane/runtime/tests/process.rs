@@ -8,7 +8,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, Place, block_on, client, lcore, other_lcore};
+use common::{PATIENCE, Place, block_on, checksum, client, lcore, other_lcore, pcap};
 use fulcrum_api::dataplane::sync_part::Part;
 use fulcrum_api::dataplane::{
     ListCountersRequest, ListNeighboursRequest, ListSessionsRequest, SyncBegin, SyncCommit,
@@ -102,7 +102,11 @@ fn what_workers_know_can_be_listed() {
     running.program(1, &place.state());
     block_on(async {
         let mut client = client(&place.socket()).await.unwrap();
-        let mut sessions = client.list_sessions(ListSessionsRequest { limit: 0 }).await.unwrap().into_inner();
+        let mut sessions = client
+            .list_sessions(ListSessionsRequest { limit: 0, ..Default::default() })
+            .await
+            .unwrap()
+            .into_inner();
         assert!(sessions.next().await.is_none(), "no traffic, no sessions");
         let counters: Vec<_> =
             client.list_counters(ListCountersRequest {}).await.unwrap().into_inner().collect().await;
@@ -116,41 +120,6 @@ fn what_workers_know_can_be_listed() {
         let refused = client.zero_counters(ZeroCountersRequest { key: other }).await.unwrap_err();
         assert_eq!(refused.code(), Code::NotFound);
         client.list_neighbours(ListNeighboursRequest {}).await.unwrap();
-    });
-    running.stop();
-}
-
-#[test]
-fn a_client_that_does_not_read_its_listing_keeps_nobody_waiting() {
-    let place = Place::new(&format!("{}", lcore()), "");
-    // More sessions than fit between a data plane and a client that does not read.
-    let frames: Vec<_> = (0..60_000).map(|client: u16| syn(client + 1)).collect();
-    fs::write(place.path("in.pcap"), pcap(&frames)).unwrap();
-    let device = format!("net_pcap0,rx_pcap={},infinite_rx=1", place.path("in.pcap").display());
-    let config = fs::read_to_string(place.path("fulcrum.toml")).unwrap().replace("4096", "65536");
-    // The driver wants room for the whole capture at once, and each port brings some.
-    let idle: String =
-        (1..10).map(|n| format!("[[port]]\nname = \"{n}\"\ndevice = \"net_ring{n}\"\n")).collect();
-    fs::write(place.path("fulcrum.toml"), config + &idle + &RING.replace("net_ring0", &device)).unwrap();
-    let running = place.start(None, &[]);
-    running.program(1, &place.state());
-    let deadline = Instant::now() + PATIENCE;
-    while running.status().workers[0].sessions < 50_000 {
-        assert!(Instant::now() < deadline, "{:?}", running.status());
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    block_on(async {
-        let mut stuck = client(&place.socket()).await.unwrap();
-        let unread = stuck.list_sessions(ListSessionsRequest { limit: 0 }).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        let others = async {
-            let mut client = client(&place.socket()).await.unwrap();
-            client.list_neighbours(ListNeighboursRequest {}).await.unwrap();
-            client.list_sessions(ListSessionsRequest { limit: 10 }).await.unwrap().into_inner().next().await
-        };
-        let chunk = tokio::time::timeout(PATIENCE / 2, others).await.expect("an answer");
-        assert_eq!(chunk.unwrap().unwrap().sessions.len(), 10);
-        drop(unread);
     });
     running.stop();
 }
@@ -300,35 +269,6 @@ impl Drop for Starving {
     }
 }
 
-/// A capture of frames.
-fn pcap(frames: &[Vec<u8>]) -> Vec<u8> {
-    let mut capture = Vec::new();
-    for word in [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 65535, 1] {
-        capture.extend_from_slice(&word.to_le_bytes());
-    }
-    for frame in frames {
-        let length = frame.len() as u32;
-        for word in [1, 1, length, length] {
-            capture.extend_from_slice(&word.to_le_bytes());
-        }
-        capture.extend_from_slice(frame);
-    }
-    capture
-}
-
-/// The start of a connection from a port of 10.0.0.50 to the service; what is not looked at is left out.
-fn syn(port: u16) -> Vec<u8> {
-    let mut frame = vec![2, 0, 0, 0, 1, 1, 2, 0, 0, 0, 0, 0x50, 8, 0];
-    let mut ip = vec![0x45, 0, 0, 40, 0, 1, 0, 0, 64, 6, 0, 0, 10, 0, 0, 50, 10, 0, 0, 9];
-    let sum = checksum(&ip);
-    ip[10..12].copy_from_slice(&sum);
-    frame.extend(ip);
-    frame.extend_from_slice(&port.to_be_bytes());
-    frame.extend_from_slice(&[0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0]);
-    frame.resize(60, 0);
-    frame
-}
-
 /// Who has 10.0.0.1? Tell 10.0.0.50.
 fn arp_request() -> Vec<u8> {
     let mut frame = vec![0xff; 6];
@@ -357,9 +297,4 @@ fn echo_request() -> Vec<u8> {
 /// How the answer's Ethernet header starts: from the port to whoever asked.
 fn echo_reply_head() -> Vec<u8> {
     vec![2, 0, 0, 0, 0, 0x50, 2, 0, 0, 0, 1, 1, 8, 0, 0x45]
-}
-
-fn checksum(bytes: &[u8]) -> [u8; 2] {
-    let sum: u32 = bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
-    (!((sum & 0xffff) + (sum >> 16)) as u16).to_be_bytes()
 }

@@ -205,7 +205,11 @@ impl Room {
 
     /// The control process, answering.
     pub(crate) async fn control(&self) -> ControlProcess {
-        let child = self.spawn();
+        self.adopt(self.spawn()).await
+    }
+
+    /// A control process that was spawned, answering.
+    pub(crate) async fn adopt(&self, child: Child) -> ControlProcess {
         let path = self.path("control.sock");
         let channel = until("the control socket", || socket::connect(&path)).await;
         ControlProcess { child, client: ControlClient::new(channel) }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fulcrum_api::convert::address_bytes;
-use fulcrum_api::dataplane::{Session, SessionChunk};
+use fulcrum_api::dataplane::{ListSessionsRequest, Session, SessionChunk};
 use fulcrum_api::state::Forward;
 use fulcrum_director::{NeighbourView, SECOND, SessionView, snapshot};
 use tokio::sync::mpsc;
@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
+use super::filter::Filter;
 use super::{Chunks, Service};
 use crate::orders::{Answer, Order};
 
@@ -25,26 +26,30 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Chunks on their way to a client that is slow to read.
 const AHEAD: usize = 4;
 
-/// The sessions of all workers, at most `limit` (0: all), chunk by chunk.
-pub(super) fn sessions(service: Service, limit: u32) -> Chunks<SessionChunk> {
+/// The sessions of all workers that are asked for, chunk by chunk.
+pub(super) fn sessions(service: Service, asked: ListSessionsRequest) -> Result<Chunks<SessionChunk>, Status> {
+    let (limit, filter) = (asked.limit, asked.filter.unwrap_or_default());
+    let (workers, snapshot) = service.workers_and_snapshot();
+    let filter = Filter::new(filter, workers, &snapshot)?;
     let (sender, receiver) = mpsc::channel(AHEAD);
     tokio::spawn(async move {
-        if let Err(status) = send_sessions(&service, limit, &sender).await {
+        if let Err(status) = send_sessions(&service, limit, &filter, &sender).await {
             let _ = sender.send(Err(status)).await;
         }
     });
-    Box::pin(ReceiverStream::new(receiver))
+    Ok(Box::pin(ReceiverStream::new(receiver)))
 }
 
 async fn send_sessions(
     service: &Service,
     limit: u32,
+    filter: &Filter,
     sender: &mpsc::Sender<Result<SessionChunk, Status>>,
 ) -> Result<(), Status> {
-    let workers = service.control().workers.len();
+    let (workers, _) = service.workers_and_snapshot();
     let mut left = if limit == 0 { usize::MAX } else { limit as usize };
     let mut room = Vec::with_capacity(ROOM);
-    for worker in 0..workers {
+    for worker in (0..workers).filter(|worker| filter.takes_worker(*worker)) {
         let mut cursor = 0;
         loop {
             let order = |question, room| Order::Sessions { question, cursor, room };
@@ -53,13 +58,18 @@ async fn send_sessions(
             else {
                 return Err(Status::internal("a worker answered another question"));
             };
-            let sessions: Vec<_> = found.drain(..).take(left).map(|view| message(worker, &view)).collect();
+            // Of now: a session may be younger than the listing, and so its server.
+            let (_, snapshot) = service.workers_and_snapshot();
+            let wanted = found.iter().filter(|view| filter.takes(view, &snapshot)).take(left);
+            let sessions: Vec<_> = wanted.map(|view| message(worker, view)).collect();
+            found.clear();
             left -= sessions.len();
             // A client that went away needs no more.
-            if !sessions.is_empty() && sender.send(Ok(SessionChunk { sessions })).await.is_err() {
-                return Ok(());
-            }
-            if left == 0 {
+            let gone = match sessions.is_empty() {
+                true => sender.is_closed(),
+                false => sender.send(Ok(SessionChunk { sessions })).await.is_err(),
+            };
+            if gone || left == 0 {
                 return Ok(());
             }
             (cursor, room) = (next, found);

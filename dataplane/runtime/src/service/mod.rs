@@ -3,6 +3,7 @@
 //! Everything runs on the control thread; the lock is there for the compiler and never waited for. Does not live
 //! here: what the answers are made of (`control`, `rates`).
 
+mod filter;
 mod listing;
 mod status;
 
@@ -16,7 +17,11 @@ use fulcrum_api::dataplane::{
     ListNeighboursRequest, ListSessionsRequest, NeighbourStatus, ServerCounters, ServiceCounters,
     SessionChunk, SyncPart, SyncReply, ZeroCountersReply, ZeroCountersRequest, sync_part::Part,
 };
+use fulcrum_api::socket::MESSAGE_LIMIT;
+use fulcrum_api::state::Change;
+use fulcrum_director::Snapshot;
 use fulcrum_model::ServiceKey;
+use prost::Message as _;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -25,6 +30,9 @@ use crate::rates::Meter;
 
 /// Services in one chunk of counters.
 const CHUNK: usize = 256;
+
+/// Bytes of all changes of one transaction, which are collected before the first is applied.
+const TRANSACTION_LIMIT: usize = MESSAGE_LIMIT;
 
 /// The service; clones share it.
 #[derive(Clone, Debug)]
@@ -45,6 +53,12 @@ impl Service {
     fn control(&self) -> MutexGuard<'_, Control> {
         self.control.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
+
+    /// How many workers there are, and what they run or are about to.
+    fn workers_and_snapshot(&self) -> (usize, Arc<Snapshot>) {
+        let control = self.control();
+        (control.workers.len(), Arc::clone(&control.snapshot))
+    }
 }
 
 #[tonic::async_trait]
@@ -57,10 +71,19 @@ impl Dataplane for Service {
         let Some(Part::Begin(begin)) = next(&mut parts).await? else {
             return Err(Status::invalid_argument("a transaction starts with `begin`"));
         };
-        let mut changes = Vec::new();
+        let (mut changes, mut bytes) = (Vec::new(), 0);
         loop {
             match next(&mut parts).await? {
-                Some(Part::Change(change)) => changes.push(change),
+                Some(Part::Change(change)) => {
+                    bytes += change.encoded_len() + size_of::<Change>();
+                    if bytes > TRANSACTION_LIMIT {
+                        return Err(Status::resource_exhausted(format!(
+                            "the transaction takes more than {} MiB: nothing changed",
+                            TRANSACTION_LIMIT >> 20
+                        )));
+                    }
+                    changes.push(change);
+                }
                 Some(Part::Commit(_)) => break,
                 Some(Part::Begin(_)) => {
                     return Err(Status::invalid_argument("`begin` came in the middle of a transaction"));
@@ -89,7 +112,7 @@ impl Dataplane for Service {
     }
 
     async fn list_sessions(&self, request: Request<ListSessionsRequest>) -> Answer<Self::ListSessionsStream> {
-        Ok(Response::new(listing::sessions(self.clone(), request.into_inner().limit)))
+        Ok(Response::new(listing::sessions(self.clone(), request.into_inner())?))
     }
 
     async fn list_counters(&self, _: Request<ListCountersRequest>) -> Answer<Self::ListCountersStream> {

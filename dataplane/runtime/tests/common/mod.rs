@@ -219,3 +219,25 @@ async fn try_status(socket: &Path) -> Option<DataplaneStatus> {
     let mut client = client(socket).await?;
     client.get_status(GetStatusRequest {}).await.ok().map(tonic::Response::into_inner)
 }
+
+/// A capture of frames.
+pub fn pcap(frames: &[Vec<u8>]) -> Vec<u8> {
+    let mut capture = Vec::new();
+    for word in [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 65535, 1] {
+        capture.extend_from_slice(&word.to_le_bytes());
+    }
+    for frame in frames {
+        let length = frame.len() as u32;
+        for word in [1, 1, length, length] {
+            capture.extend_from_slice(&word.to_le_bytes());
+        }
+        capture.extend_from_slice(frame);
+    }
+    capture
+}
+
+/// The Internet checksum of a header.
+pub fn checksum(bytes: &[u8]) -> [u8; 2] {
+    let sum: u32 = bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    (!((sum & 0xffff) + (sum >> 16)) as u16).to_be_bytes()
+}

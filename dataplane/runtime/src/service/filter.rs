@@ -1,0 +1,112 @@
+//! Which sessions a listing is about. Applied where the sessions are, so that a million of them do not travel for ten.
+
+use fulcrum_api::BadMessage;
+use fulcrum_api::convert::port;
+use fulcrum_api::dataplane::{SessionEnd, SessionFilter};
+use fulcrum_director::snapshot::ServiceId;
+use fulcrum_director::{SessionView, Snapshot};
+use fulcrum_model::ServiceKey;
+use ipnet::IpNet;
+use std::net::IpAddr;
+use tonic::Status;
+
+/// What a session has to be; what is absent may be anything.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Filter {
+    worker: Option<usize>,
+    protocol: Option<u8>,
+    state: Option<String>,
+    client: End,
+    vip: End,
+    local: End,
+    server: End,
+    template: Option<bool>,
+    service: Option<ServiceId>,
+}
+
+/// An address within a network, and a port.
+#[derive(Clone, Copy, Debug, Default)]
+struct End {
+    network: Option<IpNet>,
+    port: Option<u16>,
+}
+
+impl Filter {
+    /// The filter that a client asks for, of a data plane with so many workers.
+    pub(super) fn new(asked: SessionFilter, workers: usize, snapshot: &Snapshot) -> Result<Filter, Status> {
+        let worker = asked.worker.map(|worker| worker as usize);
+        if let Some(worker) = worker.filter(|worker| *worker >= workers) {
+            let last = workers.saturating_sub(1);
+            return Err(
+                BadMessage::new("filter.worker", format!("{worker}: the last worker is {last}")).into()
+            );
+        }
+        let protocol = asked.protocol.map(|number| {
+            u8::try_from(number)
+                .map_err(|_| BadMessage::new("filter.protocol", format!("{number} is more than 255")))
+        });
+        let end = |field: &str, end: Option<SessionEnd>| match end {
+            Some(end) => End::new(end).map_err(|bad| bad.within(field)),
+            None => Ok(End::default()),
+        };
+        let service = asked.service.map(|key| {
+            let key = ServiceKey::try_from(key).map_err(|bad| bad.within("filter.service"))?;
+            service_id(snapshot, key).ok_or_else(|| Status::not_found(format!("there is no service {key}")))
+        });
+        Ok(Filter {
+            worker,
+            protocol: protocol.transpose()?,
+            state: Some(asked.state).filter(|state| !state.is_empty()),
+            client: end("filter.client", asked.client)?,
+            vip: end("filter.virtual", asked.r#virtual)?,
+            local: end("filter.local", asked.local)?,
+            server: end("filter.server", asked.server)?,
+            template: asked.template,
+            service: service.transpose()?,
+        })
+    }
+
+    /// Whether sessions of this worker may be meant.
+    pub(super) fn takes_worker(&self, worker: usize) -> bool {
+        self.worker.is_none_or(|wanted| wanted == worker)
+    }
+
+    /// Whether this session is meant. The snapshot knows the service of its server.
+    pub(super) fn takes(&self, view: &SessionView, snapshot: &Snapshot) -> bool {
+        let of_service = |wanted: ServiceId| {
+            snapshot.destination(view.destination).is_some_and(|destination| destination.service == wanted)
+        };
+        self.protocol.is_none_or(|wanted| wanted == view.protocol)
+            && self.state.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(view.state))
+            && self.client.takes(Some(view.client))
+            && self.vip.takes(Some(view.vip))
+            && self.local.takes(view.local)
+            && self.server.takes(Some(view.server))
+            && self.template.is_none_or(|wanted| wanted == view.template)
+            && self.service.is_none_or(of_service)
+    }
+}
+
+impl End {
+    fn new(end: SessionEnd) -> Result<End, BadMessage> {
+        let network = end.network.map(IpNet::try_from).transpose().map_err(|bad| bad.within("network"))?;
+        Ok(End { network, port: end.port.map(|number| port("port", number)).transpose()? })
+    }
+
+    /// Whether this end of a session is meant; a session without one is when nothing is asked of it.
+    fn takes(&self, end: Option<(impl Into<IpAddr>, u16)>) -> bool {
+        match end {
+            Some((address, port)) => {
+                let address = address.into();
+                self.network.is_none_or(|network| network.contains(&address))
+                    && self.port.is_none_or(|wanted| wanted == port)
+            }
+            None => self.network.is_none() && self.port.is_none(),
+        }
+    }
+}
+
+fn service_id(snapshot: &Snapshot, key: ServiceKey) -> Option<ServiceId> {
+    let IpAddr::V4(address) = key.address else { return None };
+    snapshot.services.get(&(key.protocol.number(), address, key.port)).map(|service| service.id)
+}
