@@ -80,12 +80,12 @@ impl Client {
         Ok(all)
     }
 
-    /// Sessions in chunks, at most `limit` of them, 0 for all.
+    /// Sessions in chunks.
     pub async fn sessions(
         &mut self,
-        limit: u32,
+        asked: dataplane::ListSessionsRequest,
     ) -> Result<tonic::Streaming<dataplane::SessionChunk>, Failure> {
-        answer(QUESTION, self.control.list_sessions(dataplane::ListSessionsRequest { limit })).await
+        answer(QUESTION, self.control.list_sessions(asked)).await
     }
 
     /// Neighbours, static and learned.

@@ -1,6 +1,6 @@
 //! What can go wrong on the command line, and the exit code of each.
 //!
-//! Exit codes: 0 done, 1 the operation failed, 2 the command line makes no sense (clap's own). ipvsadm's
+//! Exit codes: 0 done, 1 the operation failed, 2 the command line makes no sense (as clap has it). ipvsadm's
 //! command line has codes of its own.
 
 use std::path::{Path, PathBuf};
@@ -33,6 +33,9 @@ pub enum Failure {
     /// Something that was asked for is not there.
     #[error("{0}")]
     Missing(String),
+    /// Arguments that make no sense together, beyond what clap checks.
+    #[error("{0}")]
+    Usage(String),
     /// A file or an argument is wrong beyond what clap checks.
     #[error("{0}")]
     Invalid(String),
@@ -63,7 +66,10 @@ impl Failure {
 
     /// The exit code.
     pub fn exit_code(&self) -> ExitCode {
-        ExitCode::FAILURE
+        match self {
+            Failure::Usage(_) => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
+        }
     }
 }
 

@@ -3,7 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 
 use clap::Args;
+use fulcrum_api::dataplane::SessionEnd;
 use fulcrum_model::{Protocol, ServerKey, ServiceKey};
+use ipnet::IpNet;
+
+use crate::failure::Failure;
 
 /// An address with or without a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +34,37 @@ impl std::str::FromStr for Endpoint {
     }
 }
 
-impl Endpoint {
-    /// Whether `address` and `port` are meant: any port is when none was given.
-    pub fn matches(&self, address: IpAddr, port: u16) -> bool {
-        self.address == address && self.port.is_none_or(|wanted| wanted == port)
+/// One end of sessions: an address or a network, a port, or an address with a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// The network, when an address was given.
+    pub network: Option<IpNet>,
+    /// The port, when one was given.
+    pub port: Option<u16>,
+}
+
+impl std::str::FromStr for End {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<End, String> {
+        if let Some(port) = text.strip_prefix(':').and_then(|port| port.parse().ok()) {
+            return Ok(End { network: None, port: Some(port) });
+        }
+        if let Ok(network) = text.parse::<IpNet>() {
+            return Ok(End { network: Some(network.trunc()), port: None });
+        }
+        match text.parse::<Endpoint>() {
+            Ok(end) => Ok(End { network: Some(end.address.into()), port: end.port }),
+            Err(_) => {
+                Err("no end of a session, such as 10.0.0.2, 10.0.0.2:4000, 10.0.0.0/8 or :4000".to_owned())
+            }
+        }
+    }
+}
+
+impl From<End> for SessionEnd {
+    fn from(end: End) -> SessionEnd {
+        SessionEnd { network: end.network.as_ref().map(Into::into), port: end.port.map(Into::into) }
     }
 }
 
@@ -66,6 +97,14 @@ impl ServiceName {
             port: self.service.port.unwrap_or(0),
         }
     }
+}
+
+/// Reads the two words that name a service, as an option has them; no words, no service.
+pub fn service(words: &[String]) -> Result<Option<ServiceKey>, Failure> {
+    let [first, second] = words else { return Ok(None) };
+    let name = protocol(first).and_then(|protocol| Ok(ServiceName { protocol, service: second.parse()? }));
+    name.map(|name| Some(name.key()))
+        .map_err(|why| Failure::Usage(format!("`{first} {second}` names no service: {why}")))
 }
 
 /// The service that a command is about, or all.
@@ -102,5 +141,28 @@ impl ServerName {
     pub fn key(&self) -> ServerKey {
         let port = self.server.port.unwrap_or(self.service.key().port);
         ServerKey { address: self.server.address, port }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_of_sessions_are_read_and_nonsense_is_not() {
+        let end = |text: &str| {
+            let end: End = text.parse()?;
+            Ok::<_, String>((end.network.map(|net| net.to_string()), end.port))
+        };
+        let network = |text: &str| Some(text.to_owned());
+        assert_eq!(end("10.0.0.2"), Ok((network("10.0.0.2/32"), None)));
+        assert_eq!(end("10.0.0.2:80"), Ok((network("10.0.0.2/32"), Some(80))));
+        assert_eq!(end("10.1.2.3/8"), Ok((network("10.0.0.0/8"), None)));
+        assert_eq!(end("[2001:db8::1]:80"), Ok((network("2001:db8::1/128"), Some(80))));
+        assert_eq!(end("2001:db8::/32"), Ok((network("2001:db8::/32"), None)));
+        assert_eq!(end(":80"), Ok((None, Some(80))));
+        for text in ["", ":", "10.0.0", "10.0.0.2:70000", "10.0.0.0/33", "web:80"] {
+            assert!(end(text).is_err(), "{text}");
+        }
     }
 }

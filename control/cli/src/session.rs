@@ -5,13 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 
 use clap::Subcommand;
 use fulcrum_api::convert::{address, forward, port};
+use fulcrum_api::dataplane::{ListSessionsRequest, SessionFilter};
 use fulcrum_api::{BadMessage, dataplane};
-use fulcrum_model::Forward;
+use fulcrum_model::{Forward, Protocol};
 use serde::Serialize;
 
 use crate::command::Global;
 use crate::failure::Failure;
-use crate::name::Endpoint;
+use crate::name::{End, protocol, service};
 use crate::output::Output;
 use crate::table;
 
@@ -22,46 +23,65 @@ pub enum Command {
     List(Filter),
 }
 
-/// Which sessions.
+/// Which sessions: those that are all that is named. The data plane chooses, so that no others travel.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Filter {
-    /// Of this client
-    #[arg(long, value_name = "ADDRESS[:PORT]")]
-    pub client: Option<Endpoint>,
+    /// Of this client, or of clients in this network
+    #[arg(long, value_name = "ADDRESS[:PORT]|NETWORK|:PORT")]
+    pub client: Option<End>,
     /// To this virtual address
-    #[arg(long, value_name = "ADDRESS[:PORT]")]
-    pub vip: Option<Endpoint>,
+    #[arg(long, value_name = "ADDRESS[:PORT]|NETWORK|:PORT")]
+    pub vip: Option<End>,
+    /// With this local address, that FULLNAT servers see as their client
+    #[arg(long, value_name = "ADDRESS[:PORT]|NETWORK|:PORT")]
+    pub local: Option<End>,
     /// With this server
-    #[arg(long, value_name = "ADDRESS[:PORT]")]
-    pub server: Option<Endpoint>,
+    #[arg(long, value_name = "ADDRESS[:PORT]|NETWORK|:PORT")]
+    pub server: Option<End>,
+    /// Of this service, such as `tcp 172.16.100.9:80`
+    #[arg(long, num_args = 2, value_names = ["PROTOCOL", "ADDRESS[:PORT]"])]
+    pub service: Vec<String>,
+    /// Of this protocol
+    #[arg(long, value_name = "PROTOCOL", value_parser = protocol)]
+    pub protocol: Option<Protocol>,
     /// In this state, such as ESTABLISHED
     #[arg(long, value_name = "STATE")]
     pub state: Option<String>,
     /// Of this worker
     #[arg(long, value_name = "N")]
     pub worker: Option<u32>,
+    /// Persistence templates only
+    #[arg(long, conflicts_with = "no_templates")]
+    pub templates: bool,
+    /// No persistence templates
+    #[arg(long)]
+    pub no_templates: bool,
     /// Not more than this many, 0 = all
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub limit: u32,
 }
 
 impl Filter {
-    fn takes(&self, row: &SessionRow) -> bool {
-        let at =
-            |wanted: &Option<Endpoint>, is: SocketAddr| wanted.is_none_or(|w| w.matches(is.ip(), is.port()));
-        at(&self.client, row.client)
-            && at(&self.vip, row.r#virtual)
-            && at(&self.server, row.server)
-            && self.state.as_ref().is_none_or(|state| state.eq_ignore_ascii_case(&row.state))
-            && self.worker.is_none_or(|worker| worker == row.worker)
-    }
-
-    /// What the data plane is asked for: it knows the limit, but none of the conditions.
-    fn asked(&self) -> u32 {
-        let Filter { client, vip, server, state, worker, limit } = self;
-        let every =
-            client.is_none() && vip.is_none() && server.is_none() && state.is_none() && worker.is_none();
-        if every { *limit } else { 0 }
+    /// What the data plane is asked for.
+    fn asked(self) -> Result<ListSessionsRequest, Failure> {
+        let service = service(&self.service)?;
+        let template = match (self.templates, self.no_templates) {
+            (true, _) => Some(true),
+            (false, true) => Some(false),
+            (false, false) => None,
+        };
+        let filter = SessionFilter {
+            worker: self.worker,
+            protocol: self.protocol.map(|protocol| protocol.number().into()),
+            state: self.state.unwrap_or_default(),
+            client: self.client.map(Into::into),
+            r#virtual: self.vip.map(Into::into),
+            local: self.local.map(Into::into),
+            server: self.server.map(Into::into),
+            template,
+            service: service.as_ref().map(Into::into),
+        };
+        Ok(ListSessionsRequest { limit: self.limit, filter: Some(filter) })
     }
 }
 
@@ -133,13 +153,13 @@ impl SessionRow {
 /// Does it. Sessions are printed as they come: there may be millions.
 pub async fn run(global: &Global, command: Command, out: &mut Output<'_>) -> Result<(), Failure> {
     let Command::List(filter) = command;
-    let mut stream = global.client().await?.sessions(filter.asked()).await?;
-    let mut listing = Listing::begin(global.json, filter, out)?;
+    let mut stream = global.client().await?.sessions(filter.asked()?).await?;
+    let mut listing = Listing::begin(global.json, out)?;
     while let Some(chunk) = stream.message().await? {
         for session in chunk.sessions {
-            listing.add(session.try_into()?)?;
+            listing.add(&session.try_into()?)?;
         }
-        if listing.is_full() {
+        if listing.out.closed() {
             break;
         }
     }
@@ -148,41 +168,33 @@ pub async fn run(global: &Global, command: Command, out: &mut Output<'_>) -> Res
 
 struct Listing<'a, 'b> {
     json: bool,
-    filter: Filter,
     out: &'a mut Output<'b>,
-    count: u32,
+    first: bool,
 }
 
 impl<'a, 'b> Listing<'a, 'b> {
-    fn begin(json: bool, filter: Filter, out: &'a mut Output<'b>) -> Result<Listing<'a, 'b>, Failure> {
+    fn begin(json: bool, out: &'a mut Output<'b>) -> Result<Listing<'a, 'b>, Failure> {
         match json {
             true => out.write_all(b"[")?,
             false => table::line(out, "", HEAD.into_iter(), &WIDTHS)?,
         }
-        Ok(Listing { json, filter, out, count: 0 })
+        Ok(Listing { json, out, first: true })
     }
 
-    fn is_full(&self) -> bool {
-        self.out.closed() || (self.filter.limit != 0 && self.count >= self.filter.limit)
-    }
-
-    fn add(&mut self, row: SessionRow) -> Result<(), Failure> {
-        if self.is_full() || !self.filter.takes(&row) {
-            return Ok(());
-        }
+    fn add(&mut self, row: &SessionRow) -> Result<(), Failure> {
         if self.json {
-            self.out.write_all(if self.count == 0 { b"\n  " } else { b",\n  " })?;
-            serde_json::to_writer(&mut *self.out, &row).map_err(std::io::Error::from)?;
+            self.out.write_all(if self.first { b"\n  " } else { b",\n  " })?;
+            serde_json::to_writer(&mut *self.out, row).map_err(std::io::Error::from)?;
         } else {
             table::line(self.out, "", row.cells().iter().map(String::as_str), &WIDTHS)?;
         }
-        self.count += 1;
+        self.first = false;
         Ok(())
     }
 
     fn end(self) -> Result<(), Failure> {
         if self.json {
-            self.out.write_all(if self.count == 0 { b"]\n" } else { b"\n]\n" })?;
+            self.out.write_all(if self.first { b"]\n" } else { b"\n]\n" })?;
         }
         Ok(())
     }
@@ -211,13 +223,13 @@ mod tests {
         }
     }
 
-    fn listed(json: bool, filter: Filter, sessions: &[dataplane::Session]) -> String {
+    fn listed(json: bool, sessions: &[dataplane::Session]) -> String {
         let mut text = Vec::new();
         {
             let mut out = Output::new(&mut text);
-            let mut listing = Listing::begin(json, filter, &mut out).unwrap();
+            let mut listing = Listing::begin(json, &mut out).unwrap();
             for session in sessions {
-                listing.add(session.clone().try_into().unwrap()).unwrap();
+                listing.add(&session.clone().try_into().unwrap()).unwrap();
             }
             listing.end().unwrap();
         }
@@ -236,13 +248,12 @@ mod tests {
             },
         ];
         assert_eq!(
-            listed(false, Filter::default(), &sessions),
+            listed(false, &sessions),
             "PROTOCOL  STATE        EXPIRES  CLIENT                 VIRTUAL                LOCAL                  SERVER                 FORWARD\n\
              tcp       ESTABLISHED  14:59    198.51.100.1:40000     172.16.100.9:80        -                      192.168.20.7:8080      nat\n\
              tcp       SYN_RECV     14:59    198.51.100.2:40000     172.16.100.9:80        10.0.0.1:1024          192.168.20.7:8080      fullnat\n"
         );
-        let json: serde_json::Value =
-            serde_json::from_str(&listed(true, Filter::default(), &sessions)).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&listed(true, &sessions)).unwrap();
         assert_eq!(
             json[1],
             serde_json::json!({
@@ -251,28 +262,7 @@ mod tests {
                 "server": "192.168.20.7:8080", "forward": "fullnat", "template": false,
             })
         );
-        assert_eq!(listed(true, Filter::default(), &[]), "[]\n");
-    }
-
-    #[test]
-    fn filters_narrow_and_the_limit_counts_what_passed() {
-        let sessions = [
-            session(1, "FIN_WAIT", 0),
-            session(2, "ESTABLISHED", 0),
-            session(3, "ESTABLISHED", 1),
-            session(4, "ESTABLISHED", 1),
-        ];
-        let count = |filter: Filter| listed(false, filter, &sessions).lines().count() - 1;
-        let end = |text: &str| Some(text.parse().unwrap());
-        assert_eq!(count(Filter { state: Some("established".into()), ..Filter::default() }), 3);
-        assert_eq!(count(Filter { state: Some("established".into()), limit: 2, ..Filter::default() }), 2);
-        assert_eq!(count(Filter { worker: Some(1), ..Filter::default() }), 2);
-        assert_eq!(count(Filter { client: end("198.51.100.3"), ..Filter::default() }), 1);
-        assert_eq!(count(Filter { client: end("198.51.100.3:1"), ..Filter::default() }), 0);
-        assert_eq!(count(Filter { vip: end("172.16.100.9:80"), ..Filter::default() }), 4);
-        assert_eq!(count(Filter { server: end("192.168.20.8"), ..Filter::default() }), 0);
-        assert_eq!(Filter { limit: 5, ..Filter::default() }.asked(), 5);
-        assert_eq!(Filter { limit: 5, worker: Some(1), ..Filter::default() }.asked(), 0);
+        assert_eq!(listed(true, &[]), "[]\n");
     }
 
     #[test]

@@ -186,7 +186,7 @@ async fn list_sessions(
 ) -> Result<(), Usage> {
     let state = client.state().await.map_err(cannot_list)?;
     let locals = state.services.iter().flat_map(|s| &s.servers).any(|s| s.forward == Forward::FullNat);
-    let mut chunks = client.sessions(0).await.map_err(cannot_list)?;
+    let mut chunks = client.sessions(Default::default()).await.map_err(cannot_list)?;
     print(streams, format_args!("{}", list::session_title(locals, persistence_data)))?;
     while let Some(chunk) = chunks.message().await.map_err(|status| cannot_list(status.into()))? {
         for session in chunk.sessions {
