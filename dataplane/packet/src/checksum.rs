@@ -76,6 +76,33 @@ impl Delta {
         Delta(self.0 + u64::from(!old) + u64::from(new))
     }
 
+    /// Adds the change of bytes that begin at offset `at` of what is summed; both have one length.
+    #[inline]
+    #[must_use]
+    pub fn bytes(self, at: usize, old: &[u8], new: &[u8]) -> Delta {
+        let pairs = old.iter().zip(new).enumerate();
+        pairs.fold(self, |delta, (nth, (&old, &new))| {
+            let shift = if (at + nth).is_multiple_of(2) { 8 } else { 0 };
+            delta.word(u16::from(old) << shift, u16::from(new) << shift)
+        })
+    }
+
+    /// Adds bytes that were not there, at offset `at` of what is summed.
+    #[inline]
+    #[must_use]
+    pub fn added(self, at: usize, new: &[u8]) -> Delta {
+        let sum = fold(sum(new));
+        Delta(self.0 + u64::from(if at.is_multiple_of(2) { sum } else { sum.swap_bytes() }))
+    }
+
+    /// Takes off bytes that are there no more, from offset `at` of what is summed.
+    #[inline]
+    #[must_use]
+    pub fn removed(self, at: usize, old: &[u8]) -> Delta {
+        let sum = fold(sum(old));
+        Delta(self.0 + u64::from(!if at.is_multiple_of(2) { sum } else { sum.swap_bytes() }))
+    }
+
     /// Adds the change of an IPv4 address.
     #[inline]
     #[must_use]
@@ -133,6 +160,23 @@ mod tests {
         bytes[12..16].copy_from_slice(&0x0a01_000bu32.to_be_bytes());
         let delta = Delta::default().word(old_word, 0xbeef).double(old_double, 0x0a01_000b);
         assert_eq!(delta.apply(before), checksum(&bytes));
+    }
+
+    #[test]
+    fn bytes_may_change_come_and_go_at_any_offset() {
+        let bytes: [u8; 40] = core::array::from_fn(|i| (i * 53 + 7) as u8);
+        for at in 0..20 {
+            for len in 1..9 {
+                let new = [0xd7; 9];
+                let mut changed = bytes;
+                changed[at..at + len].copy_from_slice(&new[..len]);
+                let delta = Delta::default().bytes(at, &bytes[at..at + len], &new[..len]);
+                assert_eq!(delta.apply(checksum(&bytes)), checksum(&changed), "{len} bytes at {at}");
+                let tail = Delta::default().removed(at, &bytes[at..]).added(at, &new[..len]);
+                changed[at + len..].fill(0);
+                assert_eq!(tail.apply(checksum(&bytes)), checksum(&changed), "{len} bytes at {at}, last");
+            }
+        }
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! TCP headers (RFC 9293), as far as a director reads them: sequence numbers, flags, checksum; ports are in
 //! [`ports`](crate::ports).
 
+pub mod options;
+
 use crate::Malformed;
+use crate::checksum::Delta;
 use crate::field::{put_u16, put_u32, u16_at, u32_at};
 
 const SRC: usize = 0;
@@ -21,6 +24,8 @@ pub const FIN: u8 = 0x01;
 pub const SYN: u8 = 0x02;
 /// Flag RST.
 pub const RST: u8 = 0x04;
+/// Flag PSH.
+pub const PSH: u8 = 0x08;
 /// Flag ACK.
 pub const ACK: u8 = 0x10;
 
@@ -69,6 +74,31 @@ impl<T: AsRef<[u8]>> Segment<T> {
 }
 
 impl<T: AsRef<[u8]> + AsMut<[u8]>> Segment<T> {
+    /// Sets the sequence number; gives the change for the checksum.
+    #[inline]
+    pub fn set_seq(&mut self, seq: u32) -> Delta {
+        let delta = Delta::default().double(self.seq(), seq);
+        put_u32(self.bytes.as_mut(), SEQ, seq);
+        delta
+    }
+
+    /// Sets the acknowledgment number; gives the change for the checksum.
+    #[inline]
+    pub fn set_ack(&mut self, ack: u32) -> Delta {
+        let delta = Delta::default().double(self.ack(), ack);
+        put_u32(self.bytes.as_mut(), ACK_NUMBER, ack);
+        delta
+    }
+
+    /// Sets the data offset by the header's length, a multiple of 4 up to 60; gives the change for the checksum.
+    #[inline]
+    pub fn set_header_len(&mut self, len: usize) -> Delta {
+        let bytes = self.bytes.as_mut();
+        let old = u16_at(bytes, OFFSET);
+        bytes[OFFSET] = ((len / 4) << 4) as u8 | bytes[OFFSET] & 0x0f;
+        Delta::default().word(old, u16_at(bytes, OFFSET))
+    }
+
     /// Sets the checksum.
     #[inline]
     pub fn set_checksum(&mut self, checksum: u16) {
