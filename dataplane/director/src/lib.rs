@@ -12,6 +12,7 @@ pub mod counters;
 pub mod engine;
 pub mod export;
 mod forward;
+pub mod fragments;
 mod hash;
 mod host;
 mod icmp;
