@@ -3,7 +3,7 @@
 //! The checksum checker shares no code with the director on purpose.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -73,7 +73,7 @@ impl Frames {
         self.frames.iter().map(Vec::as_slice)
     }
 
-    /// The IPv4 packets with their headers read.
+    /// The IP packets with their headers read.
     pub fn packets(&self) -> impl Iterator<Item = Packet<'_>> {
         self.iter().filter_map(Packet::of_frame)
     }
@@ -98,61 +98,128 @@ impl Frames {
     }
 }
 
-/// An IPv4 packet's addressing; ports are 0 where there are none.
+/// An IP packet's addressing; ports are 0 where there are none.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Packet<'a> {
     /// VLAN id, 0 = untagged.
     pub vlan: u16,
-    /// IP protocol.
+    /// IP protocol, behind IPv6's extension headers.
     pub protocol: u8,
     /// Source address and port.
-    pub source: (Ipv4Addr, u16),
+    pub source: (IpAddr, u16),
     /// Destination address and port.
-    pub destination: (Ipv4Addr, u16),
-    /// IP total length.
-    pub total: u16,
-    /// What follows the IP header.
+    pub destination: (IpAddr, u16),
+    /// Length of the whole packet.
+    pub total: usize,
+    /// Where in its datagram a fragment begins, and whether it is the last; `None` for a whole packet.
+    pub fragment: Option<(u16, bool)>,
+    /// What follows the IP headers.
     pub payload: &'a [u8],
 }
 
 impl fmt::Debug for Packet<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (from, to) = (self.source, self.destination);
-        write!(f, "{}:{} > {}:{} proto {} len {}", from.0, from.1, to.0, to.1, self.protocol, self.total)
+        let (from, to) = (SocketAddr::from(self.source), SocketAddr::from(self.destination));
+        write!(f, "{from} > {to} proto {} len {}", self.protocol, self.total)
     }
 }
 
 impl<'a> Packet<'a> {
-    /// Reads a frame, `None` unless it is a whole IPv4 packet.
+    /// Reads a frame, `None` unless it is a whole IP packet.
     pub fn of_frame(frame: &'a [u8]) -> Option<Packet<'a>> {
         let (vlan, ip) = ip_of(frame)?;
         Packet::of_ip(ip).map(|packet| Packet { vlan, ..packet })
     }
 
-    /// Reads an IPv4 packet.
+    /// Reads an IP packet.
     pub fn of_ip(ip: &'a [u8]) -> Option<Packet<'a>> {
+        match ip.first()? >> 4 {
+            4 => Packet::of_ipv4(ip),
+            6 => Packet::of_ipv6(ip),
+            _ => None,
+        }
+    }
+
+    fn of_ipv4(ip: &'a [u8]) -> Option<Packet<'a>> {
         let header = usize::from(ip.first()? & 15) * 4;
-        let total = be16(ip.get(2..4)?);
-        let payload = ip.get(header..usize::from(total))?;
-        let (protocol, first) = (*ip.get(9)?, be16(&ip[6..8]) & 0x1fff == 0);
+        let total = usize::from(be16(ip.get(2..4)?));
+        let payload = ip.get(header..total)?;
+        let cut = be16(ip.get(6..8)?);
+        let fragment = (cut & 0x3fff != 0).then_some(((cut & 0x1fff) * 8, cut & 0x2000 == 0));
+        let address = |at: usize| Some(IpAddr::from(<[u8; 4]>::try_from(ip.get(at..at + 4)?).ok()?));
+        Some(Packet::new(*ip.get(9)?, (address(12)?, address(16)?), total, fragment, payload))
+    }
+
+    fn of_ipv6(ip: &'a [u8]) -> Option<Packet<'a>> {
+        let total = 40 + usize::from(be16(ip.get(4..6)?));
+        let (mut next, mut payload, mut fragment) = (*ip.get(6)?, ip.get(40..total)?, None);
+        loop {
+            let length = match next {
+                0 | 43 | 60 => 8 + 8 * usize::from(*payload.get(1)?),
+                44 => {
+                    let cut = be16(payload.get(2..4)?);
+                    fragment = Some((cut & !7, cut & 1 == 0));
+                    8
+                }
+                _ => break,
+            };
+            (next, payload) = (payload[0], payload.get(length..)?);
+        }
+        let address = |at: usize| Some(IpAddr::from(<[u8; 16]>::try_from(ip.get(at..at + 16)?).ok()?));
+        Some(Packet::new(next, (address(8)?, address(24)?), total, fragment, payload))
+    }
+
+    fn new(
+        protocol: u8,
+        (source, destination): (IpAddr, IpAddr),
+        total: usize,
+        fragment: Option<(u16, bool)>,
+        payload: &'a [u8],
+    ) -> Packet<'a> {
+        let first = fragment.is_none_or(|(offset, _)| offset == 0);
         let ports = match (protocol, payload) {
-            (6 | 17, [a, b, c, d, ..]) if first => (be16(&[*a, *b]), be16(&[*c, *d])),
+            (6 | 17 | 132, [a, b, c, d, ..]) if first => (be16(&[*a, *b]), be16(&[*c, *d])),
             _ => (0, 0),
         };
-        let address = |at: usize| Ipv4Addr::new(ip[at], ip[at + 1], ip[at + 2], ip[at + 3]);
-        Some(Packet {
-            vlan: 0,
-            protocol,
-            source: (address(12), ports.0),
-            destination: (address(16), ports.1),
-            total,
-            payload,
-        })
+        let (source, destination) = ((source, ports.0), (destination, ports.1));
+        Packet { vlan: 0, protocol, source, destination, total, fragment, payload }
+    }
+
+    /// The flags of a TCP segment.
+    fn tcp_flags(&self) -> Option<u8> {
+        (self.protocol == 6).then(|| self.payload.get(13).copied()).flatten()
     }
 
     /// Whether it is a TCP segment with SYN and without ACK.
     pub fn is_syn(&self) -> bool {
-        self.protocol == 6 && self.payload.get(13).is_some_and(|flags| flags & 0x12 == 2)
+        self.tcp_flags().is_some_and(|flags| flags & 0x12 == 2)
+    }
+
+    /// What a TCP segment carries.
+    pub fn tcp_payload(&self) -> &'a [u8] {
+        let header = self.payload.get(12).map_or(0, |offset| usize::from(offset >> 4) * 4);
+        self.payload.get(header..).unwrap_or_default()
+    }
+
+    /// The options of a TCP segment: kind and content.
+    pub fn tcp_options(&self) -> Vec<(u8, &'a [u8])> {
+        let header = self.payload.get(12).map_or(0, |offset| usize::from(offset >> 4) * 4);
+        let mut rest = self.payload.get(20..header).unwrap_or_default();
+        let mut options = Vec::new();
+        while let Some(&kind) = rest.first().filter(|kind| **kind != 0) {
+            let length = if kind == 1 { 1 } else { rest.get(1).map_or(0, |length| usize::from(*length)) };
+            let Some((option, behind)) = rest.split_at_checked(length).filter(|_| length > 0) else { break };
+            if kind != 1 {
+                options.push((kind, option.get(2..).unwrap_or_default()));
+            }
+            rest = behind;
+        }
+        options
+    }
+
+    /// The packet inside an IP-in-IP packet.
+    pub fn inner(&self) -> Option<Packet<'a>> {
+        matches!(self.protocol, 4 | 41).then(|| Packet::of_ip(self.payload)).flatten()
     }
 }
 
@@ -160,11 +227,14 @@ fn be16(bytes: &[u8]) -> u16 {
     u16::from_be_bytes([bytes[0], bytes[1]])
 }
 
-/// The VLAN and the IPv4 packet of a frame.
+/// The VLAN and the IP packet of a frame.
 fn ip_of(frame: &[u8]) -> Option<(u16, &[u8])> {
+    const IP: [u16; 2] = [0x0800, 0x86dd];
     match be16(frame.get(12..14)?) {
-        0x0800 => Some((0, &frame[14..])),
-        0x8100 if be16(frame.get(16..18)?) == 0x0800 => Some((be16(&frame[14..16]) & 0xfff, &frame[18..])),
+        kind if IP.contains(&kind) => Some((0, &frame[14..])),
+        0x8100 if IP.contains(&be16(frame.get(16..18)?)) => {
+            Some((be16(&frame[14..16]) & 0xfff, &frame[18..]))
+        }
         _ => None,
     }
 }
@@ -178,29 +248,54 @@ fn check_frame(frame: &[u8]) -> Result<bool, String> {
 }
 
 fn check_ip(ip: &[u8]) -> Result<(), String> {
-    let packet = Packet::of_ip(ip).ok_or("an IPv4 packet that is cut short")?;
-    let header = &ip[..usize::from(ip[0] & 15) * 4];
+    let packet = Packet::of_ip(ip).ok_or("an IP packet that is cut short")?;
     let wrong = |what: &str| Err(format!("wrong {what} checksum: {packet:?}"));
-    if sum(header) != 0xffff {
+    if ip[0] >> 4 == 4 && sum(&ip[..usize::from(ip[0] & 15) * 4]) != 0xffff {
         return wrong("IPv4 header");
     }
-    if be16(&ip[6..8]) & 0x3fff != 0 {
-        return Ok(()); // a fragment: the sum covers what is not here
+    if packet.fragment.is_some_and(|fragment| fragment != (0, true)) {
+        return Ok(()); // the sum covers what is not here
     }
     let body = packet.payload;
+    let with_pseudo_header = |protocol: u8| {
+        let mut all = match (packet.source.0, packet.destination.0) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => [from.octets(), to.octets()].concat(),
+            (from, to) => [v6_octets(from), v6_octets(to)].concat(),
+        };
+        // RFC 8200's longer length and next header add up to the same as RFC 768's.
+        all.extend([0, protocol]);
+        all.extend((body.len() as u16).to_be_bytes());
+        all.extend(body);
+        sum(&all)
+    };
     match packet.protocol {
         1 if sum(body) != 0xffff => wrong("ICMP"),
-        4 => check_ip(body),
-        17 if body.get(6..8) == Some(&[0, 0]) => Ok(()), // none was computed
-        6 | 17 => {
-            let mut pseudo = ip[12..20].to_vec();
-            pseudo.extend([0, packet.protocol]);
-            pseudo.extend((body.len() as u16).to_be_bytes());
-            pseudo.extend(body);
-            if sum(&pseudo) == 0xffff { Ok(()) } else { wrong("TCP or UDP") }
-        }
+        4 | 41 => check_ip(body),
+        17 if body.get(6..8) == Some(&[0, 0]) && ip[0] >> 4 == 4 => Ok(()), // none was computed
+        protocol @ (6 | 17 | 58) if with_pseudo_header(protocol) != 0xffff => wrong("TCP, UDP or ICMPv6"),
+        132 if body.get(8..12) != Some(&sctp_sum(body).to_le_bytes()) => wrong("SCTP"),
         _ => Ok(()),
     }
+}
+
+fn v6_octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    }
+}
+
+/// CRC32c with the sum's own place taken for zero (RFC 9260, appendix A), bit by bit.
+fn sctp_sum(body: &[u8]) -> u32 {
+    let bytes = body.iter().enumerate().map(|(at, byte)| if (8..12).contains(&at) { 0 } else { *byte });
+    !bytes.fold(!0, |crc, byte| {
+        (0..8).fold(
+            crc ^ u32::from(byte),
+            |crc: u32, _| {
+                if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 }
+            },
+        )
+    })
 }
 
 /// One's complement sum over 16-bit words (RFC 1071).
@@ -263,6 +358,44 @@ mod tests {
         assert_eq!(check_frame(&frame), Ok(true));
         *frame.last_mut().expect("not empty") ^= 1;
         assert!(check_frame(&frame).is_err());
+    }
+
+    #[test]
+    fn ipv6_is_checked_behind_its_extension_headers() {
+        let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x86, 0xdd, 0x60, 0, 0, 0, 0, 20, 0, 64];
+        frame.extend((0..32).map(|n| n * 7));
+        frame.extend([17, 0, 1, 4, 0, 0, 0, 0]); // hop-by-hop options: padding
+        frame.extend([0x30, 0x39, 0, 53, 0, 12, 0, 0, b'p', b'i', b'n', b'g']);
+        let mut pseudo = frame[22..54].to_vec();
+        pseudo.extend([0, 17, 0, 12]);
+        pseudo.extend(&frame[62..]);
+        let body = !sum(&pseudo);
+        frame[68..70].copy_from_slice(&body.to_be_bytes());
+        assert_eq!(check_frame(&frame), Ok(true));
+        let packet = Packet::of_frame(&frame).expect("IPv6");
+        assert_eq!((packet.protocol, packet.source.1, packet.destination.1), (17, 12345, 53));
+        assert_eq!((packet.total, packet.payload.len(), packet.fragment), (60, 12, None));
+        for at in (22..54).chain(62..66).chain(68..frame.len()) {
+            let mut bad = frame.clone();
+            bad[at] ^= 0x10;
+            assert!(check_frame(&bad).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn sctp_sums_are_those_of_the_rfc() {
+        assert_eq!(sctp_sum(b"12345678"), 0x6087_809a);
+        assert_eq!(sctp_sum(b"123456789"), sctp_sum(b"12345678\0"), "its own place does not count");
+    }
+
+    #[test]
+    fn options_of_a_segment_are_told() {
+        let mut segment = vec![0; 12];
+        segment.extend([0x80, 0x10, 0, 0, 0, 0, 0, 0]);
+        segment.extend([1, 1, 254, 8, 0x9c, 0x40, 10, 0, 0, 1, 0, 0]);
+        let packet = Packet::new(6, ([0; 4].into(), [0; 4].into()), 52, None, &segment);
+        assert_eq!(packet.tcp_options(), [(254, &[0x9c, 0x40, 10, 0, 0, 1][..])]);
+        assert!(packet.tcp_payload().is_empty());
     }
 
     #[test]

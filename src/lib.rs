@@ -12,6 +12,7 @@ pub mod net;
 pub mod process;
 pub mod server;
 pub mod topology;
+pub mod ways;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -54,9 +55,23 @@ impl Lab {
         &self.directory
     }
 
-    /// A new namespace.
+    /// A new namespace, without IPv6: the director's, where only the data plane may speak.
     pub fn namespace(&self, role: &str) -> Namespace {
         Namespace::new(&self.tag, role)
+    }
+
+    /// A new namespace that speaks IPv6 too.
+    pub fn host(&self, role: &str) -> Namespace {
+        let host = self.namespace(role);
+        host.speak_ipv6();
+        host
+    }
+
+    /// A new namespace that routes both families.
+    pub fn router(&self, role: &str) -> Namespace {
+        let router = self.host(role);
+        router.sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
+        router
     }
 
     /// A new switch.

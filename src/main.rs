@@ -2,7 +2,7 @@
 
 mod helper;
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -26,15 +26,15 @@ enum Command {
     },
     /// Remove what `demo --keep` has left, and what killed test runs have.
     Clean,
-    /// Decapsulate IPIP; inner packets leave by DEVICE for the station MAC.
+    /// Decapsulate IPIP, GRE and GUE; inner packets leave by DEVICE for the station MAC.
     Decap { device: String, mac: String },
     /// Move frames between a trunk and access devices given as VLAN:DEVICE.
     Trunk { device: String, access: Vec<String> },
     /// Answer datagrams with NAME.
-    ServeUdp { listen: SocketAddrV4, name: String },
+    ServeUdp { name: String, listen: Vec<SocketAddr> },
     /// Ask COUNT times by UDP, from a new port each time.
     AskUdp {
-        server: SocketAddrV4,
+        server: SocketAddr,
         count: u32,
         #[arg(long, default_value_t = 2000)]
         wait_ms: u64,
@@ -42,15 +42,15 @@ enum Command {
         from: Option<u16>,
     },
     /// Keep FLOWS UDP flows busy.
-    LoadUdp { server: SocketAddrV4, flows: usize, gap_ms: u64, seconds: f64 },
+    LoadUdp { server: SocketAddr, flows: usize, gap_ms: u64, seconds: f64 },
     /// Hold COUNT TCP connections at once.
-    Hold { server: SocketAddrV4, count: usize },
+    Hold { server: SocketAddr, count: usize },
     /// Open TCP connections until one is not answered.
-    Fill { server: SocketAddrV4, most: usize, wait_ms: u64 },
+    Fill { server: SocketAddr, most: usize, wait_ms: u64 },
     /// Connect again and again from one local port.
     Reuse {
         from: u16,
-        server: SocketAddrV4,
+        server: SocketAddr,
         count: usize,
         #[arg(long)]
         reset: bool,
@@ -74,7 +74,7 @@ fn run(command: Command) -> Result<(), Box<dyn std::error::Error>> {
         Command::Clean => helper::demo::clean(),
         Command::Decap { device, mac } => helper::decap::run(&device, helper::parse_mac(&mac)?),
         Command::Trunk { device, access } => helper::trunk::run(&device, &helper::parse_access(&access)?),
-        Command::ServeUdp { listen, name } => helper::datagrams::serve(listen, &name),
+        Command::ServeUdp { name, listen } => helper::datagrams::serve(&name, &listen),
         Command::AskUdp { server, count, wait_ms, from } => {
             helper::datagrams::ask(server, count, ms(wait_ms), from)
         }

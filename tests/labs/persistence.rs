@@ -1,6 +1,6 @@
 //! Persistence: a client stays with its server, a template remembers it for as long as it should.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use fulcrum_e2e::Lab;
@@ -64,7 +64,7 @@ fn sticks(setup: &Setup, name: &str) {
     let service = stats.iter().find(|row| row.address == "172.16.100.9:80").expect("it is listed");
     assert_eq!(service.numbers[0], 6 * clients.len() as u64 + 1, "{service:?}");
     if seen.client.lost == 0 {
-        let vip = (Ipv4Addr::new(172, 16, 100, 9), 80);
+        let vip = (IpAddr::from([172, 16, 100, 9]), 80);
         let (packets, bytes) = seen.client.count(|p| p.destination == vip);
         assert_eq!((service.numbers[1], service.numbers[3]), (packets, bytes), "{service:?}");
         let (packets, bytes) = seen.client.count(|p| p.source == vip);

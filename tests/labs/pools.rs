@@ -1,7 +1,7 @@
 //! FULLNAT when local ports run out.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use fulcrum_e2e::Lab;
@@ -52,13 +52,13 @@ fn a_full_pool_refuses_and_serves_another_server_from_the_same_ports() {
 
     let frames = capture.stop();
     frames.check_sums();
-    let ports_towards = |server: Ipv4Addr| -> BTreeSet<(Ipv4Addr, u16)> {
+    let ports_towards = |server: IpAddr| -> BTreeSet<(IpAddr, u16)> {
         frames.packets().filter(|p| p.destination == (server, 8080)).map(|p| p.source).collect()
     };
-    let local = Ipv4Addr::new(192, 168, 20, 200);
+    let local = IpAddr::from([192, 168, 20, 200]);
     let all: BTreeSet<_> = (20000..=20003).map(|port| (local, port)).collect();
-    assert_eq!(ports_towards(Ipv4Addr::new(192, 168, 30, 7)), all);
-    assert_eq!(ports_towards(Ipv4Addr::new(192, 168, 40, 8)), all);
+    assert_eq!(ports_towards(IpAddr::from([192, 168, 30, 7])), all);
+    assert_eq!(ports_towards(IpAddr::from([192, 168, 40, 8])), all);
 
     // Closed by the client first: TIME_WAIT, and then every port is free again.
     assert_eq!(director.sessions().len(), 8);
