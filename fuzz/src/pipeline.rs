@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use fulcrum_director::SECOND;
 use fulcrum_director::snapshot::Forward;
-use fulcrum_model::{Config, Edit, State};
+use fulcrum_model::{Config, State};
 use fulcrum_packet::checksum::{checksum, fold, pseudo_header, sum};
 use fulcrum_packet::{ethernet, ipv4};
 use fulcrum_replay::setup::{Action, action};
@@ -230,7 +230,7 @@ fn operation(input: &mut Input, bench: &mut Bench, sent: &mut Vec<Sent>) {
             let edits = match action(text) {
                 Ok(Action::Edits(edits)) => edits,
                 Ok(Action::Setting(setting)) => {
-                    vec![Edit::SetSettings(setting.applied(&bench.state().settings))]
+                    vec![setting.edit()]
                 }
                 Err(error) => panic!("{text}: {error}"),
             };

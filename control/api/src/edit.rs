@@ -8,7 +8,7 @@ use prost::Message as _;
 use tonic::{Code, Status};
 
 use crate::control::{self as wire, edit, refusal};
-use crate::convert::{BadMessage, address, address_bytes, present};
+use crate::convert::{BadMessage, address, address_bytes, client_address, present, small, state};
 
 impl From<&Edit> for wire::Edit {
     fn from(edit: &Edit) -> wire::Edit {
@@ -32,6 +32,20 @@ impl From<&Edit> for wire::Edit {
             Edit::ClearServices => Out::ClearServices(true),
             Edit::SetServicePool(key, pool) => Out::SetServicePool(name(key, pool)),
             Edit::SetServiceInterface(key, interface) => Out::SetServiceInterface(name(key, interface)),
+            Edit::SetServiceMss(key, mss) => {
+                Out::SetServiceMss(wire::ServiceMss { service: Some(key.into()), mss: mss.map(Into::into) })
+            }
+            Edit::SetServiceClientAddress(key, way) => {
+                Out::SetServiceClientAddress(wire::ServiceClientAddress {
+                    service: Some(key.into()),
+                    client_address: crate::state::ClientAddress::from(*way).into(),
+                })
+            }
+            Edit::SetStateTimeout(key, state, seconds) => Out::SetStateTimeout(wire::SetStateTimeout {
+                service: key.as_ref().map(Into::into),
+                state: state.name().to_owned(),
+                seconds: *seconds,
+            }),
             Edit::AddServer(key, new) => Out::AddServer(server(key, new)),
             Edit::UpdateServer(key, new) => Out::UpdateServer(server(key, new)),
             Edit::DeleteServer(service, server) => Out::DeleteServer(pair(service, server)),
@@ -39,6 +53,15 @@ impl From<&Edit> for wire::Edit {
             Edit::DeleteLocalAddress(key, address) => Out::DeleteLocalAddress(local(key, *address)),
             Edit::SetTimeouts(timeouts) => Out::SetTimeouts(timeouts.into()),
             Edit::SetSettings(settings) => Out::SetSettings(settings.into()),
+            Edit::SetSetting { name, value } => {
+                Out::SetSetting(crate::state::Setting { name: name.clone(), value: value.clone() })
+            }
+            Edit::AddMark(rule, at) => Out::AddMark(wire::AddMark {
+                rule: Some(rule.into()),
+                at: at.map(|at| u32::try_from(at).unwrap_or(u32::MAX)),
+            }),
+            Edit::DeleteMark(rule) => Out::DeleteMark(rule.into()),
+            Edit::ClearMarks => Out::ClearMarks(true),
             Edit::AddRoute(route) => Out::AddRoute(route.into()),
             Edit::DeleteRoute(to) => Out::DeleteRoute(to.into()),
             Edit::AddNeighbour(neighbour) => Out::AddNeighbour(neighbour.into()),
@@ -71,6 +94,17 @@ impl TryFrom<wire::Edit> for Edit {
             In::ClearServices(_) => Edit::ClearServices,
             In::SetServicePool(set) => Edit::SetServicePool(service(set.service)?, set.name),
             In::SetServiceInterface(set) => Edit::SetServiceInterface(service(set.service)?, set.name),
+            In::SetServiceMss(set) => {
+                let mss = set.mss.map(|mss| small("mss", mss)).transpose()?;
+                Edit::SetServiceMss(service(set.service)?, mss)
+            }
+            In::SetServiceClientAddress(set) => {
+                Edit::SetServiceClientAddress(service(set.service)?, client_address(set.client_address)?)
+            }
+            In::SetStateTimeout(set) => {
+                let key = set.service.map(|key| service(Some(key))).transpose()?;
+                Edit::SetStateTimeout(key, state("state", &set.state)?, set.seconds)
+            }
             In::AddServer(pair) => server(pair).map(|(key, server)| Edit::AddServer(key, server))?,
             In::UpdateServer(pair) => server(pair).map(|(key, server)| Edit::UpdateServer(key, server))?,
             In::DeleteServer(pair) => {
@@ -83,8 +117,18 @@ impl TryFrom<wire::Edit> for Edit {
             In::DeleteLocalAddress(local) => {
                 Edit::DeleteLocalAddress(service(local.service)?, address("address", &local.address)?)
             }
-            In::SetTimeouts(timeouts) => Edit::SetTimeouts(timeouts.into()),
+            In::SetTimeouts(timeouts) => Edit::SetTimeouts(timeouts.try_into()?),
             In::SetSettings(settings) => Edit::SetSettings(settings.try_into()?),
+            In::SetSetting(set) => Edit::SetSetting { name: set.name, value: set.value },
+            In::AddMark(add) => {
+                let rule = present("rule", add.rule)?.try_into();
+                Edit::AddMark(
+                    rule.map_err(|bad: BadMessage| bad.within("rule"))?,
+                    add.at.map(|at| at as usize),
+                )
+            }
+            In::DeleteMark(rule) => Edit::DeleteMark(rule.try_into()?),
+            In::ClearMarks(_) => Edit::ClearMarks,
             In::AddRoute(route) => Edit::AddRoute(route.try_into()?),
             In::DeleteRoute(to) => Edit::DeleteRoute(to.try_into()?),
             In::AddNeighbour(neighbour) => Edit::AddNeighbour(neighbour.try_into()?),
@@ -173,32 +217,33 @@ mod tests {
 
     use super::*;
 
-    const SERVICE: ServiceKey = ServiceKey {
-        protocol: Protocol::Udp,
-        address: std::net::IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
-        port: 53,
-    };
+    const SERVICE: ServiceKey =
+        ServiceKey::new(Protocol::Udp, std::net::IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 53);
     const SERVER: ServerKey =
         ServerKey { address: std::net::IpAddr::V4(Ipv4Addr::new(10, 0, 1, 1)), port: 5353 };
 
     #[test]
     fn every_edit_comes_back_as_it_was() {
         let service = Service {
-            key: SERVICE,
-            scheduler: "wrr".into(),
             persistent: Some(300),
-            netmask: Ipv4Addr::new(255, 255, 255, 0),
+            prefix: 24,
             local_pool: Some("inside".into()),
             local_addresses: vec![LocalAddress(SERVER.address)],
             interface: Some("wan".into()),
-            servers: Vec::new(),
+            ..Service::new(SERVICE, "wrr")
         };
         let server = Server {
-            key: SERVER,
-            forward: Forward::FullNat,
+            tunnel: Tunnel { kind: TunnelKind::Gue { port: 6080 }, checksum: TunnelChecksum::Remcsum },
             weight: 3,
             upper_threshold: 9,
             lower_threshold: 4,
+            ..Server::new(SERVER, Forward::FullNat)
+        };
+        let mark = MarkRule {
+            family: Some(Family::V6),
+            protocol: Some(Protocol::Sctp),
+            destination_ports: vec![PortRange { first: 0, last: 9 }],
+            ..MarkRule::new(10)
         };
         let net: ipnet::IpNet = "10.9.0.0/16".parse().unwrap();
         let mac = Mac([2, 0, 0, 0, 0, 1]);
@@ -211,12 +256,22 @@ mod tests {
             Edit::SetServicePool(SERVICE, None),
             Edit::SetServiceInterface(SERVICE, Some("wan".into())),
             Edit::SetServiceInterface(SERVICE, None),
+            Edit::SetServiceMss(SERVICE, Some(1400)),
+            Edit::SetServiceMss(SERVICE, None),
+            Edit::SetServiceClientAddress(SERVICE, ClientAddress::ProxyV2),
+            Edit::SetStateTimeout(Some(SERVICE), TimeoutState::TcpSynRecv, Some(3)),
+            Edit::SetStateTimeout(None, TimeoutState::SctpInit1, None),
             Edit::AddServer(SERVICE, server.clone()),
             Edit::UpdateServer(SERVICE, server),
             Edit::DeleteServer(SERVICE, SERVER),
             Edit::AddLocalAddress(SERVICE, SERVER.address),
             Edit::DeleteLocalAddress(SERVICE, SERVER.address),
-            Edit::SetTimeouts(Timeouts { tcp: 1, tcp_fin: 0, udp: 3 }),
+            Edit::SetTimeouts(Timeouts { tcp: 1, tcp_fin: 0, udp: 3, ..Timeouts::default() }),
+            Edit::SetSetting { name: "sloppy_tcp".into(), value: "1".into() },
+            Edit::AddMark(mark.clone(), None),
+            Edit::AddMark(mark.clone(), Some(3)),
+            Edit::DeleteMark(mark),
+            Edit::ClearMarks,
             Edit::SetSettings(Settings { sloppy_tcp: true, ..Settings::default() }),
             Edit::AddRoute(Route { to: net, target: RouteTarget::Blackhole, mtu: Some(1400) }),
             Edit::DeleteRoute(net),
@@ -226,8 +281,8 @@ mod tests {
                 name: "inside".into(),
                 interface: "lan".into(),
                 addresses: vec![AddressRange {
-                    first: Ipv4Addr::new(1, 0, 0, 1),
-                    last: Ipv4Addr::new(1, 0, 0, 9),
+                    first: Ipv4Addr::new(1, 0, 0, 1).into(),
+                    last: Ipv4Addr::new(1, 0, 0, 9).into(),
                 }],
                 ports: PortRange::default(),
             }),

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use fulcrum_api::{apply_changes, changes, difference, fingerprint, state::Change};
 use fulcrum_model::*;
 use ipnet::IpNet;
-use proptest::collection::vec;
+use proptest::collection::{btree_map, vec};
 use proptest::option::of;
 use proptest::prelude::*;
 use prost::Message as _;
@@ -31,22 +31,47 @@ fn mac() -> impl Strategy<Value = Mac> {
     any::<[u8; 6]>().prop_map(Mac)
 }
 
+fn family() -> impl Strategy<Value = Family> {
+    prop_oneof![Just(Family::V4), Just(Family::V6)]
+}
+
+fn protocol() -> impl Strategy<Value = Protocol> {
+    (0usize..3).prop_map(|at| Protocol::ALL[at])
+}
+
 /// Few keys, so that two states share some.
 fn service_key() -> impl Strategy<Value = ServiceKey> {
-    (any::<bool>(), 0u8..4, 79u16..82).prop_map(|(tcp, host, port)| ServiceKey {
-        protocol: if tcp { Protocol::Tcp } else { Protocol::Udp },
-        address: Ipv4Addr::new(10, 0, 0, host).into(),
-        port,
-    })
+    let address =
+        prop_oneof![Just(IpAddr::from([10, 0, 0, 1])), Just(IpAddr::from(Ipv6Addr::LOCALHOST.segments()))];
+    prop_oneof![
+        (protocol(), address, 79u16..82).prop_map(|(p, address, port)| ServiceKey::new(p, address, port)),
+        (family(), 0u32..3).prop_map(|(family, mark)| ServiceKey::Mark { family, mark }),
+    ]
+}
+
+fn tunnel() -> impl Strategy<Value = Tunnel> {
+    let kind = prop_oneof![
+        Just(TunnelKind::Ipip),
+        Just(TunnelKind::Gre),
+        any::<u16>().prop_map(|port| TunnelKind::Gue { port }),
+    ];
+    let checksum =
+        prop_oneof![Just(TunnelChecksum::None), Just(TunnelChecksum::Csum), Just(TunnelChecksum::Remcsum)];
+    (kind, checksum).prop_map(|(kind, checksum)| Tunnel { kind, checksum })
+}
+
+fn state_timeouts() -> impl Strategy<Value = StateTimeouts> {
+    btree_map((0..TimeoutState::ALL.len()).prop_map(|at| TimeoutState::ALL[at]), any::<u32>(), 0..3)
 }
 
 fn server() -> impl Strategy<Value = Server> {
     let forward =
         prop_oneof![Just(Forward::Nat), Just(Forward::FullNat), Just(Forward::Dr), Just(Forward::Tun)];
-    (ip(), any::<u16>(), forward, any::<u32>(), any::<u32>(), any::<u32>()).prop_map(
-        |(address, port, forward, weight, upper_threshold, lower_threshold)| Server {
+    (ip(), any::<u16>(), forward, tunnel(), any::<[u32; 3]>()).prop_map(
+        |(address, port, forward, tunnel, [weight, upper_threshold, lower_threshold])| Server {
             key: ServerKey { address, port },
             forward,
+            tunnel,
             weight,
             upper_threshold,
             lower_threshold,
@@ -55,28 +80,70 @@ fn server() -> impl Strategy<Value = Server> {
 }
 
 fn service() -> impl Strategy<Value = Service> {
-    (
-        service_key(),
-        name(),
-        of(any::<u32>()),
-        v4(),
-        of(name()),
-        vec(ip(), 0..3),
-        of(name()),
-        vec(server(), 0..3),
-    )
-        .prop_map(|(key, scheduler, persistent, netmask, local_pool, locals, interface, servers)| {
-            Service {
-                key,
-                scheduler,
-                persistent,
-                netmask,
-                local_pool,
-                local_addresses: locals.into_iter().map(LocalAddress).collect(),
+    let balance =
+        (service_key(), name(), any::<u8>(), any::<bool>(), of(any::<u32>()), any::<u8>(), of(name()));
+    let local = (of(name()), vec(ip(), 0..3), of(name()));
+    let more = (state_timeouts(), of(any::<u16>()), 0usize..4, vec(server(), 0..3));
+    (balance, local, more).prop_map(|(balance, local, more)| {
+        let (key, scheduler, scheduler_flags, one_packet, persistent, prefix, persistence_engine) = balance;
+        let (local_pool, locals, interface) = local;
+        let (timeouts, mss, client_address, servers) = more;
+        Service {
+            key,
+            scheduler,
+            scheduler_flags,
+            one_packet,
+            persistent,
+            prefix,
+            persistence_engine,
+            local_pool,
+            local_addresses: locals.into_iter().map(LocalAddress).collect(),
+            interface,
+            timeouts,
+            mss,
+            client_address: ClientAddress::ALL[client_address],
+            servers,
+        }
+    })
+}
+
+fn port_range() -> impl Strategy<Value = PortRange> {
+    any::<(u16, u16)>().prop_map(|(a, b)| PortRange { first: a.min(b), last: a.max(b) })
+}
+
+fn mark() -> impl Strategy<Value = MarkRule> {
+    let what = (of(family()), of(protocol()), of(net()), of(net()), of(name()));
+    (what, vec(port_range(), 0..3), vec(port_range(), 0..3), any::<[u32; 2]>()).prop_map(
+        |(
+            (family, protocol, source, destination, interface),
+            source_ports,
+            destination_ports,
+            [mark, mask],
+        )| {
+            MarkRule {
+                family,
+                protocol,
+                source,
+                destination,
+                source_ports,
+                destination_ports,
                 interface,
-                servers,
+                mark,
+                mask,
             }
-        })
+        },
+    )
+}
+
+/// Any settings that are in range.
+fn settings() -> impl Strategy<Value = Settings> {
+    vec((0..Settings::NAMES.len(), 0u32..5), 0..6).prop_map(|changes| {
+        let mut settings = Settings::default();
+        for (at, value) in changes {
+            let _ = settings.set(Settings::NAMES[at], &value.to_string());
+        }
+        settings
+    })
 }
 
 fn services() -> impl Strategy<Value = Vec<Service>> {
@@ -91,8 +158,9 @@ fn network() -> impl Strategy<Value = State> {
     let ports =
         vec((name(), name(), of(mac())).prop_map(|(name, device, mac)| Port { name, device, mac }), 0..3);
     let interfaces = vec(
-        (name(), name(), 0u16..4095, any::<u16>(), vec(net(), 0..3))
-            .prop_map(|(name, port, vlan, mtu, addresses)| Interface { name, port, vlan, mtu, addresses }),
+        (name(), name(), 0u16..4095, any::<u16>(), vec(net(), 0..3), of(any::<u16>())).prop_map(
+            |(name, port, vlan, mtu, addresses, mss)| Interface { name, port, vlan, mtu, addresses, mss },
+        ),
         0..3,
     );
     let target = prop_oneof![
@@ -107,29 +175,31 @@ fn network() -> impl Strategy<Value = State> {
         (ip(), mac(), name()).prop_map(|(address, mac, interface)| Neighbour { address, mac, interface }),
         0..3,
     );
-    let range = (v4(), v4()).prop_map(|(a, b)| AddressRange { first: a.min(b), last: a.max(b) });
+    let range = prop_oneof![
+        (v4(), v4()).prop_map(|(a, b)| (IpAddr::from(a), IpAddr::from(b))),
+        any::<[u128; 2]>().prop_map(|[a, b]| (Ipv6Addr::from(a).into(), Ipv6Addr::from(b).into())),
+    ];
+    let range = range.prop_map(|(a, b)| AddressRange { first: a.min(b), last: a.max(b) });
     let pools = vec(
         (name(), name(), vec(range, 0..3), 1u16.., 1u16..).prop_map(|(name, interface, addresses, a, b)| {
             LocalPool { name, interface, addresses, ports: PortRange { first: a.min(b), last: a.max(b) } }
         }),
         0..3,
     );
-    let timeouts = any::<(u32, u32, u32)>().prop_map(|(tcp, tcp_fin, udp)| Timeouts { tcp, tcp_fin, udp });
-    let settings = any::<(bool, u8, bool, bool, bool, bool)>().prop_map(|(a, b, c, d, e, f)| Settings {
-        expire_nodest_conn: a,
-        conn_reuse_mode: b,
-        expire_quiescent_template: c,
-        sloppy_tcp: d,
-        nat_icmp_send: e,
-        ip_forward: f,
+    let timeouts = (any::<[u32; 3]>(), state_timeouts()).prop_map(|([tcp, tcp_fin, udp], states)| Timeouts {
+        tcp,
+        tcp_fin,
+        udp,
+        states,
     });
-    (ports, interfaces, routes, neighbours, pools, timeouts, settings).prop_map(
-        |(ports, interfaces, routes, neighbours, local_pools, timeouts, settings)| State {
+    (ports, interfaces, routes, neighbours, pools, vec(mark(), 0..3), timeouts, settings()).prop_map(
+        |(ports, interfaces, routes, neighbours, local_pools, marks, timeouts, settings)| State {
             ports,
             interfaces,
             routes,
             neighbours,
             local_pools,
+            marks,
             services: Vec::new(),
             timeouts,
             settings,
@@ -190,16 +260,7 @@ proptest! {
 
 #[test]
 fn a_change_in_place_is_one_message() {
-    let service = |port| Service {
-        key: ServiceKey { protocol: Protocol::Tcp, address: Ipv4Addr::LOCALHOST.into(), port },
-        scheduler: "rr".into(),
-        persistent: None,
-        netmask: Ipv4Addr::BROADCAST,
-        local_pool: None,
-        local_addresses: Vec::new(),
-        interface: None,
-        servers: Vec::new(),
-    };
+    let service = |port| Service::new(ServiceKey::new(Protocol::Tcp, Ipv4Addr::LOCALHOST.into(), port), "rr");
     let old = State { services: vec![service(1), service(2), service(3)], ..State::default() };
     let mut new = old.clone();
     new.services[1].scheduler = "wlc".into();
@@ -210,7 +271,7 @@ fn a_change_in_place_is_one_message() {
 
 #[test]
 fn deleting_a_service_that_is_not_there_is_an_error() {
-    let key = ServiceKey { protocol: Protocol::Udp, address: Ipv4Addr::LOCALHOST.into(), port: 53 };
+    let key = ServiceKey::new(Protocol::Udp, Ipv4Addr::LOCALHOST.into(), 53);
     let change = Change { change: Some(fulcrum_api::state::change::Change::DeleteService((&key).into())) };
     assert!(apply_changes(&mut State::default(), [change]).is_err());
     assert!(apply_changes(&mut State::default(), [Change::default()]).is_err());

@@ -1,6 +1,6 @@
 //! `fulcrum local-pool`: pools of local addresses for FULLNAT.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use clap::Subcommand;
 use fulcrum_model::{AddressRange, Edit, LocalPool, PortRange, State};
@@ -39,10 +39,12 @@ pub enum Command {
 
 fn address_range(text: &str) -> Result<AddressRange, String> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let address = |text: &str| text.trim().parse::<Ipv4Addr>();
+    let address = |text: &str| text.trim().parse::<IpAddr>();
     match (address(first), address(last)) {
-        (Ok(first), Ok(last)) if first <= last => Ok(AddressRange { first, last }),
-        _ => Err("no range of IPv4 addresses such as 192.168.20.200-192.168.20.203".to_owned()),
+        (Ok(first), Ok(last)) if first.is_ipv4() == last.is_ipv4() && first <= last => {
+            Ok(AddressRange { first, last })
+        }
+        _ => Err("no range of addresses such as 192.168.20.200-192.168.20.203".to_owned()),
     }
 }
 

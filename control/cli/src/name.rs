@@ -91,11 +91,7 @@ pub struct ServiceName {
 impl ServiceName {
     /// The model's name of it.
     pub fn key(&self) -> ServiceKey {
-        ServiceKey {
-            protocol: self.protocol,
-            address: self.service.address,
-            port: self.service.port.unwrap_or(0),
-        }
+        ServiceKey::new(self.protocol, self.service.address, self.service.port.unwrap_or(0))
     }
 }
 
@@ -139,7 +135,7 @@ pub struct ServerName {
 impl ServerName {
     /// The model's name of it.
     pub fn key(&self) -> ServerKey {
-        let port = self.server.port.unwrap_or(self.service.key().port);
+        let port = self.server.port.or(self.service.service.port).unwrap_or(0);
         ServerKey { address: self.server.address, port }
     }
 }

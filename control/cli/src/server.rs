@@ -89,11 +89,11 @@ impl From<ForwardWord> for Forward {
 impl Settings {
     fn change(self, server: Server, forward: Option<ForwardWord>) -> Server {
         Server {
-            key: server.key,
             forward: forward.map_or(server.forward, Into::into),
             weight: self.weight.unwrap_or(server.weight),
             upper_threshold: self.upper_threshold.unwrap_or(server.upper_threshold),
             lower_threshold: self.lower_threshold.unwrap_or(server.lower_threshold),
+            ..server
         }
     }
 
@@ -118,13 +118,7 @@ pub async fn run(global: &Global, command: Command, out: &mut Output<'_>) -> Res
             Ok(table::print(out, global.json, &rows)?)
         }
         Command::Add { name, forward, settings } => {
-            let new = Server {
-                key: name.key(),
-                forward: forward.into(),
-                weight: 1,
-                upper_threshold: 0,
-                lower_threshold: 0,
-            };
+            let new = Server::new(name.key(), forward.into());
             global.edit(&[Edit::AddServer(name.service.key(), settings.change(new, None))]).await
         }
         Command::Edit { name, forward, settings } => {

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use clap::Subcommand;
 use fulcrum_api::dataplane::{Counters, ServiceCounters};
 use fulcrum_model::validate::DEFAULT_SCHEDULER;
-use fulcrum_model::{Edit, LocalAddress, Service, ServiceKey};
+use fulcrum_model::{Edit, Family, LocalAddress, Service, ServiceKey, prefix_of_mask};
 use serde::Serialize;
 
 use crate::client::Client;
@@ -68,14 +68,20 @@ pub struct Settings {
     #[arg(long, value_name = "SECONDS")]
     pub persistent: Option<u32>,
     /// Clients alike under this mask stay together
-    #[arg(long, value_name = "MASK")]
-    pub netmask: Option<Ipv4Addr>,
+    #[arg(long, value_name = "MASK", value_parser = netmask)]
+    pub netmask: Option<u8>,
     /// Pool of local addresses for FULLNAT, `none` for none
     #[arg(long, value_name = "NAME")]
     pub local_pool: Option<String>,
     /// Interface on which the address answers ARP when no subnet decides, `none` for none
     #[arg(long, value_name = "NAME")]
     pub interface: Option<String>,
+}
+
+/// The prefix length that a mask is.
+fn netmask(text: &str) -> Result<u8, String> {
+    let mask = text.parse().map_err(|_| "no mask such as 255.255.255.0".to_owned())?;
+    prefix_of_mask(mask).ok_or_else(|| format!("netmask {mask} has holes; such as 255.255.255.0"))
 }
 
 /// `none` means none.
@@ -86,15 +92,14 @@ fn named(text: &str) -> Option<String> {
 impl Settings {
     /// A new service.
     fn create(&self, key: ServiceKey, local_addresses: &[IpAddr]) -> Service {
+        let bare = Service::new(key, self.scheduler.as_deref().unwrap_or(DEFAULT_SCHEDULER));
         Service {
-            key,
-            scheduler: self.scheduler.clone().unwrap_or_else(|| DEFAULT_SCHEDULER.to_owned()),
             persistent: self.persistent.filter(|seconds| *seconds != 0),
-            netmask: self.netmask.unwrap_or(Ipv4Addr::BROADCAST),
+            prefix: self.netmask.unwrap_or(bare.prefix),
             local_pool: self.local_pool.as_deref().and_then(named),
             local_addresses: local_addresses.iter().copied().map(LocalAddress).collect(),
             interface: self.interface.as_deref().and_then(named),
-            servers: Vec::new(),
+            ..bare
         }
     }
 
@@ -110,7 +115,7 @@ impl Settings {
             if let Some(seconds) = self.persistent {
                 changed.persistent = Some(seconds).filter(|seconds| *seconds != 0);
             }
-            changed.netmask = self.netmask.unwrap_or(changed.netmask);
+            changed.prefix = self.netmask.unwrap_or(changed.prefix);
             edits.push(Edit::UpdateService(changed));
         }
         edits.extend(self.local_pool.as_deref().map(|pool| Edit::SetServicePool(key, named(pool))));
@@ -165,12 +170,13 @@ pub struct ServiceRow {
     /// Its name.
     #[serde(skip)]
     pub key: ServiceKey,
-    protocol: String,
-    address: IpAddr,
-    port: u16,
+    protocol: Option<String>,
+    address: Option<IpAddr>,
+    port: Option<u16>,
+    mark: Option<u32>,
     scheduler: String,
     persistent: Option<u32>,
-    netmask: Ipv4Addr,
+    netmask: String,
     local_pool: Option<String>,
     local_addresses: Vec<IpAddr>,
     interface: Option<String>,
@@ -184,12 +190,16 @@ impl ServiceRow {
     fn new(service: &Service, counted: Option<&ServiceCounters>) -> ServiceRow {
         ServiceRow {
             key: service.key,
-            protocol: service.key.protocol.to_string(),
-            address: service.key.address,
-            port: service.key.port,
+            protocol: service.key.protocol().map(|protocol| protocol.to_string()),
+            address: service.key.address(),
+            port: service.key.port(),
+            mark: service.key.mark(),
             scheduler: service.scheduler.clone(),
             persistent: service.persistent,
-            netmask: service.netmask,
+            netmask: service.mask().unwrap_or_else(|| match service.key.family() {
+                Family::V4 => "255.255.255.255".to_owned(),
+                Family::V6 => "128".to_owned(),
+            }),
             local_pool: service.local_pool.clone(),
             local_addresses: service.local_addresses.iter().map(|local| local.0).collect(),
             interface: service.interface.clone(),
@@ -340,8 +350,8 @@ mod tests {
         assert_eq!(
             serde_json::to_value(row()).unwrap(),
             json!({
-                "protocol": "tcp", "address": "172.16.100.9", "port": 80, "scheduler": "wrr", "persistent": 300,
-                "netmask": "255.255.255.255", "local_pool": null, "local_addresses": [], "interface": null,
+                "protocol": "tcp", "address": "172.16.100.9", "port": 80, "mark": null, "scheduler": "wrr",
+                "persistent": 300, "netmask": "255.255.255.255", "local_pool": null, "local_addresses": [], "interface": null,
                 "counters": counters(0),
                 "servers": [{
                     "service": "tcp 172.16.100.9:80", "address": "192.168.20.7", "port": 8080, "forward": "nat",

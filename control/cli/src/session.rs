@@ -114,6 +114,7 @@ impl TryFrom<dataplane::Session> for SessionRow {
             protocol: match session.protocol {
                 6 => "tcp",
                 17 => "udp",
+                132 => "sctp",
                 _ => "ip",
             },
             state: session.state,

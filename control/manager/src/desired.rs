@@ -170,16 +170,7 @@ mod tests {
     use super::*;
 
     fn service(port: u16) -> Service {
-        Service {
-            key: ServiceKey { protocol: Protocol::Tcp, address: Ipv4Addr::new(10, 0, 0, 1).into(), port },
-            scheduler: "rr".into(),
-            persistent: None,
-            netmask: Ipv4Addr::BROADCAST,
-            local_pool: None,
-            local_addresses: Vec::new(),
-            interface: None,
-            servers: Vec::new(),
-        }
+        Service::new(ServiceKey::new(Protocol::Tcp, Ipv4Addr::new(10, 0, 0, 1).into(), port), "rr")
     }
 
     fn file(text: &str) -> Config {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Display;
 
-use fulcrum_model::{RouteTarget, Server, Service, State};
+use fulcrum_model::{RouteTarget, Server, Service, Settings, State, TimeoutState, Timeouts};
 
 /// What has to change for `old` to become `new`; nothing when they are equal.
 pub fn differences(old: &State, new: &State) -> Vec<String> {
@@ -66,6 +66,7 @@ fn things(state: &State) -> Vec<Thing> {
                 ("vlan", interface.vlan.to_string()),
                 ("mtu", interface.mtu.to_string()),
                 ("addresses", all(&interface.addresses)),
+                ("mss", text(&interface.mss)),
             ],
         );
     }
@@ -93,6 +94,9 @@ fn things(state: &State) -> Vec<Thing> {
             ],
         );
     }
+    for (at, rule) in state.marks.iter().enumerate() {
+        add(format!("mark rule {}", at + 1), vec![("rule", rule.to_string())]);
+    }
     for service in &state.services {
         add(format!("service {}", service.key), service_properties(service));
         for server in &service.servers {
@@ -100,26 +104,16 @@ fn things(state: &State) -> Vec<Thing> {
         }
     }
     let timeouts = &state.timeouts;
-    add(
-        "timeouts".to_owned(),
-        vec![
-            ("tcp", timeouts.tcp.to_string()),
-            ("tcp-fin", timeouts.tcp_fin.to_string()),
-            ("udp", timeouts.udp.to_string()),
-        ],
-    );
-    let settings = &state.settings;
-    add(
-        "settings".to_owned(),
-        vec![
-            ("expire_nodest_conn", settings.expire_nodest_conn.to_string()),
-            ("conn_reuse_mode", settings.conn_reuse_mode.to_string()),
-            ("expire_quiescent_template", settings.expire_quiescent_template.to_string()),
-            ("sloppy_tcp", settings.sloppy_tcp.to_string()),
-            ("nat_icmp_send", settings.nat_icmp_send.to_string()),
-            ("ip_forward", settings.ip_forward.to_string()),
-        ],
-    );
+    let mut seconds = vec![
+        ("tcp", timeouts.tcp.to_string()),
+        ("tcp-fin", timeouts.tcp_fin.to_string()),
+        ("udp", timeouts.udp.to_string()),
+    ];
+    let others = TimeoutState::ALL.into_iter().filter(|state| !Timeouts::NAMED.contains(state));
+    seconds.extend(others.map(|state| (state.name(), timeouts.of(state).to_string())));
+    add("timeouts".to_owned(), seconds);
+    let value = |name: &&'static str| Some((*name, state.settings.get(name)?));
+    add("settings".to_owned(), Settings::NAMES.iter().filter_map(value).collect());
     list
 }
 
@@ -128,21 +122,31 @@ fn service_properties(service: &Service) -> Vec<(&'static str, String)> {
     vec![
         ("scheduler", service.scheduler.clone()),
         ("persistent", text(&service.persistent)),
-        ("netmask", if service.netmask.is_broadcast() { String::new() } else { service.netmask.to_string() }),
+        ("scheduler-flags", service.scheduler_flag_names().join(" ")),
+        ("netmask", text(&service.mask())),
+        ("persistence-engine", text(&service.persistence_engine)),
+        ("one-packet", if service.one_packet { "true".to_owned() } else { String::new() }),
         ("local-pool", text(&service.local_pool)),
         ("local-addresses", all(&locals)),
         ("interface", text(&service.interface)),
+        ("mss", text(&service.mss)),
+        ("client-address", unless_default(service.client_address)),
+        ("timeouts", all(&service.timeouts.iter().map(|(s, n)| format!("{s} {n}")).collect::<Vec<_>>())),
     ]
 }
 
 fn server_properties(server: &Server) -> Vec<(&'static str, String)> {
-    let unless_zero = |number: u32| if number == 0 { String::new() } else { number.to_string() };
     vec![
         ("forward", server.forward.to_string()),
+        ("tunnel", unless_default(server.tunnel)),
         ("weight", server.weight.to_string()),
-        ("upper-threshold", unless_zero(server.upper_threshold)),
-        ("lower-threshold", unless_zero(server.lower_threshold)),
+        ("upper-threshold", unless_default(server.upper_threshold)),
+        ("lower-threshold", unless_default(server.lower_threshold)),
     ]
+}
+
+fn unless_default<T: Default + PartialEq + Display>(value: T) -> String {
+    if value == T::default() { String::new() } else { value.to_string() }
 }
 
 fn text(value: &Option<impl Display>) -> String {

@@ -19,7 +19,9 @@ pub fn merge(old: &State, run_time: &State, new: &State) -> State {
         }),
         local_pools: list(&old.local_pools, &run_time.local_pools, &new.local_pools, |p| p.name.clone()),
         services: lists(&old.services, &run_time.services, &new.services, |service| service.key, service),
-        timeouts: *one(&old.timeouts, &run_time.timeouts, &new.timeouts),
+        // The order of the rules is their meaning, so they are one thing.
+        marks: one(&old.marks, &run_time.marks, &new.marks).clone(),
+        timeouts: one(&old.timeouts, &run_time.timeouts, &new.timeouts).clone(),
         settings: one(&old.settings, &run_time.settings, &new.settings).clone(),
     }
 }

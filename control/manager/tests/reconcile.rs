@@ -13,16 +13,7 @@ use support::{ControlProcess, DataplaneProcess, Room, until};
 use tonic::Code;
 
 fn service(port: u16) -> Service {
-    Service {
-        key: ServiceKey { protocol: Protocol::Tcp, address: Ipv4Addr::new(10, 0, 0, 1).into(), port },
-        scheduler: "rr".into(),
-        persistent: None,
-        netmask: Ipv4Addr::BROADCAST,
-        local_pool: None,
-        local_addresses: Vec::new(),
-        interface: None,
-        servers: Vec::new(),
-    }
+    Service::new(ServiceKey::new(Protocol::Tcp, Ipv4Addr::new(10, 0, 0, 1).into(), port), "rr")
 }
 
 fn add(port: u16) -> [Edit; 1] {

@@ -3,14 +3,13 @@
 //! Lives here: the edits, what each keeps, and why one is refused (with the error number that IPVS would
 //! answer). Does not live here: what makes a state valid (`validate`), how edits are spelled (`ipvsadm`, `fulcrum`).
 
-use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use crate::state::{
-    LocalAddress, LocalPool, Neighbour, Route, Server, ServerKey, Service, ServiceKey, Settings, State,
-    Timeouts,
+    ClientAddress, LocalAddress, LocalPool, MarkRule, Neighbour, Route, Server, ServerKey, Service,
+    ServiceKey, Settings, State, TimeoutState, Timeouts,
 };
 use crate::validate;
 
@@ -19,9 +18,10 @@ use crate::validate;
 pub enum Edit {
     /// Adds a service at the end. Its `servers` are not looked at: they follow as [`Edit::AddServer`].
     AddService(Service),
-    /// Sets scheduler, persistence and netmask of a service. Servers are kept; the pool and the interface are
-    /// kept when `None`, the local addresses when empty, so that `ipvsadm -E`, which knows none of them,
-    /// disturbs nothing.
+    /// Sets what `ipvsadm -E` sets of a service: scheduler and its flags, persistence with prefix and engine,
+    /// one-packet scheduling. Servers are kept; pool, interface and MSS are kept when `None`, local addresses and
+    /// time-outs when empty, the client address's way when `none`, so that `ipvsadm -E`, which knows none of
+    /// them, disturbs nothing.
     UpdateService(Service),
     /// Removes a service with its servers.
     DeleteService(ServiceKey),
@@ -31,9 +31,16 @@ pub enum Edit {
     SetServicePool(ServiceKey, Option<String>),
     /// Sets or, with `None`, takes away the interface on which a VIP answers ARP.
     SetServiceInterface(ServiceKey, Option<String>),
+    /// Sets or, with `None`, takes away the bound on TCP segments that clients and servers announce.
+    SetServiceMss(ServiceKey, Option<u16>),
+    /// Sets how FULLNAT servers of a service learn the client's address.
+    SetServiceClientAddress(ServiceKey, ClientAddress),
+    /// Sets the seconds that sessions stay in a state, of one service or (`None`) of all; without seconds the
+    /// service has the director's time-out again, the director IPVS's.
+    SetStateTimeout(Option<ServiceKey>, TimeoutState, Option<u32>),
     /// Adds a server at the end of a service's list.
     AddServer(ServiceKey, Server),
-    /// Replaces forwarding method, weight and thresholds of a server.
+    /// Replaces forwarding method, tunnel, weight and thresholds of a server.
     UpdateServer(ServiceKey, Server),
     /// Removes a server.
     DeleteServer(ServiceKey, ServerKey),
@@ -41,10 +48,23 @@ pub enum Edit {
     AddLocalAddress(ServiceKey, IpAddr),
     /// Removes a local address of a service's own.
     DeleteLocalAddress(ServiceKey, IpAddr),
-    /// Sets time-outs; those that are 0 keep their value.
+    /// Sets the time-outs of `--set`; those that are 0 keep their value, and so do states that are not named.
     SetTimeouts(Timeouts),
     /// Replaces all behaviour switches.
     SetSettings(Settings),
+    /// Sets one behaviour switch by its name; see [`Settings::set`].
+    SetSetting {
+        /// The setting.
+        name: String,
+        /// Its value as text.
+        value: String,
+    },
+    /// Adds a rule before the one at this index, or at the end.
+    AddMark(MarkRule, Option<usize>),
+    /// Removes the first rule that equals this one.
+    DeleteMark(MarkRule),
+    /// Removes all rules that mark packets.
+    ClearMarks,
     /// Adds a static route.
     AddRoute(Route),
     /// Removes the static route to exactly this prefix.
@@ -114,18 +134,6 @@ impl EditError {
     }
 }
 
-impl fmt::Display for ServiceKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.protocol, std::net::SocketAddr::new(self.address, self.port))
-    }
-}
-
-impl fmt::Display for ServerKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        std::net::SocketAddr::new(self.address, self.port).fmt(f)
-    }
-}
-
 impl State {
     /// The service of that key.
     pub fn service(&self, key: ServiceKey) -> Option<&Service> {
@@ -183,6 +191,32 @@ impl State {
                 let changed = Service { interface: interface.clone(), ..self.services[at].clone() };
                 self.put_service(at, changed)
             }
+            Edit::SetServiceMss(key, mss) => {
+                let at = self.service_index(*key)?;
+                let changed = Service { mss: *mss, ..self.services[at].clone() };
+                self.put_service(at, changed)
+            }
+            Edit::SetServiceClientAddress(key, client_address) => {
+                let at = self.service_index(*key)?;
+                let changed = Service { client_address: *client_address, ..self.services[at].clone() };
+                self.put_service(at, changed)
+            }
+            Edit::SetStateTimeout(Some(key), state, seconds) => {
+                let at = self.service_index(*key)?;
+                let mut changed = self.services[at].clone();
+                match seconds {
+                    Some(seconds) => drop(changed.timeouts.insert(*state, *seconds)),
+                    None => drop(changed.timeouts.remove(state)),
+                }
+                self.put_service(at, changed)
+            }
+            Edit::SetStateTimeout(None, state, seconds) => {
+                let mut changed = self.timeouts.clone();
+                changed.set(*state, *seconds);
+                valid(validate::timeouts(&changed))?;
+                self.timeouts = changed;
+                Ok(())
+            }
             Edit::AddServer(key, server) => {
                 let at = self.service_index(*key)?;
                 let service = &mut self.services[at];
@@ -226,11 +260,15 @@ impl State {
             }
             Edit::SetTimeouts(timeouts) => {
                 let keep = |new: u32, old: u32| if new == 0 { old } else { new };
-                let merged = Timeouts {
+                let mut merged = Timeouts {
                     tcp: keep(timeouts.tcp, self.timeouts.tcp),
                     tcp_fin: keep(timeouts.tcp_fin, self.timeouts.tcp_fin),
                     udp: keep(timeouts.udp, self.timeouts.udp),
+                    states: self.timeouts.states.clone(),
                 };
+                for (state, seconds) in &timeouts.states {
+                    merged.set(*state, Some(*seconds));
+                }
                 valid(validate::timeouts(&merged))?;
                 self.timeouts = merged;
                 Ok(())
@@ -238,6 +276,24 @@ impl State {
             Edit::SetSettings(settings) => {
                 valid(validate::settings(settings))?;
                 self.settings = settings.clone();
+                Ok(())
+            }
+            Edit::SetSetting { name, value } => {
+                self.settings.set(name, value).map_err(|bad| EditError::Invalid(bad.to_string()))
+            }
+            Edit::AddMark(rule, at) => {
+                valid(validate::mark(self, rule))?;
+                let at = at.unwrap_or(self.marks.len());
+                if at > self.marks.len() {
+                    return Err(EditError::Missing(format!("mark rule number {at}")));
+                }
+                self.marks.insert(at, rule.clone());
+                Ok(())
+            }
+            Edit::DeleteMark(rule) => remove_where(&mut self.marks, |r| r == rule)
+                .ok_or_else(|| EditError::Missing("mark rule like this".to_owned())),
+            Edit::ClearMarks => {
+                self.marks.clear();
                 Ok(())
             }
             Edit::AddRoute(route) => {
@@ -305,6 +361,15 @@ impl State {
             servers: old.servers.clone(),
             local_pool: new.local_pool.clone().or_else(|| old.local_pool.clone()),
             interface: new.interface.clone().or_else(|| old.interface.clone()),
+            mss: new.mss.or(old.mss),
+            timeouts: match new.timeouts.is_empty() {
+                true => old.timeouts.clone(),
+                false => new.timeouts.clone(),
+            },
+            client_address: match new.client_address {
+                ClientAddress::None => old.client_address,
+                given => given,
+            },
             local_addresses: match new.local_addresses.is_empty() {
                 true => old.local_addresses.clone(),
                 false => new.local_addresses.clone(),

@@ -11,8 +11,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 
 use crate::state::{
-    AddressRange, Forward, Interface, LocalPool, Mac, Neighbour, Port, Route, RouteTarget, Server, Service,
-    ServiceKey, Settings, State, Timeouts,
+    AddressRange, Forward, Interface, LocalPool, Mac, MarkRule, Neighbour, Port, Route, RouteTarget, Server,
+    Service, ServiceKey, Settings, State, Timeouts,
 };
 
 /// Schedulers that exist, by their IPVS names.
@@ -40,6 +40,8 @@ pub enum Place {
     Neighbour(usize),
     /// `state.local_pools[_]`
     LocalPool(usize),
+    /// `state.marks[_]`
+    Mark(usize),
     /// `state.services[_]`
     Service(usize),
     /// `state.services[_].servers[_]`
@@ -271,7 +273,7 @@ pub fn local_pool(state: &State, pool: &LocalPool) -> Vec<Problem> {
             say(format!("{}-{} ends before it begins; swap the two", range.first, range.last));
             continue;
         }
-        if !unicast(range.first.into()) || !unicast(range.last.into()) {
+        if !unicast(range.first) || !unicast(range.last) {
             say(format!("{} holds addresses that no host can have", range));
             continue;
         }
@@ -281,18 +283,16 @@ pub fn local_pool(state: &State, pool: &LocalPool) -> Vec<Problem> {
             say(format!("{range} and {other} overlap; list each address once"));
         }
         for interface in &state.interfaces {
-            for net in interface.addresses.iter().filter(|n| range_holds(range, n.addr())) {
+            for net in interface.addresses.iter().filter(|n| range.contains(n.addr())) {
                 let what = "a local pool needs addresses of its own";
                 say(format!("{} is the address of interface `{}`; {what}", net.addr(), interface.name));
             }
         }
-        let mut vips: Vec<_> = state.services.iter().filter(|s| range_holds(range, s.key.address)).collect();
-        vips.dedup_by_key(|s| s.key.address);
-        for service in vips {
-            say(format!(
-                "{} is the VIP of service {}; a local pool needs addresses of its own",
-                service.key.address, service.key
-            ));
+        let vip = |s: &Service| s.key.address().filter(|vip| range.contains(*vip)).map(|vip| (vip, s.key));
+        let mut vips: Vec<_> = state.services.iter().filter_map(vip).collect();
+        vips.dedup_by_key(|(vip, _)| *vip);
+        for (vip, key) in vips {
+            say(format!("{vip} is the VIP of service {key}; a local pool needs addresses of its own"));
         }
     }
     found
@@ -301,32 +301,8 @@ pub fn local_pool(state: &State, pool: &LocalPool) -> Vec<Problem> {
 /// Rules for a service in a state, its servers aside.
 pub fn service(state: &State, service: &Service) -> Vec<Problem> {
     let mut found = Vec::new();
-    let vip = service.key.address;
-    match vip {
-        IpAddr::V6(_) => {
-            add(
-                &mut found,
-                "address",
-                format!("{vip} is an IPv6 address; services of this version are IPv4 only"),
-            );
-        }
-        IpAddr::V4(a) if a.is_unspecified() || a.is_multicast() || a.is_broadcast() => {
-            add(
-                &mut found,
-                "address",
-                format!("{vip} cannot be a virtual address; give one that clients can connect to"),
-            );
-        }
-        IpAddr::V4(_) => {}
-    }
-    if let Some(pool) = state.local_pools.iter().find(|p| pool_holds(p, vip)) {
-        let message = format!("{vip} belongs to local pool `{}`; a VIP cannot be a local address", pool.name);
-        add(&mut found, "address", message);
-    }
-    let holder = |s: &&Service| s.local_addresses.iter().any(|a| a.0 == vip);
-    if let Some(other) = state.services.iter().find(holder) {
-        let message = format!("{vip} is a local address of service {}; a VIP cannot be one", other.key);
-        add(&mut found, "address", message);
+    if let Some(vip) = service.key.address() {
+        self::vip(&mut found, state, vip);
     }
     if !SCHEDULERS.contains(&service.scheduler.as_str()) {
         let known = SCHEDULERS.join(", ");
@@ -342,7 +318,7 @@ pub fn service(state: &State, service: &Service) -> Vec<Problem> {
                 format!("persistence of {seconds} s is out of range; 1 to {MAX_TIMEOUT}, 0 for off");
             add(&mut found, "persistent", message);
         }
-        None if service.key.port == 0 => {
+        None if service.key.port() == Some(0) => {
             add(
                 &mut found,
                 "address",
@@ -350,11 +326,6 @@ pub fn service(state: &State, service: &Service) -> Vec<Problem> {
             );
         }
         _ => {}
-    }
-    let mask = u32::from(service.netmask);
-    if mask.leading_ones() + mask.trailing_zeros() != 32 {
-        let message = format!("netmask {} has holes; such as 255.255.255.0", service.netmask);
-        add(&mut found, "netmask", message);
     }
     if let Some(pool) = &service.local_pool
         && !state.local_pools.iter().any(|p| p.name == *pool)
@@ -373,12 +344,40 @@ pub fn service(state: &State, service: &Service) -> Vec<Problem> {
             let message = format!("local address {} is listed twice", address.0);
             found.push(Problem { key: "local-addresses", item: Some(item), message });
         }
-        if address.0 == vip {
+        if Some(address.0) == service.key.address() {
+            let vip = address.0;
             let message = format!("local address {vip} is the service's own VIP; give an address of its own");
             found.push(Problem { key: "local-addresses", item: Some(item), message });
         }
     }
     found
+}
+
+/// Rules for a VIP in a state.
+fn vip(found: &mut Vec<Problem>, state: &State, vip: IpAddr) {
+    match vip {
+        IpAddr::V6(_) => {
+            add(
+                found,
+                "address",
+                format!("{vip} is an IPv6 address; services of this version are IPv4 only"),
+            );
+        }
+        IpAddr::V4(a) if a.is_unspecified() || a.is_multicast() || a.is_broadcast() => {
+            let message = format!("{vip} cannot be a virtual address; give one that clients can connect to");
+            add(found, "address", message);
+        }
+        IpAddr::V4(_) => {}
+    }
+    if let Some(pool) = state.local_pools.iter().find(|p| pool_holds(p, vip)) {
+        let message = format!("{vip} belongs to local pool `{}`; a VIP cannot be a local address", pool.name);
+        add(found, "address", message);
+    }
+    let holder = |s: &&Service| s.local_addresses.iter().any(|a| a.0 == vip);
+    if let Some(other) = state.services.iter().find(holder) {
+        let message = format!("{vip} is a local address of service {}; a VIP cannot be one", other.key);
+        add(found, "address", message);
+    }
 }
 
 /// Rules for a local address of a service's own in a state.
@@ -390,7 +389,7 @@ pub fn local_address(state: &State, address: IpAddr) -> Vec<Problem> {
         one(key, format!("{address} is not an address that a host can have"))
     } else if own_address(state, address) {
         one(key, format!("{address} is an interface's own address; a local address must be free"))
-    } else if let Some(service) = state.services.iter().find(|s| s.key.address == address) {
+    } else if let Some(service) = state.services.iter().find(|s| s.key.address() == Some(address)) {
         one(key, format!("{address} is the VIP of service {}; a local address must be free", service.key))
     } else {
         Vec::new()
@@ -410,8 +409,11 @@ pub fn server(service: ServiceKey, server: &Server) -> Vec<Problem> {
     } else if !unicast(address) {
         add(&mut found, "address", format!("{address} is not an address that a server can have"));
     }
-    if matches!(server.forward, Forward::Dr | Forward::Tun) && server.key.port != service.port {
-        let (forward, port) = (server.forward, service.port);
+    if let Some(port) = service.port()
+        && matches!(server.forward, Forward::Dr | Forward::Tun)
+        && server.key.port != port
+    {
+        let forward = server.forward;
         let message =
             format!("a {forward} server gets the packet as it is; its port must be the service's, {port}");
         add(&mut found, "address", message);
@@ -452,10 +454,16 @@ pub fn timeouts(timeouts: &Timeouts) -> Vec<Problem> {
 
 /// Rules for the behaviour switches.
 pub fn settings(settings: &Settings) -> Vec<Problem> {
-    match settings.conn_reuse_mode {
-        0 | 1 => Vec::new(),
-        mode => one("conn_reuse_mode", format!("conn_reuse_mode {mode} does not exist; 0 or 1")),
+    settings.check().into_iter().flat_map(|bad| one("", bad.to_string())).collect()
+}
+
+/// Rules for a rule that marks packets, in a state.
+pub fn mark(state: &State, rule: &MarkRule) -> Vec<Problem> {
+    let mut found = Vec::new();
+    if let Some(name) = &rule.interface {
+        known_interface(&mut found, state, name);
     }
+    found
 }
 
 impl fmt::Display for AddressRange {
@@ -540,10 +548,6 @@ fn unicast(address: IpAddr) -> bool {
     }
 }
 
-fn range_holds(range: &AddressRange, address: IpAddr) -> bool {
-    matches!(address, IpAddr::V4(a) if (range.first..=range.last).contains(&a))
-}
-
 fn pool_holds(pool: &LocalPool, address: IpAddr) -> bool {
-    pool.addresses.iter().any(|range| range_holds(range, address))
+    pool.addresses.iter().any(|range| range.contains(address))
 }

@@ -1,6 +1,6 @@
 //! What must hold for every state and every input: what is written reads back the same, and no text panics.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use fulcrum_model::file::{Config, state_to_toml};
 use fulcrum_model::ipvsadm::{self, Command, Numeric};
@@ -72,11 +72,7 @@ fn service() -> impl Strategy<Value = Service> {
     );
     (key, more).prop_flat_map(|((udp, last, port), (scheduler, persistent, bits, pool, own, interface))| {
         let persistent = if port == 0 { persistent.or(Some(360)) } else { persistent };
-        let mask = if persistent.is_some() {
-            u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0)
-        } else {
-            u32::MAX
-        };
+        let prefix = if persistent.is_some() { bits } else { 32 };
         let mut local_addresses = Vec::new();
         for last in own {
             let address = LocalAddress([192, 168, 20, last].into());
@@ -85,27 +81,25 @@ fn service() -> impl Strategy<Value = Service> {
             }
         }
         let starved = pool.is_none() && local_addresses.is_empty();
+        let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
+        let key = ServiceKey::new(protocol, [172, 16, 100, last].into(), port);
         let service = Service {
-            key: ServiceKey {
-                protocol: if udp { Protocol::Udp } else { Protocol::Tcp },
-                address: [172, 16, 100, last].into(),
-                port,
-            },
-            scheduler: scheduler.to_owned(),
             persistent,
-            netmask: Ipv4Addr::from(mask),
+            prefix,
             local_pool: pool.map(str::to_owned),
             local_addresses,
             interface: interface.map(str::to_owned),
-            servers: Vec::new(),
+            ..Service::new(key, scheduler)
         };
         btree_map(any::<[u8; 2]>(), server(port), 0..6).prop_map(move |servers| {
             let servers = servers.into_iter().map(|([a, b], (forward, weight, port, upper, lower))| Server {
-                key: ServerKey { address: [10, 1, a, b].into(), port },
-                forward: if forward == Forward::FullNat && starved { Forward::Nat } else { forward },
                 weight,
                 upper_threshold: upper,
                 lower_threshold: lower,
+                ..Server::new(
+                    ServerKey { address: [10, 1, a, b].into(), port },
+                    if forward == Forward::FullNat && starved { Forward::Nat } else { forward },
+                )
             });
             Service { servers: servers.collect(), ..service.clone() }
         })

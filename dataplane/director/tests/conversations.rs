@@ -188,7 +188,7 @@ fn weight_0_quiesces_and_a_deleted_server_keeps_only_its_answers() {
     // Added again, the server has its sessions back.
     director.change(|state| {
         let key = ServerKey { address: SERVER_B.into(), port: 8000 };
-        let server = Server { key, forward: Forward::Nat, weight: 1, upper_threshold: 0, lower_threshold: 0 };
+        let server = Server::new(key, Forward::Nat);
         state.services[0].servers.push(server);
     });
     from_client(&mut director, 1, ACK);

@@ -158,7 +158,10 @@ fn addresses_that_come_up_are_announced_twice() {
     announced.sort();
     let [wan, lan] = [Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 1, 0, 1)];
     assert_eq!(announced, [(0, wan), (0, wan), (0, VIP), (0, VIP), (1, lan), (1, lan)]);
-    director.change(|state| state.services[0].key.address = Ipv4Addr::new(10, 0, 0, 101).into());
+    director.change(|state| {
+        let moved = Ipv4Addr::new(10, 0, 0, 101).into();
+        state.services[0].key = fulcrum_model::ServiceKey::new(fulcrum_model::Protocol::Tcp, moved, 80);
+    });
     assert_eq!(director.wait(5 * SECOND).len(), 2);
 }
 

@@ -148,7 +148,7 @@ fn seconds(n: u32) -> Nanos {
 fn settings(settings: &fulcrum_model::Settings) -> snapshot::Settings {
     snapshot::Settings {
         expire_nodest_conn: settings.expire_nodest_conn,
-        conn_reuse_mode: settings.conn_reuse_mode,
+        conn_reuse_mode: u8::try_from(settings.conn_reuse_mode).unwrap_or(1),
         expire_quiescent_template: settings.expire_quiescent_template,
         sloppy_tcp: settings.sloppy_tcp,
         nat_icmp_send: settings.nat_icmp_send,

@@ -23,8 +23,15 @@ pub(crate) type Pools<'a> = HashMap<&'a str, Vec<LocalRange>>;
 pub(crate) fn pools<'a>(state: &'a State, warnings: &mut Vec<String>) -> Pools<'a> {
     let mut pools = Pools::new();
     for pool in &state.local_pools {
-        let addresses = pool.addresses.iter().flat_map(|r| u32::from(r.first)..=u32::from(r.last));
-        let ranges = addresses.take(POOL_LIMIT + 1).map(|address| local_range(address.into(), pool.ports));
+        if pool.addresses.iter().any(|range| range.first.is_ipv6()) {
+            warnings.push(format!("local pool `{}`: IPv6 addresses, not used yet", pool.name));
+        }
+        let addresses = pool.addresses.iter().filter_map(|range| match (range.first, range.last) {
+            (IpAddr::V4(first), IpAddr::V4(last)) => Some(u32::from(first)..=u32::from(last)),
+            _ => None,
+        });
+        let ranges = addresses.flatten().take(POOL_LIMIT + 1);
+        let ranges = ranges.map(|address| local_range(address.into(), pool.ports));
         let mut ranges: Vec<LocalRange> = ranges.collect();
         if ranges.len() > POOL_LIMIT {
             ranges.truncate(POOL_LIMIT);
@@ -95,7 +102,7 @@ fn own(state: &State, network: &Network) -> FastMap<Ipv4Addr, Local> {
         }
     }
     for service in &state.services {
-        if let IpAddr::V4(vip) = service.key.address {
+        if let Some(IpAddr::V4(vip)) = service.key.address() {
             let local = locals.entry(vip).or_insert_with(|| Local { arp: network.holding(vip), pool: None });
             // Several services share a VIP, and only one of them may say where it is.
             let named = service.interface.as_ref().and_then(|name| network.ids.get(name));

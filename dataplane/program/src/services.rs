@@ -21,15 +21,18 @@ use crate::locals::{Pools, local_range};
 use crate::steering::{NatServer, steer};
 use crate::{ServerCounters, ServiceCounters, seconds};
 
-/// Services of a snapshot by protocol number, VIP and port.
-pub(crate) type Services = FastMap<(u8, Ipv4Addr, u16), Arc<Service>>;
+/// Where a snapshot has a service: protocol number, VIP and port.
+type Place = (u8, Ipv4Addr, u16);
+
+/// Services of a snapshot.
+pub(crate) type Services = FastMap<Place, Arc<Service>>;
 
 /// What a snapshot has of services.
 #[derive(Debug, Default)]
 pub(crate) struct Compilation {
     pub(crate) services: Services,
     /// How flows of deleted services that are still remembered are steered.
-    pub(crate) deleted: FastMap<(u8, Ipv4Addr, u16), Steering>,
+    pub(crate) deleted: FastMap<Place, Steering>,
     /// How answers of NAT servers are steered.
     pub(crate) servers: FastMap<NatServer, Steering>,
 }
@@ -111,10 +114,10 @@ impl Registry {
         generation: u64,
         warnings: &mut Vec<String>,
     ) -> Compilation {
-        let usable: Vec<(&model::Service, Ipv4Addr)> = state
+        let usable: Vec<(&model::Service, Place)> = state
             .services
             .iter()
-            .filter_map(|service| usable(service, warnings).map(|address| (service, address)))
+            .filter_map(|service| usable(service, warnings).map(|place| (service, place)))
             .collect();
         self.order = usable.iter().map(|(service, _)| service.key).collect();
         let in_state: InState = usable.iter().map(|(service, _)| (service.key, *service)).collect();
@@ -125,15 +128,10 @@ impl Registry {
 
         let mut services = Services::default();
         let gone = self.services.iter().filter(|(key, _)| !in_state.contains_key(key));
-        let deleted = gone
-            .filter_map(|(key, known)| match key.address {
-                IpAddr::V4(vip) => Some(((key.protocol.number(), vip, key.port), known.steering)),
-                IpAddr::V6(_) => None,
-            })
-            .collect();
-        for ((service, address), destinations) in usable.into_iter().zip(destinations) {
-            let compiled = self.service(service, address, destinations, pools, warnings);
-            services.insert((compiled.protocol, address, compiled.port), compiled);
+        let deleted = gone.filter_map(|(key, known)| Some((place(key)?, known.steering))).collect();
+        for ((service, place), destinations) in usable.into_iter().zip(destinations) {
+            let compiled = self.service(service, place, destinations, pools, warnings);
+            services.insert(place, compiled);
         }
         Compilation { services, deleted, servers }
     }
@@ -163,7 +161,7 @@ impl Registry {
             let now = Destination {
                 id,
                 service: known.id,
-                protocol: service.key.protocol.number(),
+                protocol: service.key.protocol().map_or(0, model::Protocol::number),
                 address,
                 port: server.key.port,
                 forward: forward(server.forward),
@@ -266,7 +264,7 @@ impl Registry {
     fn service(
         &mut self,
         service: &model::Service,
-        address: Ipv4Addr,
+        (protocol, address, port): Place,
         destinations: Vec<Arc<Destination>>,
         pools: &Pools,
         warnings: &mut Vec<String>,
@@ -286,9 +284,9 @@ impl Registry {
         let scheduler = scheduler(service, before, &destinations, warnings);
         let compiled = Arc::new(Service {
             id: known.id,
-            protocol: service.key.protocol.number(),
+            protocol,
             address,
-            port: service.key.port,
+            port,
             persistence: persistence(service),
             scheduler,
             destinations,
@@ -330,20 +328,33 @@ impl Registry {
     }
 }
 
-/// Whether a service is one that workers can serve; its IPv6 servers are left out.
-fn usable(service: &model::Service, warnings: &mut Vec<String>) -> Option<Ipv4Addr> {
+/// Where a service is found, if it is one that workers can serve.
+fn place(key: &ServiceKey) -> Option<Place> {
+    match *key {
+        ServiceKey::Address {
+            protocol: protocol @ (model::Protocol::Tcp | model::Protocol::Udp),
+            address: IpAddr::V4(address),
+            port,
+        } => Some((protocol.number(), address, port)),
+        _ => None,
+    }
+}
+
+/// Where a service is found, if it is one that workers can serve; its IPv6 servers are left out.
+fn usable(service: &model::Service, warnings: &mut Vec<String>) -> Option<Place> {
     let key = service.key;
-    let IpAddr::V4(address) = key.address else {
-        warnings.push(format!("service {key}: IPv6, not used yet"));
+    let place = place(&key);
+    if place.is_none() {
+        warnings.push(format!("service {key}: IPv6, SCTP or by mark, not used yet"));
         return None;
-    };
+    }
     for server in service.servers.iter().filter(|s| s.key.address.is_ipv6()) {
         warnings.push(format!("service {key}: server {} is IPv6, not used yet", server.key));
     }
     for own in service.local_addresses.iter().filter(|a| a.0.is_ipv6()) {
         warnings.push(format!("service {key}: local address {} is IPv6, not used yet", own.0));
     }
-    Some(address)
+    place
 }
 
 fn forward(forward: model::Forward) -> Forward {
@@ -356,7 +367,7 @@ fn forward(forward: model::Forward) -> Forward {
 }
 
 fn persistence(service: &model::Service) -> Option<Persistence> {
-    let netmask = u32::from(service.netmask);
+    let netmask = u32::MAX.checked_shl(u32::from(32_u8.saturating_sub(service.prefix))).unwrap_or(0);
     service.persistent.map(|timeout| Persistence { timeout: seconds(timeout), netmask })
 }
 

@@ -21,8 +21,8 @@ use std::path::{Path, PathBuf};
 use std::vec;
 
 use fulcrum_director::SECOND;
+use fulcrum_model::Config;
 use fulcrum_model::file::FileErrors;
-use fulcrum_model::{Config, Edit};
 
 pub use bench::{Bench, BenchConfig, Outcome, Sent, mac};
 pub use verdict::Line;
@@ -262,7 +262,7 @@ fn apply_until(
     while let Some(command) = commands.next_if(|command| command.before <= number) {
         let edits = match command.action {
             Action::Edits(edits) => edits,
-            Action::Setting(setting) => vec![Edit::SetSettings(setting.applied(&bench.state().settings))],
+            Action::Setting(setting) => vec![setting.edit()],
         };
         bench.apply(&edits).map_err(|error| SetupError {
             path: args.ipvsadm.clone().unwrap_or_default(),

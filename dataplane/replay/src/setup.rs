@@ -40,36 +40,15 @@ pub enum Action {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
     name: String,
-    value: u8,
+    value: String,
 }
 
 impl Setting {
-    /// The settings with this one changed.
-    pub fn applied(&self, settings: &Settings) -> Settings {
-        let mut settings = settings.clone();
-        let on = self.value != 0;
-        match self.name.as_str() {
-            "expire_nodest_conn" => settings.expire_nodest_conn = on,
-            "conn_reuse_mode" => settings.conn_reuse_mode = self.value,
-            "expire_quiescent_template" => settings.expire_quiescent_template = on,
-            "sloppy_tcp" => settings.sloppy_tcp = on,
-            "nat_icmp_send" => settings.nat_icmp_send = on,
-            "ip_forward" => settings.ip_forward = on,
-            _ => {}
-        }
-        settings
+    /// The change of a state.
+    pub fn edit(&self) -> Edit {
+        Edit::SetSetting { name: self.name.clone(), value: self.value.clone() }
     }
 }
-
-/// The names that [`Setting`] takes.
-const SETTINGS: [&str; 6] = [
-    "expire_nodest_conn",
-    "conn_reuse_mode",
-    "expire_quiescent_template",
-    "sloppy_tcp",
-    "nat_icmp_send",
-    "ip_forward",
-];
 
 /// Reads the text of a set-up file; commands come in the order in which they are applied.
 pub fn parse(path: &Path, text: &str) -> Result<Vec<Command>, SetupError> {
@@ -108,11 +87,8 @@ pub fn action(text: &str) -> Result<Action, String> {
     let [assignment] = assignments[..] else { return Err(usage.to_owned()) };
     let (name, value) = assignment.split_once('=').ok_or(usage)?;
     let known = name.strip_prefix("net.ipv4.vs.").or((name == "net.ipv4.ip_forward").then_some("ip_forward"));
-    let Some(known) = known.filter(|known| SETTINGS.contains(known)) else {
-        return Err(format!("there is no setting `{name}`; net.ipv4.vs has {}", SETTINGS.join(", ")));
-    };
-    let value = value
-        .parse()
-        .map_err(|_| format!("`{value}` is no value of {name}; a small number such as 0 or 1"))?;
-    Ok(Action::Setting(Setting { name: known.to_owned(), value }))
+    let setting = Setting { name: known.unwrap_or(name).to_owned(), value: value.to_owned() };
+    // Whether it can be set does not depend on the others.
+    Settings::default().set(&setting.name, &setting.value).map_err(|bad| bad.to_string())?;
+    Ok(Action::Setting(setting))
 }

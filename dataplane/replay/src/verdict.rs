@@ -1,7 +1,7 @@
 //! A verdict as a line of JSON, with names where the engine has numbers.
 
 use fulcrum_director::{Verdict, VerdictKind};
-use fulcrum_model::{Protocol, ServerKey, ServiceKey};
+use fulcrum_model::{ServerKey, ServiceKey};
 use fulcrum_program::Program;
 use serde::Serialize;
 
@@ -56,9 +56,11 @@ fn word(kind: VerdictKind) -> &'static str {
 }
 
 fn service_text(key: ServiceKey) -> String {
-    let protocol = match key.protocol {
-        Protocol::Tcp => "TCP",
-        Protocol::Udp => "UDP",
-    };
-    format!("{protocol} {}", std::net::SocketAddr::new(key.address, key.port))
+    match key {
+        ServiceKey::Address { protocol, address, port } => {
+            let protocol = protocol.name().to_uppercase();
+            format!("{protocol} {}", std::net::SocketAddr::new(address, port))
+        }
+        ServiceKey::Mark { mark, .. } => format!("FWM {mark}"),
+    }
 }

@@ -460,6 +460,7 @@ mod tests {
             vlan: 0,
             mtu: 9000,
             addresses: Vec::new(),
+            mss: None,
         });
         assert_eq!(room(&Plan::make(&state).unwrap()), 9216);
         state.ports[0].device = "lo".into();

@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     fn key(port: u16) -> ServiceKey {
-        ServiceKey { protocol: fulcrum_model::Protocol::Tcp, address: [10, 0, 0, 1].into(), port }
+        ServiceKey::new(fulcrum_model::Protocol::Tcp, [10, 0, 0, 1].into(), port)
     }
 
     fn service(port: u16) -> ServiceCounters {

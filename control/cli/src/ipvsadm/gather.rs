@@ -81,7 +81,8 @@ pub(super) fn session(session: wire::Session) -> Result<ListedSession, BadMessag
     let protocol = match session.protocol {
         6 => Protocol::Tcp,
         17 => Protocol::Udp,
-        other => return Err(BadMessage::new("protocol", format!("{other} is neither TCP nor UDP"))),
+        132 => Protocol::Sctp,
+        other => return Err(BadMessage::new("protocol", format!("{other} is none of TCP, UDP, SCTP"))),
     };
     Ok(ListedSession {
         protocol,
@@ -141,6 +142,5 @@ fn addresses_of(state: &State, service: &Service) -> Vec<IpAddr> {
 }
 
 fn pool_addresses(pool: &LocalPool) -> impl Iterator<Item = IpAddr> {
-    let all = |range: &fulcrum_model::AddressRange| u32::from(range.first)..=u32::from(range.last);
-    pool.addresses.iter().flat_map(all).map(|number| IpAddr::from(number.to_be_bytes()))
+    pool.addresses.iter().flat_map(fulcrum_model::AddressRange::iter)
 }

@@ -10,7 +10,7 @@ use super::table::{Found, Places, Sink, Table};
 use super::{Config, ControlSettings, Dataplane, HugePages, Idle};
 use crate::state::{
     AddressRange, Forward, Interface, LocalAddress, LocalPool, Neighbour, Port, PortRange, Protocol, Route,
-    RouteTarget, Server, ServerKey, Service, ServiceKey, Settings, State, Timeouts,
+    RouteTarget, Server, ServerKey, Service, ServiceKey, Settings, State, Timeouts, prefix_of_mask,
 };
 use crate::validate::{self, DEFAULT_SCHEDULER, MAX_TIMEOUT, MAX_WEIGHT, Place};
 
@@ -154,7 +154,14 @@ fn interface(table: &mut Table<'_>) -> Option<Interface> {
     });
     let name = table.required("name", "\"wan\"", name);
     let port = table.required("port", "\"wan\"", port);
-    Some(Interface { name: name?, port: port?, vlan, mtu, addresses: addresses.unwrap_or_default() })
+    Some(Interface {
+        name: name?,
+        port: port?,
+        vlan,
+        mtu,
+        addresses: addresses.unwrap_or_default(),
+        mss: None,
+    })
 }
 
 fn route(table: &mut Table<'_>) -> Option<Route> {
@@ -218,7 +225,14 @@ fn service(table: &mut Table<'_>, mut server_at: impl FnMut(usize, Places)) -> O
     let protocol = table.word("protocol", &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)]);
     let scheduler = table.text("scheduler").unwrap_or_else(|| DEFAULT_SCHEDULER.to_owned());
     let persistent = table.number("persistent", 0..=MAX_TIMEOUT).filter(|seconds| *seconds != 0);
-    let netmask = table.parsed("netmask", "a mask, such as 255.255.255.0").unwrap_or(Ipv4Addr::BROADCAST);
+    let netmask = table.parsed::<Ipv4Addr>("netmask", "a mask, such as 255.255.255.0");
+    let prefix = netmask.map(|mask| {
+        let prefix = prefix_of_mask(mask);
+        if prefix.is_none() {
+            table.complain("netmask", format!("netmask {mask} has holes; such as 255.255.255.0"));
+        }
+        prefix.unwrap_or(32)
+    });
     let local_pool = table.text("local-pool");
     let local_addresses = table.list("local-addresses", |text| {
         text.parse()
@@ -249,15 +263,15 @@ fn service(table: &mut Table<'_>, mut server_at: impl FnMut(usize, Places)) -> O
         }
     }
     let (address, port) = address?;
+    let key = ServiceKey::new(protocol?, address, port.unwrap_or(0));
     Some(Service {
-        key: ServiceKey { protocol: protocol?, address, port: port.unwrap_or(0) },
-        scheduler,
         persistent,
-        netmask,
+        prefix: prefix.unwrap_or(key.family().bits()),
         local_pool,
         local_addresses: local_addresses.unwrap_or_default(),
         interface,
         servers,
+        ..Service::new(key, &scheduler)
     })
 }
 
@@ -288,11 +302,10 @@ fn server(table: &mut Table<'_>, vip_port: u16) -> Option<Server> {
         Forward::Nat | Forward::FullNat => port.unwrap_or(vip_port),
     };
     Some(Server {
-        key: ServerKey { address, port },
-        forward: forward?,
         weight,
         upper_threshold,
         lower_threshold,
+        ..Server::new(ServerKey { address, port }, forward?)
     })
 }
 
@@ -302,6 +315,7 @@ fn timeouts(table: &mut Table<'_>) -> Timeouts {
         tcp: table.number("tcp", 1..=MAX_TIMEOUT).unwrap_or(default.tcp),
         tcp_fin: table.number("tcp-fin", 1..=MAX_TIMEOUT).unwrap_or(default.tcp_fin),
         udp: table.number("udp", 1..=MAX_TIMEOUT).unwrap_or(default.udp),
+        ..default
     }
 }
 
@@ -316,6 +330,7 @@ fn settings(table: &mut Table<'_>) -> Settings {
         sloppy_tcp: table.flag("sloppy_tcp").unwrap_or(default.sloppy_tcp),
         nat_icmp_send: table.flag("nat_icmp_send").unwrap_or(default.nat_icmp_send),
         ip_forward: table.flag("ip_forward").unwrap_or(default.ip_forward),
+        ..default
     }
 }
 
@@ -330,7 +345,7 @@ fn address_port(text: &str) -> Option<(IpAddr, Option<u16>)> {
 
 /// `1.2.3.4-1.2.3.9`, `1.2.3.4` or `1.2.3.0/28` (every address of it).
 fn address_range(text: &str) -> Option<AddressRange> {
-    if let Ok(net) = text.parse::<ipnet::Ipv4Net>() {
+    if let Ok(net) = text.parse::<IpNet>() {
         return Some(AddressRange { first: net.network(), last: net.broadcast() });
     }
     let (first, last) = text.split_once('-').unwrap_or((text, text));

@@ -100,7 +100,7 @@ fn the_example_is_read() {
     let servers: Vec<_> = service.servers.iter().map(|s| (s.key.port, s.forward, s.weight)).collect();
     assert_eq!(servers, [(8080, Forward::Nat, 3), (80, Forward::Dr, 1), (80, Forward::FullNat, 1)]);
     assert_eq!(state.services[1].scheduler, "wlc");
-    assert_eq!(state.timeouts, Timeouts { tcp: 600, tcp_fin: 120, udp: 300 });
+    assert_eq!(state.timeouts, Timeouts { tcp: 600, ..Timeouts::default() });
     assert!(state.settings.expire_nodest_conn && state.settings.conn_reuse_mode == 0);
 }
 

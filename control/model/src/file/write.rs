@@ -1,12 +1,11 @@
 //! From a [`Config`] to TOML that reads back as the same.
 
 use std::fmt::{self, Display, Write as _};
-use std::net::Ipv4Addr;
 
 use super::{Config, ControlSettings, Dataplane, HugePages, Idle};
 use crate::state::{
     Interface, LocalPool, Neighbour, Port, PortRange, Route, RouteTarget, Server, ServerKey, Service,
-    Settings, State, Timeouts,
+    ServiceKey, Settings, State, Timeouts,
 };
 
 /// The whole file of a configuration.
@@ -147,15 +146,16 @@ fn settings(out: &mut Out, settings: &Settings) {
 
 fn service(out: &mut Out, service: &Service) {
     out.table("[[service]]");
-    let key = service.key;
-    out.text("address", ServerKey { address: key.address, port: key.port });
-    out.text("protocol", key.protocol);
+    if let ServiceKey::Address { protocol, address, port } = service.key {
+        out.text("address", ServerKey { address, port });
+        out.text("protocol", protocol);
+    }
     out.text("scheduler", &service.scheduler);
     if let Some(seconds) = service.persistent {
         out.bare("persistent", seconds);
     }
-    if service.netmask != Ipv4Addr::BROADCAST {
-        out.text("netmask", service.netmask);
+    if let Some(mask) = service.mask() {
+        out.text("netmask", mask);
     }
     if let Some(pool) = &service.local_pool {
         out.text("local-pool", pool);

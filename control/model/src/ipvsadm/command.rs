@@ -8,7 +8,9 @@ use super::rules;
 use super::values::{Names, host_port, number};
 use super::{Command, Format, List, Usage};
 use crate::edit::Edit;
-use crate::state::{Forward, LocalAddress, Protocol, Server, ServerKey, Service, ServiceKey, Timeouts};
+use crate::state::{
+    Family, Forward, Protocol, Server, ServerKey, Service, ServiceKey, Timeouts, prefix_of_mask,
+};
 use crate::validate::{DEFAULT_SCHEDULER, MAX_TIMEOUT, MAX_WEIGHT, SCHEDULERS};
 
 /// Seconds of a `-p` without a number.
@@ -72,7 +74,7 @@ pub(super) fn parse(args: &[String], names: &dyn Names) -> Result<Command, Usage
         given.take(id, value.unwrap_or_default(), value.is_some(), &scanner, names)?;
     }
     let mut arguments = scanner.arguments.iter();
-    let mut timeouts = Timeouts { tcp: 0, tcp_fin: 0, udp: 0 };
+    let mut timeouts = Timeouts { tcp: 0, tcp_fin: 0, udp: 0, ..Timeouts::default() };
     if verb == Verb::Set {
         for value in [&mut timeouts.tcp, &mut timeouts.tcp_fin, &mut timeouts.udp] {
             let text =
@@ -264,14 +266,14 @@ impl<'a> Given<'a> {
     fn available_key(&self) -> Option<ServiceKey> {
         match self.target? {
             Target::Address { transport: Transport::Tcp, address, port } => {
-                Some(ServiceKey { protocol: Protocol::Tcp, address, port })
+                Some(ServiceKey::new(Protocol::Tcp, address, port))
             }
             Target::Address { transport: Transport::Udp, address, port } => {
-                Some(ServiceKey { protocol: Protocol::Udp, address, port })
+                Some(ServiceKey::new(Protocol::Udp, address, port))
             }
             _ => None,
         }
-        .filter(|key| key.address.is_ipv4())
+        .filter(|key| key.family() == Family::V4)
     }
 
     fn service_command(self, verb: Verb) -> Result<Command, Usage> {
@@ -304,17 +306,18 @@ impl<'a> Given<'a> {
             return Err(Usage::unavailable("Scheduler flags"));
         }
         let named = |value: Option<&str>| value.filter(|name| !name.is_empty()).map(str::to_owned);
-        let service = Service {
-            key,
-            scheduler: scheduler.to_owned(),
+        let mut service = Service {
             persistent: self.persistent,
-            // Without persistence the mask means nothing, and `-E ... -p` sets it anew.
-            netmask: self.netmask.filter(|_| self.persistent.is_some()).unwrap_or(Ipv4Addr::BROADCAST),
             local_pool: named(self.local_pool),
-            local_addresses: Vec::<LocalAddress>::new(),
             interface: named(self.vip_interface),
-            servers: Vec::new(),
+            ..Service::new(key, scheduler)
         };
+        // Without persistence the mask means nothing, and `-E ... -p` sets it anew.
+        if let Some(mask) = self.netmask.filter(|_| self.persistent.is_some()) {
+            service.prefix = prefix_of_mask(mask).ok_or_else(|| {
+                Usage::refused(format!("Invalid operation: netmask {mask} has holes; such as 255.255.255.0"))
+            })?;
+        }
         if verb == Verb::AddService {
             return Ok(Command::Edit(vec![Edit::AddService(service)]));
         }
@@ -346,11 +349,10 @@ impl<'a> Given<'a> {
             return Err(Usage::unavailable(&format!("Tunnel type {kind}")));
         }
         let server = Server {
-            key: ServerKey { address, port },
-            forward,
             weight: self.weight.unwrap_or(1),
             upper_threshold: self.upper_threshold,
             lower_threshold: self.lower_threshold,
+            ..Server::new(ServerKey { address, port }, forward)
         };
         Ok(Command::Edit(vec![match verb {
             Verb::AddServer => Edit::AddServer(key, server),

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::order::{compare_servers, compare_services, sort_as_ipvsadm};
 use super::values::{Names, Numeric};
 use super::{Format, List, Usage};
-use crate::state::{Forward, Protocol, Server, Service, ServiceKey, Timeouts};
+use crate::state::{Family, Forward, Protocol, Server, Service, ServiceKey, Timeouts};
 
 /// The size of the connection table in the first line when nobody knows better: the kernel's default.
 pub const TABLE_SIZE: u64 = 4096;
@@ -139,7 +139,8 @@ pub fn services(
     for listed in chosen {
         service_row(&mut out, listed, list, names);
         for server in servers_in_order(&listed.servers, list.sort) {
-            server_row(&mut out, listed.service.key.protocol, server, list, names);
+            let protocol = listed.service.key.protocol().unwrap_or(Protocol::Tcp);
+            server_row(&mut out, protocol, server, list, names);
         }
     }
     Ok(out)
@@ -171,8 +172,14 @@ const fn title(format: Format) -> &'static str {
 fn service_row(out: &mut String, listed: &ListedService, list: &List, names: &dyn Names) {
     let service = &listed.service;
     let key = service.key;
-    let protocol = key.protocol.to_string().to_uppercase();
-    let name = format!("{protocol:<4} {}", endpoint(key.address, key.port, key.protocol, names));
+    let name = match key {
+        ServiceKey::Address { protocol, address, port } => {
+            let name = protocol.to_string().to_uppercase();
+            format!("{name:<4} {}", endpoint(address, port, protocol, names))
+        }
+        ServiceKey::Mark { family: Family::V4, mark } => format!("FWM  {mark}"),
+        ServiceKey::Mark { family: Family::V6, mark } => format!("FWM  {mark} IPv6"),
+    };
     let c = &listed.counters;
     let numbers = match list.format {
         Format::Stats => [c.connections, c.in_packets, c.out_packets, c.in_bytes, c.out_bytes],
@@ -181,8 +188,8 @@ fn service_row(out: &mut String, listed: &ListedService, list: &List, names: &dy
             put(out, format_args!("{name:.33} {}", service.scheduler));
             if let Some(seconds) = service.persistent {
                 put(out, format_args!(" persistent {seconds}"));
-                if !service.netmask.is_broadcast() {
-                    put(out, format_args!(" mask {}", service.netmask));
+                if let Some(mask) = service.mask() {
+                    put(out, format_args!(" mask {mask}"));
                 }
             }
             out.push('\n');
@@ -296,7 +303,10 @@ pub fn local_addresses(listed: &[ListedLocalAddresses], numeric: bool, names: &d
     };
     row(["VIP:VPORT", "TOTAL", "SNAT_IP", "CONFLICTS", "CONNS"]);
     for ListedLocalAddresses { service, addresses } in listed {
-        let name = endpoint(service.address, service.port, service.protocol, names);
+        let name = match *service {
+            ServiceKey::Address { protocol, address, port } => endpoint(address, port, protocol, names),
+            ServiceKey::Mark { mark, .. } => mark.to_string(),
+        };
         let total = addresses.len().to_string();
         let mut head = [name.as_str(), total.as_str()];
         if addresses.is_empty() {
@@ -350,28 +360,13 @@ mod tests {
     fn servers(newest_first: &[&str]) -> Vec<Server> {
         let server = |text: &&str| {
             let end: SocketAddr = text.parse().unwrap();
-            Server {
-                key: ServerKey { address: end.ip(), port: end.port() },
-                forward: Forward::Nat,
-                weight: 1,
-                upper_threshold: 0,
-                lower_threshold: 0,
-            }
+            Server::new(ServerKey { address: end.ip(), port: end.port() }, Forward::Nat)
         };
         newest_first.iter().map(server).collect()
     }
 
     fn a_service(key: ServiceKey, scheduler: &str) -> Service {
-        Service {
-            key,
-            scheduler: scheduler.into(),
-            persistent: None,
-            netmask: std::net::Ipv4Addr::BROADCAST,
-            local_pool: None,
-            local_addresses: Vec::new(),
-            interface: None,
-            servers: Vec::new(),
-        }
+        Service::new(key, scheduler)
     }
 
     #[test]
@@ -421,7 +416,7 @@ mod tests {
     // Recorded from ipvsadm 1.31 on Debian 12.
     #[test]
     fn counts_stand_in_their_columns() {
-        let key = ServiceKey { protocol: Protocol::Tcp, address: [10, 9, 0, 100].into(), port: 80 };
+        let key = ServiceKey::new(Protocol::Tcp, [10, 9, 0, 100].into(), 80);
         let mut service = a_service(key, "rr");
         service.servers = servers(&["10.0.0.11:8000"]);
         let mut listed = ListedService::idle(service);
@@ -488,7 +483,7 @@ mod tests {
                 Some("http".into())
             }
         }
-        let key = ServiceKey { protocol: Protocol::Tcp, address: [10, 9, 0, 100].into(), port: 80 };
+        let key = ServiceKey::new(Protocol::Tcp, [10, 9, 0, 100].into(), 80);
         let mut service = a_service(key, "wlc");
         service.servers = servers(&["10.0.0.11:80"]);
         let text = services(&[ListedService::idle(service)], &List::default(), 1, &Long).unwrap();
@@ -501,7 +496,7 @@ mod tests {
 
     #[test]
     fn local_addresses_are_listed_below_their_service() {
-        let service = ServiceKey { protocol: Protocol::Tcp, address: [172, 16, 100, 9].into(), port: 80 };
+        let service = ServiceKey::new(Protocol::Tcp, [172, 16, 100, 9].into(), 80);
         let address = |last, conflicts| ListedLocalAddress {
             address: [192, 168, 20, last].into(),
             conflicts,

@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use crate::state::{Server, ServiceKey};
 
 pub(super) fn compare_services(a: ServiceKey, b: ServiceKey) -> i32 {
-    let protocol = i32::from(a.protocol.number()) - i32::from(b.protocol.number());
-    let address = compare_addresses(a.address, b.address);
-    [protocol, address, i32::from(a.port) - i32::from(b.port)]
-        .into_iter()
-        .find(|order| *order != 0)
-        .unwrap_or(0)
+    let (ServiceKey::Address { protocol, address, port }, ServiceKey::Address { .. }) = (a, b) else {
+        return a.cmp(&b) as i32;
+    };
+    let protocol = i32::from(protocol.number()) - b.protocol().map_or(0, |p| i32::from(p.number()));
+    let address = b.address().map_or(0, |other| compare_addresses(address, other));
+    let port = i32::from(port) - b.port().map_or(0, i32::from);
+    [protocol, address, port].into_iter().find(|order| *order != 0).unwrap_or(0)
 }
 
 pub(super) fn compare_servers(a: &Server, b: &Server) -> i32 {
@@ -58,13 +59,7 @@ mod tests {
     fn servers(newest_first: &[&str]) -> Vec<Server> {
         let server = |text: &&str| {
             let end: SocketAddr = text.parse().unwrap();
-            Server {
-                key: ServerKey { address: end.ip(), port: end.port() },
-                forward: Forward::Nat,
-                weight: 1,
-                upper_threshold: 0,
-                lower_threshold: 0,
-            }
+            Server::new(ServerKey { address: end.ip(), port: end.port() }, Forward::Nat)
         };
         newest_first.iter().map(server).collect()
     }

@@ -3,7 +3,7 @@
 use super::list::{endpoint, put};
 use super::order::{compare_servers, compare_services, sort_as_ipvsadm};
 use super::values::{Names, Numeric};
-use crate::state::{Forward, Protocol, Server, Service};
+use crate::state::{Family, Forward, Protocol, Server, Service, ServiceKey};
 
 /// The answer to `-S`: lines that `-R` takes. Thresholds and time-outs are not among them, as in ipvsadm.
 pub fn save(services: &[Service], numeric: bool, names: &dyn Names) -> String {
@@ -13,16 +13,24 @@ pub fn save(services: &[Service], numeric: bool, names: &dyn Names) -> String {
     sort_as_ipvsadm(&mut order, |a, b| compare_services(a.key, b.key));
     for service in order {
         let key = service.key;
-        let option = match key.protocol {
-            Protocol::Tcp => "-t",
-            Protocol::Udp => "-u",
+        let protocol = key.protocol().unwrap_or(Protocol::Tcp);
+        let which = match key {
+            ServiceKey::Address { protocol, address, port } => {
+                let option = match protocol {
+                    Protocol::Tcp => "-t",
+                    Protocol::Udp => "-u",
+                    Protocol::Sctp => "--sctp-service",
+                };
+                format!("{option} {}", endpoint(address, port, protocol, names))
+            }
+            ServiceKey::Mark { family: Family::V4, mark } => format!("-f {mark}"),
+            ServiceKey::Mark { family: Family::V6, mark } => format!("-f {mark} -6"),
         };
-        let which = format!("{option} {}", endpoint(key.address, key.port, key.protocol, names));
         put(&mut out, format_args!("-A {which} -s {}", service.scheduler));
         if let Some(seconds) = service.persistent {
             put(&mut out, format_args!(" -p {seconds}"));
-            if !service.netmask.is_broadcast() {
-                put(&mut out, format_args!(" -M {}", service.netmask));
+            if let Some(mask) = service.mask() {
+                put(&mut out, format_args!(" -M {mask}"));
             }
         }
         if let Some(pool) = &service.local_pool {
@@ -44,7 +52,7 @@ pub fn save(services: &[Service], numeric: bool, names: &dyn Names) -> String {
                 Forward::Dr => "-g",
                 Forward::Tun => "-i",
             };
-            let name = endpoint(server.key.address, server.key.port, key.protocol, names);
+            let name = endpoint(server.key.address, server.key.port, protocol, names);
             put(&mut out, format_args!("-a {which} -r {name} {forward} -w {}", server.weight));
             out.push_str(if server.forward == Forward::Tun { " --tun-type ipip\n" } else { "\n" });
         }

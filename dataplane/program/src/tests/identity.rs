@@ -33,11 +33,11 @@ fn a_service_is_compiled_field_by_field() {
     let mut model = http_with(2);
     model.scheduler = "wrr".to_owned();
     model.persistent = Some(600);
-    model.netmask = ip("255.255.255.0");
+    model.prefix = 24;
     model.servers[0].weight = 3;
     model.servers[1].forward = Forward::Tun;
     let mut state = with(vec![model]);
-    state.timeouts = model::Timeouts { tcp: 1, tcp_fin: 2, udp: 3 };
+    state.timeouts = model::Timeouts { tcp: 1, tcp_fin: 2, udp: 3, ..model::Timeouts::default() };
     state.settings.sloppy_tcp = true;
     let snapshot = compiled(&state);
 
@@ -230,7 +230,7 @@ fn counters_are_listed_in_the_states_order() {
 fn services_that_share_a_nat_server_steer_alike() {
     let mut persistent = service(key("10.0.0.100", 443), vec![server("10.1.0.11", 8000)]);
     persistent.persistent = Some(300);
-    persistent.netmask = ip("255.255.255.0");
+    persistent.prefix = 24;
     let state =
         with(vec![http_with(1), persistent, service(key("10.0.0.100", 25), vec![server("10.1.0.11", 25)])]);
     let snapshot = compiled(&state);

@@ -38,6 +38,7 @@ fn interface(name: &str, port: &str, vlan: u16, addresses: &[&str]) -> Interface
         vlan,
         mtu: 1500,
         addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+        mss: None,
     }
 }
 
@@ -56,37 +57,22 @@ fn two_arms() -> State {
 }
 
 fn key(address: &str, port: u16) -> ServiceKey {
-    ServiceKey { protocol: Protocol::Tcp, address: address.parse().unwrap(), port }
+    ServiceKey::new(Protocol::Tcp, address.parse().unwrap(), port)
 }
 
 fn server(address: &str, port: u16) -> Server {
-    Server {
-        key: ServerKey { address: address.parse().unwrap(), port },
-        forward: Forward::Nat,
-        weight: 1,
-        upper_threshold: 0,
-        lower_threshold: 0,
-    }
+    Server::new(ServerKey { address: address.parse().unwrap(), port }, Forward::Nat)
 }
 
 fn service(key: ServiceKey, servers: Vec<Server>) -> model::Service {
-    model::Service {
-        key,
-        scheduler: "rr".to_owned(),
-        persistent: None,
-        netmask: Ipv4Addr::BROADCAST,
-        local_pool: None,
-        local_addresses: Vec::new(),
-        interface: None,
-        servers,
-    }
+    model::Service { servers, ..model::Service::new(key, "rr") }
 }
 
 fn pool(name: &str, interface: &str, first: &str, last: &str) -> LocalPool {
     LocalPool {
         name: name.to_owned(),
         interface: interface.to_owned(),
-        addresses: vec![AddressRange { first: ip(first), last: ip(last) }],
+        addresses: vec![AddressRange { first: ip(first).into(), last: ip(last).into() }],
         ports: PortRange { first: 2000, last: 2999 },
     }
 }
@@ -129,8 +115,10 @@ fn compiled(state: &State) -> Arc<Snapshot> {
 }
 
 fn found(snapshot: &Snapshot, key: ServiceKey) -> &Arc<Service> {
-    let std::net::IpAddr::V4(address) = key.address else { panic!("IPv4 only") };
-    &snapshot.services[&(key.protocol.number(), address, key.port)]
+    let ServiceKey::Address { protocol, address: std::net::IpAddr::V4(address), port } = key else {
+        panic!("IPv4 only")
+    };
+    &snapshot.services[&(protocol.number(), address, port)]
 }
 
 fn destination(snapshot: &Snapshot, id: u32) -> &Destination {

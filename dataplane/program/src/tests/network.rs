@@ -244,7 +244,7 @@ fn what_cannot_be_used_is_left_out_with_a_warning() {
     };
     state.neighbours = vec![neighbour("2001:db8::2", "wan"), neighbour("10.9.0.2", "far")];
     state.services = vec![
-        service(ServiceKey { address: "2001:db8::100".parse().unwrap(), ..key("0.0.0.0", 80) }, vec![]),
+        service(key("2001:db8::100", 80), vec![]),
         service(key("10.0.0.100", 80), vec![server("2001:db8::5", 80), server("10.1.0.11", 80)]),
     ];
     state.services[1].local_addresses = vec![model::LocalAddress("2001:db8::6".parse().unwrap())];

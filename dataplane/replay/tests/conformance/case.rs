@@ -246,10 +246,10 @@ impl Case {
 }
 
 /// What a command changes.
-pub(crate) fn command(text: &str, state: &State) -> Result<Vec<fulcrum_model::Edit>, String> {
+pub(crate) fn command(text: &str) -> Result<Vec<fulcrum_model::Edit>, String> {
     Ok(match action(text)? {
         Action::Edits(edits) => edits,
-        Action::Setting(setting) => vec![fulcrum_model::Edit::SetSettings(setting.applied(&state.settings))],
+        Action::Setting(setting) => vec![setting.edit()],
     })
 }
 

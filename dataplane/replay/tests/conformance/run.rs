@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use fulcrum_director::SECOND;
 use fulcrum_director::export::SessionView;
+use fulcrum_model::ServiceKey;
 use fulcrum_replay::capture::{Format, Writer};
 use fulcrum_replay::{Bench, BenchConfig, Sent};
 
@@ -79,7 +80,7 @@ pub(crate) fn run(case: &Case, workers: u16) -> String {
 }
 
 fn apply(bench: &mut Bench, text: &str) -> Result<(), String> {
-    let edits = case::command(text, bench.state())?;
+    let edits = case::command(text)?;
     bench.apply(&edits).map_err(|e| e.to_string())
 }
 
@@ -179,8 +180,13 @@ fn compare_traffic(faults: &mut String, case: &Case, bench: &Bench) {
     let numbers = |counters: &[u64; 5]| counters.map(|n| n.to_string()).join(" ");
     let mut came = Vec::new();
     for service in bench.program().counters() {
-        let protocol = service.key.protocol.to_string().to_uppercase();
-        let name = format!("{protocol} {}", std::net::SocketAddr::new(service.key.address, service.key.port));
+        let name = match service.key {
+            ServiceKey::Address { protocol, address, port } => {
+                let protocol = protocol.name().to_uppercase();
+                format!("{protocol} {}", std::net::SocketAddr::new(address, port))
+            }
+            ServiceKey::Mark { mark, .. } => format!("FWM {mark}"),
+        };
         let sums = |sum: &dyn Fn(fn(&fulcrum_director::counters::Traffic) -> u64) -> u64| {
             [
                 sum(|t| t.connections.get()),

@@ -107,6 +107,6 @@ impl End {
 }
 
 fn service_id(snapshot: &Snapshot, key: ServiceKey) -> Option<ServiceId> {
-    let IpAddr::V4(address) = key.address else { return None };
-    snapshot.services.get(&(key.protocol.number(), address, key.port)).map(|service| service.id)
+    let ServiceKey::Address { protocol, address: IpAddr::V4(address), port } = key else { return None };
+    snapshot.services.get(&(protocol.number(), address, port)).map(|service| service.id)
 }

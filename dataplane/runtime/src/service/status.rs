@@ -114,7 +114,7 @@ fn local_pools(control: &Control) -> Vec<LocalPoolUse> {
         .flat_map(|service| {
             let protocol =
                 if service.protocol == Protocol::Tcp.number() { Protocol::Tcp } else { Protocol::Udp };
-            let key = ServiceKey { protocol, address: service.address.into(), port: service.port };
+            let key = ServiceKey::new(protocol, service.address.into(), service.port);
             service.local_addresses.iter().filter_map(move |range| {
                 let cells = snapshot.locals.get(&range.address)?.pool.as_ref()?;
                 Some(LocalPoolUse {

@@ -1,0 +1,232 @@
+//! Ports, interfaces, routes, neighbours, pools and marks as messages.
+
+use fulcrum_model as model;
+use ipnet::IpNet;
+
+use super::service::{family, protocol};
+use super::{BadMessage, Checked, address, address_bytes, each, mac, port, present, small};
+use crate::state as wire;
+
+impl From<&model::Port> for wire::Port {
+    fn from(port: &model::Port) -> wire::Port {
+        wire::Port {
+            name: port.name.clone(),
+            device: port.device.clone(),
+            mac: port.mac.map(|mac| mac.0.to_vec()),
+        }
+    }
+}
+
+impl TryFrom<wire::Port> for model::Port {
+    type Error = BadMessage;
+
+    fn try_from(port: wire::Port) -> Checked<model::Port> {
+        let mac = port.mac.map(|bytes| mac("mac", &bytes)).transpose()?;
+        Ok(model::Port { name: port.name, device: port.device, mac })
+    }
+}
+
+impl From<&IpNet> for wire::Prefix {
+    fn from(net: &IpNet) -> wire::Prefix {
+        wire::Prefix { address: address_bytes(net.addr()), length: net.prefix_len().into() }
+    }
+}
+
+impl TryFrom<wire::Prefix> for IpNet {
+    type Error = BadMessage;
+
+    fn try_from(prefix: wire::Prefix) -> Checked<IpNet> {
+        let address = address("address", &prefix.address)?;
+        let bad = || BadMessage::new("length", format!("{} is no prefix length of {address}", prefix.length));
+        IpNet::new(address, u8::try_from(prefix.length).map_err(|_| bad())?).map_err(|_| bad())
+    }
+}
+
+impl From<&model::Interface> for wire::Interface {
+    fn from(interface: &model::Interface) -> wire::Interface {
+        wire::Interface {
+            name: interface.name.clone(),
+            port: interface.port.clone(),
+            vlan: interface.vlan.into(),
+            mtu: interface.mtu.into(),
+            addresses: interface.addresses.iter().map(Into::into).collect(),
+            mss: interface.mss.map(Into::into),
+        }
+    }
+}
+
+impl TryFrom<wire::Interface> for model::Interface {
+    type Error = BadMessage;
+
+    fn try_from(interface: wire::Interface) -> Checked<model::Interface> {
+        Ok(model::Interface {
+            name: interface.name,
+            port: interface.port,
+            vlan: small("vlan", interface.vlan)?,
+            mtu: small("mtu", interface.mtu)?,
+            addresses: each("addresses", interface.addresses)?,
+            mss: interface.mss.map(|mss| small("mss", mss)).transpose()?,
+        })
+    }
+}
+
+impl From<&model::Route> for wire::Route {
+    fn from(route: &model::Route) -> wire::Route {
+        use wire::route::Target;
+        wire::Route {
+            to: Some((&route.to).into()),
+            target: Some(match &route.target {
+                model::RouteTarget::Via(gateway) => Target::Via(address_bytes(*gateway)),
+                model::RouteTarget::Interface(name) => Target::Interface(name.clone()),
+                model::RouteTarget::Unreachable => Target::Unreachable(true),
+                model::RouteTarget::Blackhole => Target::Blackhole(true),
+            }),
+            mtu: route.mtu.map(Into::into),
+        }
+    }
+}
+
+impl TryFrom<wire::Route> for model::Route {
+    type Error = BadMessage;
+
+    fn try_from(route: wire::Route) -> Checked<model::Route> {
+        use wire::route::Target;
+        Ok(model::Route {
+            to: present("to", route.to)?.try_into().map_err(|bad: BadMessage| bad.within("to"))?,
+            target: match present("target", route.target)? {
+                Target::Via(bytes) => model::RouteTarget::Via(address("via", &bytes)?),
+                Target::Interface(name) => model::RouteTarget::Interface(name),
+                Target::Unreachable(_) => model::RouteTarget::Unreachable,
+                Target::Blackhole(_) => model::RouteTarget::Blackhole,
+            },
+            mtu: route.mtu.map(|mtu| small("mtu", mtu)).transpose()?,
+        })
+    }
+}
+
+impl From<&model::Neighbour> for wire::Neighbour {
+    fn from(neighbour: &model::Neighbour) -> wire::Neighbour {
+        wire::Neighbour {
+            address: address_bytes(neighbour.address),
+            mac: neighbour.mac.0.to_vec(),
+            interface: neighbour.interface.clone(),
+        }
+    }
+}
+
+impl TryFrom<wire::Neighbour> for model::Neighbour {
+    type Error = BadMessage;
+
+    fn try_from(neighbour: wire::Neighbour) -> Checked<model::Neighbour> {
+        Ok(model::Neighbour {
+            address: address("address", &neighbour.address)?,
+            mac: mac("mac", &neighbour.mac)?,
+            interface: neighbour.interface,
+        })
+    }
+}
+
+impl From<&model::AddressRange> for wire::AddressRange {
+    fn from(range: &model::AddressRange) -> wire::AddressRange {
+        wire::AddressRange { first: address_bytes(range.first), last: address_bytes(range.last) }
+    }
+}
+
+impl TryFrom<wire::AddressRange> for model::AddressRange {
+    type Error = BadMessage;
+
+    fn try_from(range: wire::AddressRange) -> Checked<model::AddressRange> {
+        let (first, last) = (address("first", &range.first)?, address("last", &range.last)?);
+        if first.is_ipv4() != last.is_ipv4() {
+            return Err(BadMessage::new("last", format!("{last} is not of the family of {first}")));
+        }
+        if last < first {
+            return Err(BadMessage::new("last", format!("{last} comes before {first}")));
+        }
+        Ok(model::AddressRange { first, last })
+    }
+}
+
+impl From<&model::LocalPool> for wire::LocalPool {
+    fn from(pool: &model::LocalPool) -> wire::LocalPool {
+        wire::LocalPool {
+            name: pool.name.clone(),
+            interface: pool.interface.clone(),
+            addresses: pool.addresses.iter().map(Into::into).collect(),
+            first_port: pool.ports.first.into(),
+            last_port: pool.ports.last.into(),
+        }
+    }
+}
+
+impl TryFrom<wire::LocalPool> for model::LocalPool {
+    type Error = BadMessage;
+
+    fn try_from(pool: wire::LocalPool) -> Checked<model::LocalPool> {
+        let (first, last) = (port("first_port", pool.first_port)?, port("last_port", pool.last_port)?);
+        if first == 0 || last < first {
+            return Err(BadMessage::new("first_port", format!("{first}-{last} is no range of ports")));
+        }
+        Ok(model::LocalPool {
+            name: pool.name,
+            interface: pool.interface,
+            addresses: each("addresses", pool.addresses)?,
+            ports: model::PortRange { first, last },
+        })
+    }
+}
+
+impl From<&model::PortRange> for wire::PortRange {
+    fn from(range: &model::PortRange) -> wire::PortRange {
+        wire::PortRange { first: range.first.into(), last: range.last.into() }
+    }
+}
+
+impl TryFrom<wire::PortRange> for model::PortRange {
+    type Error = BadMessage;
+
+    fn try_from(range: wire::PortRange) -> Checked<model::PortRange> {
+        let (first, last) = (port("first", range.first)?, port("last", range.last)?);
+        match first <= last {
+            true => Ok(model::PortRange { first, last }),
+            false => Err(BadMessage::new("last", format!("{last} comes before {first}"))),
+        }
+    }
+}
+
+impl From<&model::MarkRule> for wire::MarkRule {
+    fn from(rule: &model::MarkRule) -> wire::MarkRule {
+        wire::MarkRule {
+            family: rule.family.map_or(0, |family| wire::Family::from(family).into()),
+            protocol: rule.protocol.map_or(0, |protocol| wire::Protocol::from(protocol).into()),
+            source: rule.source.as_ref().map(Into::into),
+            destination: rule.destination.as_ref().map(Into::into),
+            source_ports: rule.source_ports.iter().map(Into::into).collect(),
+            destination_ports: rule.destination_ports.iter().map(Into::into).collect(),
+            interface: rule.interface.clone(),
+            mark: rule.mark,
+            mask: rule.mask,
+        }
+    }
+}
+
+impl TryFrom<wire::MarkRule> for model::MarkRule {
+    type Error = BadMessage;
+
+    fn try_from(rule: wire::MarkRule) -> Checked<model::MarkRule> {
+        let prefix = |field: &str, prefix: Option<wire::Prefix>| {
+            prefix.map(|p| IpNet::try_from(p).map_err(|bad| bad.within(field))).transpose()
+        };
+        Ok(model::MarkRule {
+            family: (rule.family != 0).then(|| family(rule.family)).transpose()?,
+            protocol: (rule.protocol != 0).then(|| protocol(rule.protocol)).transpose()?,
+            source: prefix("source", rule.source)?,
+            destination: prefix("destination", rule.destination)?,
+            source_ports: each("source_ports", rule.source_ports)?,
+            destination_ports: each("destination_ports", rule.destination_ports)?,
+            interface: rule.interface,
+            mark: rule.mark,
+            mask: rule.mask,
+        })
+    }
+}

@@ -1,0 +1,170 @@
+//! Devices, interfaces, routes, neighbours, pools: where packets come in and go out.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::{Family, Mac};
+
+/// A device the data plane drives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Port {
+    /// Name that interfaces refer to.
+    pub name: String,
+    /// PCI address, DPDK vdev string or Linux interface name.
+    pub device: String,
+    /// MAC address to use instead of the device's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<Mac>,
+}
+
+/// A place where addresses live: a port, or one VLAN on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Name that routes, pools and services refer to.
+    pub name: String,
+    /// Name of its port.
+    pub port: String,
+    /// 802.1Q VLAN id 1..=4094, 0 = untagged.
+    pub vlan: u16,
+    /// Largest IP packet in bytes, 576..=9000.
+    pub mtu: u16,
+    /// Own addresses with their subnets; the first of a subnet is the source towards it.
+    pub addresses: Vec<IpNet>,
+    /// Largest TCP segment in bytes that a SYN may announce through this interface, `None` = what it says.
+    pub mss: Option<u16>,
+}
+
+/// What a route does with a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouteTarget {
+    /// Sends it to a gateway (which an interface's subnet must hold).
+    Via(IpAddr),
+    /// Sends it to its destination on the interface of that name.
+    Interface(String),
+    /// Refuses it with ICMP host unreachable.
+    Unreachable,
+    /// Drops it silently.
+    Blackhole,
+}
+
+/// A static route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Destination prefix.
+    pub to: IpNet,
+    /// Next hop.
+    pub target: RouteTarget,
+    /// Largest IP packet on this route in bytes, `None` = the interface's.
+    pub mtu: Option<u16>,
+}
+
+/// A neighbour that is never asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// IP address.
+    pub address: IpAddr,
+    /// Its MAC address.
+    pub mac: Mac,
+    /// Name of the interface it is on.
+    pub interface: String,
+}
+
+/// A range of addresses of one family, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressRange {
+    /// First address.
+    pub first: IpAddr,
+    /// Last address, not before the first.
+    pub last: IpAddr,
+}
+
+impl AddressRange {
+    /// The range's family.
+    pub const fn family(&self) -> Family {
+        Family::of(self.first)
+    }
+
+    /// Whether `address` is one of the range.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        // Of two families, V4 comes before V6 and is never between two addresses of the other.
+        self.first <= address && address <= self.last
+    }
+
+    /// How many addresses it has, at most `u64::MAX`.
+    pub fn len(&self) -> u64 {
+        match self.offset(self.last) {
+            Some(last) => u64::try_from(last).map_or(u64::MAX, |n| n.saturating_add(1)),
+            None => 0,
+        }
+    }
+
+    /// Whether it ends before it begins.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Its addresses, first to last.
+    pub fn iter(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        let first = self.first;
+        (0..self.len()).map(move |offset| match first {
+            IpAddr::V4(v4) => {
+                let offset = u32::try_from(offset).expect("a range of IPv4 has as many addresses");
+                IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() + offset))
+            }
+            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() + u128::from(offset))),
+        })
+    }
+
+    /// How far `address` is behind the first one.
+    fn offset(&self, address: IpAddr) -> Option<u128> {
+        match (self.first, address) {
+            (IpAddr::V4(first), IpAddr::V4(address)) => {
+                address.to_bits().checked_sub(first.to_bits()).map(u128::from)
+            }
+            (IpAddr::V6(first), IpAddr::V6(address)) => address.to_bits().checked_sub(first.to_bits()),
+            _ => None,
+        }
+    }
+}
+
+/// A range of ports, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PortRange {
+    /// First port.
+    pub first: u16,
+    /// Last port, not before the first.
+    pub last: u16,
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.first == self.last {
+            true => self.first.fmt(f),
+            false => write!(f, "{}-{}", self.first, self.last),
+        }
+    }
+}
+
+impl Default for PortRange {
+    /// All unprivileged ports.
+    fn default() -> PortRange {
+        PortRange { first: 1024, last: 65535 }
+    }
+}
+
+/// Local addresses and ports that FULLNAT servers see as clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalPool {
+    /// Name that services refer to.
+    pub name: String,
+    /// Name of the interface on which the addresses answer ARP.
+    pub interface: String,
+    /// The addresses.
+    pub addresses: Vec<AddressRange>,
+    /// The ports of each address.
+    pub ports: PortRange,
+}
