@@ -43,6 +43,17 @@ enum Command {
     },
     /// Keep FLOWS UDP flows busy.
     LoadUdp { server: SocketAddr, flows: usize, gap_ms: u64, seconds: f64 },
+    /// Answer SCTP messages with NAME.
+    ServeSctp { listen: SocketAddr, name: String },
+    /// Ask on COUNT SCTP associations, each from a port of its own, from FROM on.
+    AskSctp {
+        server: SocketAddr,
+        count: u16,
+        #[arg(long, default_value_t = 3000)]
+        wait_ms: u64,
+        #[arg(long, default_value_t = 30_000)]
+        from: u16,
+    },
     /// Hold COUNT TCP connections at once.
     Hold { server: SocketAddr, count: usize },
     /// Open TCP connections until one is not answered.
@@ -80,6 +91,10 @@ fn run(command: Command) -> Result<(), Box<dyn std::error::Error>> {
         }
         Command::LoadUdp { server, flows, gap_ms, seconds } => {
             helper::datagrams::load(server, flows, ms(gap_ms), Duration::from_secs_f64(seconds))
+        }
+        Command::ServeSctp { listen, name } => helper::associations::serve(listen, &name),
+        Command::AskSctp { server, count, wait_ms, from } => {
+            helper::associations::ask(server, count, ms(wait_ms), from)
         }
         Command::Hold { server, count } => helper::connections::hold(server, count),
         Command::Fill { server, most, wait_ms } => helper::connections::fill(server, most, ms(wait_ms)),

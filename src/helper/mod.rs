@@ -1,5 +1,6 @@
 //! What `fulcrum-lab` can be told to be, one file each.
 
+pub(crate) mod associations;
 pub(crate) mod connections;
 pub(crate) mod datagrams;
 pub(crate) mod decap;
