@@ -4,8 +4,8 @@
 //! - `differs REASON`: the frames are not the kernel's but ours, on purpose.
 //! - `datagrams`: what goes out is compared as the datagrams that its receivers put together from fragments.
 //! - `set COMMAND` before the first frame, `do COMMAND` between frames: `ipvsadm …`, `sysctl -w …`, and for `set`
-//!   also `mtu INTERFACE N`, `forget-neighbour INTERFACE ADDRESS`, `route PREFIX unreachable`,
-//!   `route PREFIX interface NAME mtu N`, `iptables …` and `ip6tables …`.
+//!   also `mtu INTERFACE N`, `neighbour INTERFACE ADDRESS MAC`, `forget-neighbour INTERFACE ADDRESS`,
+//!   `route PREFIX unreachable`, `route PREFIX interface NAME mtu N`, `iptables …` and `ip6tables …`.
 //! - `refused COMMAND`: a command between frames that changes nothing because it is refused.
 //! - `wait MILLISECONDS`: nothing comes for a while.
 //! - `in PORT HEX`: a frame comes in. The `out PORT HEX [OFFSET+LENGTH]…` lines after it are all that goes out,
@@ -227,6 +227,11 @@ impl Case {
             ["mtu", interface, mtu] => {
                 self.state.interfaces.iter_mut().find(|i| i.name == *interface)?.mtu = mtu.parse().ok()?;
             }
+            ["neighbour", interface, address, mac] => self.state.neighbours.push(fulcrum_model::Neighbour {
+                address: address.parse().ok()?,
+                mac: mac.parse().ok()?,
+                interface: (*interface).to_owned(),
+            }),
             ["forget-neighbour", interface, address] => {
                 let address: std::net::IpAddr = address.parse().ok()?;
                 self.state.neighbours.retain(|n| n.interface != *interface || n.address != address);
