@@ -4,7 +4,7 @@
 //! frames out that a link would take, as many references to servers as there are sessions, and after a long silence none.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::LazyLock;
 
 use fulcrum_director::SECOND;
@@ -275,7 +275,7 @@ fn account(bench: &Bench) {
     assert!(references >= sessions.len() as u64, "{references} references, {sessions:?}");
     let held: usize = bench.session_count();
     assert_eq!(references, held as u64);
-    let mut local: HashMap<Ipv4Addr, u64> = HashMap::new();
+    let mut local: HashMap<IpAddr, u64> = HashMap::new();
     for session in sessions.iter().filter(|s| s.forward == Forward::FullNat && !s.template) {
         if let Some((address, _)) = session.local {
             *local.entry(address).or_default() += 1;

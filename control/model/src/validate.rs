@@ -356,18 +356,15 @@ pub fn service(state: &State, service: &Service) -> Vec<Problem> {
 /// Rules for a VIP in a state.
 fn vip(found: &mut Vec<Problem>, state: &State, vip: IpAddr) {
     match vip {
-        IpAddr::V6(_) => {
-            add(
-                found,
-                "address",
-                format!("{vip} is an IPv6 address; services of this version are IPv4 only"),
-            );
+        IpAddr::V6(a) if a.is_unspecified() || a.is_multicast() => {
+            let message = format!("{vip} cannot be a virtual address; give one that clients can connect to");
+            add(found, "address", message);
         }
         IpAddr::V4(a) if a.is_unspecified() || a.is_multicast() || a.is_broadcast() => {
             let message = format!("{vip} cannot be a virtual address; give one that clients can connect to");
             add(found, "address", message);
         }
-        IpAddr::V4(_) => {}
+        _ => {}
     }
     if let Some(pool) = state.local_pools.iter().find(|p| pool_holds(p, vip)) {
         let message = format!("{vip} belongs to local pool `{}`; a VIP cannot be a local address", pool.name);
@@ -383,9 +380,7 @@ fn vip(found: &mut Vec<Problem>, state: &State, vip: IpAddr) {
 /// Rules for a local address of a service's own in a state.
 pub fn local_address(state: &State, address: IpAddr) -> Vec<Problem> {
     let key = "local-addresses";
-    if address.is_ipv6() {
-        one(key, format!("{address} is an IPv6 address; local addresses of this version are IPv4 only"))
-    } else if !unicast(address) {
+    if !unicast(address) {
         one(key, format!("{address} is not an address that a host can have"))
     } else if own_address(state, address) {
         one(key, format!("{address} is an interface's own address; a local address must be free"))
@@ -400,13 +395,7 @@ pub fn local_address(state: &State, address: IpAddr) -> Vec<Problem> {
 pub fn server(service: ServiceKey, server: &Server) -> Vec<Problem> {
     let mut found = Vec::new();
     let address = server.key.address;
-    if address.is_ipv6() {
-        add(
-            &mut found,
-            "address",
-            format!("{address} is an IPv6 address; servers of this version are IPv4 only"),
-        );
-    } else if !unicast(address) {
+    if !unicast(address) {
         add(&mut found, "address", format!("{address} is not an address that a server can have"));
     }
     if let Some(port) = service.port()

@@ -1,24 +1,25 @@
 //! New sessions: may this packet open one, which service, which server, which local port.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use fulcrum_packet::{ipv4, tcp};
 
 use crate::buffer::Pool;
 use crate::engine::{Context, Engine};
 use crate::host::Error;
+use crate::marks::network;
 use crate::packet::Packet;
 use crate::reason::{Event, Reason};
 use crate::schedule::Request;
 use crate::session::tcp::State as TcpState;
 use crate::session::{Direction, Key, NONE, NewSession, SessionId, State, TEMPLATE};
-use crate::snapshot::{Destination, Forward, Persistence, Service, Snapshot};
+use crate::snapshot::{Destination, FTP, FTP_DATA, Forward, Persistence, Service, Snapshot};
+
+/// The protocol that templates of marks have, whatever their sessions'. // IPVS: IPPROTO_IP
+const IP: u8 = 0;
 
 /// Local ports tried for one session at most; the search goes on there with the next session.
 const LOCAL_PORT_TRIES: u32 = 512;
-
-/// IPVS never schedules packets from here: active FTP's data connections.
-const FTP_DATA: u16 = 20;
 
 impl<P: Pool> Engine<P> {
     /// A packet to one of our addresses that belongs to no session.
@@ -28,6 +29,7 @@ impl<P: Pool> Engine<P> {
             let reason = if pool { Reason::LocalNoSession } else { Reason::NoService };
             return self.refuse(ctx, packet, reason);
         };
+        // IPVS never schedules active FTP's data connections.
         if packet.sport == FTP_DATA || !may_open(ctx.snap, &packet) {
             return self.refuse(ctx, packet, Reason::NoSession);
         }
@@ -36,6 +38,8 @@ impl<P: Pool> Engine<P> {
         }
         let opened = match service.persistence {
             Some(persistence) => self.open_persistent(ctx, service, persistence, &packet),
+            // Only templates lead to servers by other ports than the service's.
+            None if service.mark.is_none() && packet.dport != service.port => Err(Reason::NoServer),
             None => match self.choose(ctx, service, &packet) {
                 Some(index) => self.open(ctx, service, &service.destinations[index], &packet, NONE),
                 None => Err(Reason::NoServer),
@@ -45,14 +49,14 @@ impl<P: Pool> Engine<P> {
             Ok(id) => {
                 let destination = self.sessions.get(id).destination;
                 if let Some(destination) = ctx.snap.destination(destination) {
-                    self.count_in(destination, packet.total);
+                    self.count_in(destination, &packet);
                 }
-                self.advance(ctx, id, Direction::In, packet.flags);
+                self.advance(ctx, id, Direction::In, &packet);
                 self.forward(ctx, packet, id);
             }
             Err(reason) => {
                 if reason == Reason::NoServer {
-                    self.send_error(ctx, &packet, Error::PORT_UNREACHABLE);
+                    self.send_error(ctx, &packet, Error::PortUnreachable);
                 }
                 self.drop_packet(ctx, packet, reason, None);
             }
@@ -62,9 +66,9 @@ impl<P: Pool> Engine<P> {
     /// The index of the server that takes a new connection, by the packet that opens it.
     fn choose(&mut self, ctx: &Context<'_, P>, service: &Service, packet: &Packet<P::Buf>) -> Option<usize> {
         let request = Request {
-            client: packet.src.into(),
+            client: packet.src,
             client_port: packet.sport,
-            vip: packet.dst.into(),
+            vip: packet.dst,
             vip_port: packet.dport,
             now: ctx.now,
             chance: self.chance.draw(),
@@ -80,14 +84,7 @@ impl<P: Pool> Engine<P> {
         persistence: Persistence,
         packet: &Packet<P::Buf>,
     ) -> Result<SessionId, Reason> {
-        let network = Ipv4Addr::from_bits(packet.src.to_bits() & persistence.netmask);
-        let key = Key {
-            protocol: u16::from(packet.protocol) | TEMPLATE,
-            src: network,
-            sport: 0,
-            dst: packet.dst,
-            dport: service.port,
-        };
+        let key = template_key(service, persistence, packet);
         let mut template = self.find_session(ctx, key).map(|(id, _)| id);
         if let Some(id) = template.filter(|&id| !self.template_is_valid(ctx.snap, id)) {
             self.sessions.retire_template(id);
@@ -97,7 +94,7 @@ impl<P: Pool> Engine<P> {
             Some(id) => id,
             None => {
                 let index = self.choose(ctx, service, packet).ok_or(Reason::NoServer)?;
-                self.open_template(ctx, service, &service.destinations[index], network, packet)?
+                self.open_template(ctx, service, persistence, &service.destinations[index], key, packet)?
             }
         };
         let destination = self.sessions.get(template).destination;
@@ -119,27 +116,27 @@ impl<P: Pool> Engine<P> {
         &mut self,
         ctx: &mut Context<'_, P>,
         service: &Service,
+        persistence: Persistence,
         destination: &Destination,
-        network: Ipv4Addr,
+        key: Key,
         packet: &Packet<P::Buf>,
     ) -> Result<SessionId, Reason> {
+        let own_port = packet.dport == service.port && service.port != FTP;
         let new = NewSession {
-            protocol: packet.protocol,
+            protocol: (key.protocol & !TEMPLATE) as u8,
             forward: destination.forward,
             state: State::Template { assured: false },
-            client: (network, 0),
-            vip: (packet.dst, service.port),
-            local: (network, 0),
-            server: (destination.address, if service.port == 0 { 0 } else { destination.port }),
+            client: (key.src, 0),
+            vip: (key.dst, key.dport),
+            local: (key.src, 0),
+            server: (destination.address, if own_port { destination.port } else { 0 }),
             destination: destination.id,
             control: NONE,
         };
         let id = self.sessions.insert(new, ctx.now).ok_or(Reason::SessionsFull)?;
         self.counters.event(Event::TemplateCreated);
         destination.counters.of(usize::from(self.config.worker)).persistent.add(1);
-        if let Some(persistence) = service.persistence {
-            self.sessions.get_mut(id).timeout = persistence.timeout;
-        }
+        self.sessions.get_mut(id).timeout = persistence.timeout;
         Ok(id)
     }
 
@@ -156,13 +153,15 @@ impl<P: Pool> Engine<P> {
             return Err(Reason::SessionsFull);
         }
         let rewrites_port = matches!(destination.forward, Forward::Nat | Forward::FullNat);
+        let own_port = service.mark.is_some() || packet.dport == service.port;
         let server_port =
-            if destination.port == 0 || service.port == 0 { packet.dport } else { destination.port };
-        let server_port = if rewrites_port { server_port } else { packet.dport };
+            if rewrites_port && own_port && destination.port != 0 { destination.port } else { packet.dport };
         let server = (destination.address, server_port);
         let client = (packet.src, packet.sport);
         let local = match destination.forward {
-            Forward::FullNat => self.take_local_port(ctx.snap, service, destination, server)?,
+            Forward::FullNat => {
+                self.take_local_port(ctx.snap, packet.protocol, service, destination, server)?
+            }
             _ => client,
         };
         let new = NewSession {
@@ -199,11 +198,12 @@ impl<P: Pool> Engine<P> {
     fn take_local_port(
         &mut self,
         snap: &Snapshot,
+        protocol: u8,
         service: &Service,
         destination: &Destination,
-        server: (Ipv4Addr, u16),
-    ) -> Result<(Ipv4Addr, u16), Reason> {
-        let ranges = &service.local_addresses;
+        server: (IpAddr, u16),
+    ) -> Result<(IpAddr, u16), Reason> {
+        let ranges = service.local_addresses_for(server.0);
         if ranges.is_empty() {
             return Err(Reason::NoLocalAddress);
         }
@@ -227,7 +227,7 @@ impl<P: Pool> Engine<P> {
             }
             let port = (start + nth * workers) as u16;
             let key = Key {
-                protocol: u16::from(service.protocol),
+                protocol: u16::from(protocol),
                 src: server.0,
                 sport: server.1,
                 dst: range.address,
@@ -250,11 +250,34 @@ impl<P: Pool> Engine<P> {
     }
 }
 
-/// The service of a packet: of its port, else of every port.
+/// The service of a packet: of its mark, of its address and port.
 fn find_service<'a, B>(snap: &'a Snapshot, packet: &Packet<B>) -> Option<&'a Service> {
-    let of = |port| snap.services.get(&(packet.protocol, packet.dst, port));
-    let service = of(packet.dport).or_else(|| if snap.any_port_services { of(0) } else { None });
+    let marked = match packet.mark {
+        0 => None,
+        mark => snap.mark_services.get(&(packet.src.is_ipv6(), mark)),
+    };
+    let service = marked.or_else(|| snap.service(packet.protocol, packet.dst, packet.dport));
     service.map(|service| &**service)
+}
+
+/// What the template of a packet's client is known by. // IPVS: ip_vs_sched_persist
+fn template_key<B>(service: &Service, persistence: Persistence, packet: &Packet<B>) -> Key {
+    let src = network(packet.src, persistence.prefix);
+    match service.mark {
+        // One template for all addresses, ports and protocols of the mark.
+        Some(mark) if packet.dport != 0 => {
+            let dst = match packet.src {
+                IpAddr::V4(_) => IpAddr::V4(mark.into()),
+                IpAddr::V6(_) => IpAddr::V6((u128::from(mark) << 96).into()),
+            };
+            Key { protocol: u16::from(IP) | TEMPLATE, src, sport: 0, dst, dport: 0 }
+        }
+        _ => {
+            let own_port = packet.dport == service.port && service.port != FTP;
+            let dport = if own_port { service.port } else { 0 };
+            Key { protocol: u16::from(packet.protocol) | TEMPLATE, src, sport: 0, dst: packet.dst, dport }
+        }
+    }
 }
 
 /// Whether a packet may open a session: any datagram; of TCP a SYN, or with sloppy_tcp anything; never RST.

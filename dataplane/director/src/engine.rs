@@ -7,6 +7,8 @@ use std::sync::Arc;
 use crate::buffer::Pool;
 use crate::counters::WorkerCounters;
 use crate::export::{NeighbourView, SessionView};
+use crate::fragments::follow::{Ports, Waiting};
+use crate::fragments::{Fragments, Limits, MAX_PIECES};
 use crate::hash::Chance;
 use crate::host::Limiter;
 use crate::message::{Envelope, Message, Stage};
@@ -91,6 +93,9 @@ pub struct Engine<P: Pool> {
     /// Worker 0's.
     pub(crate) resolver: Resolver<P::Buf>,
     pub(crate) limiter: Limiter,
+    pub(crate) fragments: Fragments<Ports, Waiting<P::Buf>>,
+    /// Fragments that a first one has released; empty but while they are sent on.
+    pub(crate) ready_fragments: Vec<Waiting<P::Buf>>,
     /// Identification of the next packet that needs one.
     pub(crate) ip_id: u16,
     /// Numbers for choices by chance.
@@ -124,6 +129,8 @@ impl<P: Pool> Engine<P> {
             neighbours,
             resolver,
             limiter: Limiter::default(),
+            fragments: Fragments::new(Limits::default(), config.seed),
+            ready_fragments: Vec::with_capacity(MAX_PIECES),
             ip_id: (config.seed >> 16) as u16 ^ config.worker,
             chance: Chance::new(config.seed, config.worker),
             local_cursors: vec![0; snapshot.destinations.len()],
@@ -155,6 +162,7 @@ impl<P: Pool> Engine<P> {
             self.take_message(&mut ctx, message);
         }
         self.expire_sessions(&mut ctx);
+        self.discard_fragments(&mut ctx);
         self.flush_sessions(&mut ctx);
         if self.config.worker == RESOLVER {
             self.resolve(&mut ctx);

@@ -1,6 +1,6 @@
 //! What an engine shows of itself: copies for listings.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use crate::Nanos;
 use crate::session::Session;
@@ -16,13 +16,13 @@ pub struct SessionView {
     /// Time left if nothing comes.
     pub expires_in: Nanos,
     /// Client's address and port (network and 0 for templates).
-    pub client: (Ipv4Addr, u16),
+    pub client: (IpAddr, u16),
     /// VIP and port.
-    pub vip: (Ipv4Addr, u16),
+    pub vip: (IpAddr, u16),
     /// What a FULLNAT server sees as its client.
-    pub local: Option<(Ipv4Addr, u16)>,
+    pub local: Option<(IpAddr, u16)>,
     /// Server's address and port.
-    pub server: (Ipv4Addr, u16),
+    pub server: (IpAddr, u16),
     /// The server's identity.
     pub destination: DestinationId,
     /// Forwarding method.
@@ -55,7 +55,7 @@ pub struct NeighbourView {
     /// Interface it is on.
     pub interface: InterfaceId,
     /// IP address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// MAC address, when known.
     pub mac: Option<[u8; 6]>,
     /// `static`, `reachable`, `probing`, `incomplete` or `failed`.

@@ -1,29 +1,29 @@
 //! The forwarding methods: a client's packet to its server, a server's answer to its client.
+//!
+//! Which way, which checks, which method is here; what a method does to the bytes is in `rewrite`,
+//! `translate` and `tunnel`.
 
-use std::net::Ipv4Addr;
+mod rewrite;
+pub(crate) mod translate;
+mod tunnel;
 
-use fulcrum_packet::checksum::{Delta, fold, pseudo_header, sum};
-use fulcrum_packet::ports::Ports;
-use fulcrum_packet::{ipv4, tcp, udp};
+use std::net::IpAddr;
 
-use crate::buffer::{Buf, Pool};
+use fulcrum_packet::{ip, ipv6};
+
+use self::rewrite::{Rewrite, rewrite};
+use self::tunnel::outer_header;
+use crate::buffer::Pool;
 use crate::engine::{Context, Engine};
 use crate::host::Error;
-use crate::output::{Way, way};
-use crate::packet::{Packet, checked};
+use crate::output::{Sent, Way, way};
+use crate::packet::{Fragment, Packet};
 use crate::reason::{Event, Reason};
 use crate::session::{Direction, SessionId};
 use crate::snapshot::Forward;
 
 /// The smallest MTU that an IPv4 link may have, and a tunnel leave. // RFC 791
-const MIN_MTU: u16 = 68;
-
-/// New addresses and ports of a packet.
-#[derive(Clone, Copy, Debug)]
-struct Rewrite {
-    src: Option<(Ipv4Addr, u16)>,
-    dst: Option<(Ipv4Addr, u16)>,
-}
+const MIN_MTU: usize = 68;
 
 impl<P: Pool> Engine<P> {
     /// Sends a client's packet to the server of its session. State and counts are done.
@@ -41,13 +41,20 @@ impl<P: Pool> Engine<P> {
         packet.ip_mut().decrement_ttl();
         let session = self.sessions.get(id);
         let forward = session.forward;
-        let tunnel = if forward == Forward::Tun { ipv4::HEADER as u16 } else { 0 };
-        let room = way.mtu.saturating_sub(tunnel);
-        let icmp = packet.protocol == ipv4::ICMP;
+        let server = (session.server, session.server_port);
+        let translates = session.local.is_ipv6() != session.client.is_ipv6();
+        let mtu = usize::from(way.mtu);
+        let room = match forward {
+            Forward::Tun => mtu.saturating_sub(outer_header(server.0)),
+            _ if translates => translate::room(&packet, mtu),
+            _ => mtu,
+        };
+        let icmp = packet.is_icmp();
+        let min_mtu = if packet.is_v6() { usize::from(ipv6::MIN_MTU) } else { MIN_MTU };
         // An ICMP error is cut even when it says that it must not be: about it no error can be sent.
-        if room < MIN_MTU || packet.total > room && packet.ip().dont_fragment() && !icmp {
-            if room >= MIN_MTU {
-                self.send_session_error(ctx, &packet, id, Error::too_big(room));
+        if room < min_mtu || packet.total > room && packet.ip().dont_fragment() && !icmp {
+            if room >= min_mtu {
+                self.send_session_error(ctx, &packet, id, Error::TooBig(room as u16));
             }
             let server = self.sessions.get(id).destination;
             return self.drop_packet(ctx, packet, Reason::TooBig, Some(server));
@@ -59,7 +66,6 @@ impl<P: Pool> Engine<P> {
             Forward::Dr => Event::ForwardedDr,
             Forward::Tun => Event::ForwardedTun,
         };
-        let server = (session.server, session.server_port);
         match forward {
             Forward::Dr => {}
             Forward::Tun => {
@@ -68,21 +74,60 @@ impl<P: Pool> Engine<P> {
                     return self.drop_packet(ctx, packet, Reason::NoHeadroom, Some(server));
                 }
             }
+            Forward::Nat | Forward::FullNat if icmp => {
+                packet = match self.error_to_server(ctx, packet, id) {
+                    Ok(packet) => packet,
+                    Err(packet) => {
+                        let server = self.sessions.get(id).destination;
+                        return self.drop_packet(ctx, packet, Reason::IcmpUntranslatable, Some(server));
+                    }
+                };
+            }
             Forward::Nat | Forward::FullNat => {
-                let local = (forward == Forward::FullNat).then_some((session.local, session.local_port));
-                if icmp {
-                    self.rewrite_error_to_server(&mut packet, id);
-                } else {
-                    rewrite(&mut packet, Rewrite { src: local, dst: Some(server) });
+                let local = (session.local, session.local_port);
+                if translates && !self.translate(&mut packet, local.0, server.0) {
+                    let server = self.sessions.get(id).destination;
+                    return self.drop_packet(ctx, packet, Reason::NoHeadroom, Some(server));
                 }
+                let src = (forward == Forward::FullNat).then_some(local);
+                rewrite(&mut packet, Rewrite { src, dst: Some(server) });
             }
         }
-        if icmp && packet.total > room {
-            packet.ip_mut().clear_dont_fragment();
+        if icmp
+            && packet.total > room
+            && let ip::Packet::V4(mut ip) = packet.ip_mut()
+        {
+            ip.clear_dont_fragment();
         }
         let port = packet.port;
-        let sent = self.send(ctx, packet.buf, packet.l3, &way, port, false);
+        let sent = if translates {
+            self.send_translated(ctx, packet, &way)
+        } else {
+            self.send(ctx, packet.buf, packet.l3, &way, port, false)
+        };
         self.sent(ctx, sent, port, event, Some(id));
+    }
+
+    /// Gives a packet the header of the other family.
+    fn translate(&mut self, packet: &mut Packet<P::Buf>, src: IpAddr, dst: IpAddr) -> bool {
+        let id = self.next_ip_id();
+        translate::translate(packet, src, dst, id)
+    }
+
+    /// Sends a packet that was translated: of IPv6, one that its sender lets be cut is cut here.
+    pub(crate) fn send_translated(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        packet: Packet<P::Buf>,
+        way: &Way,
+    ) -> Sent {
+        let Packet { buf, port, l3, protocol, total, fragment, .. } = packet;
+        if packet.dst.is_ipv6() && total > usize::from(way.mtu) {
+            let id = u32::from(self.next_ip_id());
+            let whole = fragment.unwrap_or(Fragment { id, offset: 0, more: false });
+            return self.send_fragments6(ctx, &buf, (l3, packet.l4), protocol, whole, way, port);
+        }
+        self.send(ctx, buf, l3, way, port, false)
     }
 
     /// The way to a session's server, after the checks that come before any rewriting; `None` when the packet's
@@ -100,13 +145,13 @@ impl<P: Pool> Engine<P> {
         let way = way(ctx.snap, session.server);
         match way {
             Err(Reason::NoRoute | Reason::RouteUnreachable) => {
-                self.send_session_error(ctx, packet, id, Error::HOST_UNREACHABLE);
+                self.send_session_error(ctx, packet, id, Error::HostUnreachable);
             }
             Ok(_) if packet.ip().ttl() <= 1 => {
-                if packet.protocol == ipv4::ICMP {
+                if packet.is_icmp() {
                     return Some(Err(Reason::IcmpTtlExpired));
                 }
-                self.send_session_error(ctx, packet, id, Error::TTL_EXPIRED);
+                self.send_session_error(ctx, packet, id, Error::TtlExpired);
                 return Some(Err(Reason::TtlExpired));
             }
             _ => {}
@@ -129,24 +174,8 @@ impl<P: Pool> Engine<P> {
             && matches!(session.forward, Forward::Dr | Forward::Tun)
             && let Some(destination) = ctx.snap.destination(session.destination)
         {
-            self.count_out(destination, length);
+            self.count_out(destination, (1, length as u64));
         }
-    }
-
-    /// Puts an outer IPv4 header before a packet (RFC 2003), its fields as IPVS sets them.
-    fn encapsulate(&mut self, packet: &mut Packet<P::Buf>, src: Ipv4Addr, dst: Ipv4Addr) -> bool {
-        let inner = packet.ip();
-        let (tos, ttl, df) = (inner.tos(), inner.ttl(), inner.fragment() & ipv4::DF);
-        let total_len = packet.total + ipv4::HEADER as u16;
-        let id = if df != 0 { 0 } else { self.next_ip_id() };
-        if !packet.buf.grow_front(ipv4::HEADER) {
-            return false;
-        }
-        // RFC 3168, 9.1.1, full functionality: congestion experienced inside does not show outside.
-        let tos = if tos & 3 == 3 { tos & !1 } else { tos };
-        let header = ipv4::Header { tos, total_len, id, fragment: df, ttl, protocol: ipv4::IPIP, src, dst };
-        header.emit(&mut packet.buf.bytes_mut()[packet.l3..]);
-        true
     }
 
     /// Sends a server's answer to the client of its session.
@@ -159,64 +188,33 @@ impl<P: Pool> Engine<P> {
             Ok(way) => way,
             Err(reason) => {
                 if matches!(reason, Reason::NoRoute | Reason::RouteUnreachable) {
-                    self.send_error(ctx, &packet, Error::HOST_UNREACHABLE);
+                    self.send_error(ctx, &packet, Error::HostUnreachable);
                 }
                 return self.drop_packet(ctx, packet, reason, Some(server));
             }
         };
-        if packet.total > way.mtu && packet.ip().dont_fragment() {
-            self.send_error(ctx, &packet, Error::too_big(way.mtu));
+        let translates = packet.is_v6() != client.0.is_ipv6();
+        let mtu = usize::from(way.mtu);
+        let room = if translates { translate::room(&packet, mtu) } else { mtu };
+        if packet.total > room && packet.ip().dont_fragment() {
+            self.send_error(ctx, &packet, Error::TooBig(room as u16));
             return self.drop_packet(ctx, packet, Reason::TooBig, Some(server));
         }
         packet.ip_mut().decrement_ttl();
+        if translates && !self.translate(&mut packet, vip.0, client.0) {
+            return self.drop_packet(ctx, packet, Reason::NoHeadroom, Some(server));
+        }
         rewrite(&mut packet, Rewrite { src: Some(vip), dst: fullnat.then_some(client) });
         if let Some(destination) = ctx.snap.destination(server) {
-            self.count_out(destination, packet.total);
+            self.count_out(destination, packet.weight());
         }
-        self.advance(ctx, id, Direction::Out, packet.flags);
+        self.advance(ctx, id, Direction::Out, &packet);
         let port = packet.port;
-        let sent = self.send(ctx, packet.buf, packet.l3, &way, port, false);
+        let sent = if translates {
+            self.send_translated(ctx, packet, &way)
+        } else {
+            self.send(ctx, packet.buf, packet.l3, &way, port, false)
+        };
         self.sent(ctx, sent, port, Event::ForwardedReply, Some(id));
     }
-}
-
-/// Gives a TCP or UDP packet new addresses and ports and mends its checksums.
-fn rewrite<B: Buf>(packet: &mut Packet<B>, to: Rewrite) {
-    let mut delta = Delta::default();
-    {
-        let mut ip = packet.ip_mut();
-        if let Some((address, _)) = to.src {
-            delta = delta.and(ip.set_src(address));
-        }
-        if let Some((address, _)) = to.dst {
-            delta = delta.and(ip.set_dst(address));
-        }
-    }
-    packet.src = to.src.map_or(packet.src, |(address, _)| address);
-    packet.dst = to.dst.map_or(packet.dst, |(address, _)| address);
-    let mut ports = checked(Ports::new_checked(packet.payload_mut()));
-    if let Some((_, port)) = to.src {
-        delta = delta.and(ports.set_src(port));
-    }
-    if let Some((_, port)) = to.dst {
-        delta = delta.and(ports.set_dst(port));
-    }
-    if packet.protocol == ipv4::TCP {
-        let mut segment = checked(tcp::Segment::new_checked(packet.payload_mut()));
-        let mended = delta.apply(segment.checksum());
-        segment.set_checksum(mended);
-        return;
-    }
-    let datagram = checked(udp::Datagram::new_checked(packet.payload()));
-    let old = datagram.checksum();
-    let mended = if old == 0 {
-        // IPVS gives a datagram without a checksum a real one.
-        let (src, dst) = (packet.src, packet.dst);
-        let body = packet.payload();
-        !fold(pseudo_header(src, dst, ipv4::UDP, body.len() as u16) + sum(body))
-    } else {
-        delta.apply(old)
-    };
-    let mended = if mended == 0 { 0xffff } else { mended };
-    checked(udp::Datagram::new_checked(packet.payload_mut())).set_checksum(mended);
 }

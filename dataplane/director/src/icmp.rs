@@ -1,47 +1,55 @@
 //! ICMP about sessions: errors from either side, translated like the packets that they quote.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use fulcrum_packet::ports::Ports;
-use fulcrum_packet::{icmp, ipv4};
+use fulcrum_packet::{icmp, icmpv6, ipv4, ipv6};
 
-use crate::buffer::Pool;
+use crate::buffer::{Buf, Pool};
 use crate::engine::{Context, Engine};
+use crate::forward::translate;
 use crate::output::way;
-use crate::packet::{Packet, checked};
+use crate::packet::{Packet, checked, is_balanced};
 use crate::reason::{Event, Reason};
 use crate::receive::icmp_checksum_ok;
 use crate::session::{Direction, Key, SessionId};
 
-/// The key of the packet that an ICMP error quotes, when it is one that IPVS translates: destination unreachable,
-/// source quench, time exceeded; about TCP or UDP. `message` begins with the ICMP header.
-pub(crate) fn quoted_key(message: &[u8]) -> Option<Key> {
-    let error = icmp::Message::new_checked(message).ok()?;
-    if !matches!(error.kind(), icmp::UNREACHABLE | icmp::SOURCE_QUENCH | icmp::TIME_EXCEEDED) {
+/// The key of the packet that an ICMP error quotes, when it is one that IPVS translates: of IPv4 destination
+/// unreachable, source quench, time exceeded; of IPv6 every error; about a protocol that services balance.
+pub(crate) fn quoted_key<B: Buf>(packet: &Packet<B>) -> Option<Key> {
+    let error = icmp::Message::new_checked(packet.payload()).ok()?;
+    let (src, dst, protocol, offset) = if packet.is_v6() {
+        if !icmpv6::is_error(error.kind()) {
+            return None;
+        }
+        let quoted = ipv6::Packet::new_quoted(error.payload()).ok()?;
+        let upper = quoted.upper().ok()?;
+        if upper.fragment.is_some_and(|fragment| fragment.offset != 0) {
+            return None;
+        }
+        (IpAddr::V6(quoted.src()), IpAddr::V6(quoted.dst()), upper.protocol, upper.offset)
+    } else {
+        if !matches!(error.kind(), icmp::UNREACHABLE | icmp::SOURCE_QUENCH | icmp::TIME_EXCEEDED) {
+            return None;
+        }
+        let quoted = ipv4::Packet::new_quoted(error.payload()).ok()?;
+        (IpAddr::V4(quoted.src()), IpAddr::V4(quoted.dst()), quoted.protocol(), quoted.header_len())
+    };
+    if !is_balanced(protocol) {
         return None;
     }
-    let quoted = ipv4::Packet::new_quoted(error.payload()).ok()?;
-    if !matches!(quoted.protocol(), ipv4::TCP | ipv4::UDP) {
-        return None;
-    }
-    let ports = Ports::new_checked(&error.payload()[quoted.header_len()..]).ok()?;
-    Some(Key {
-        protocol: u16::from(quoted.protocol()),
-        src: quoted.src(),
-        sport: ports.src(),
-        dst: quoted.dst(),
-        dport: ports.dst(),
-    })
+    let ports = Ports::new_checked(error.payload().get(offset..)?).ok()?;
+    Some(Key { protocol: u16::from(protocol), src, sport: ports.src(), dst, dport: ports.dst() })
 }
 
 impl<P: Pool> Engine<P> {
     /// An ICMP message to one of our addresses: about a session, or for the director as a host.
     pub(crate) fn icmp_to_us(&mut self, ctx: &mut Context<'_, P>, packet: Packet<P::Buf>) {
-        if !ctx.snap.services.is_empty() {
+        if !ctx.snap.without_services() {
             match self.session_of_error(ctx, &packet) {
                 Some((id, Direction::In)) => return self.error_from_client(ctx, packet, id),
                 Some((id, Direction::Out)) => return self.error_from_server(ctx, packet, id),
-                None if quoted_key(packet.payload()).is_some() => {
+                None if quoted_key(&packet).is_some() => {
                     return self.drop_packet(ctx, packet, Reason::IcmpNoSession, None);
                 }
                 None => {}
@@ -57,7 +65,7 @@ impl<P: Pool> Engine<P> {
         packet: &Packet<P::Buf>,
     ) -> Option<(SessionId, Direction)> {
         // Whoever reports the error answers the quoted packet, as it were.
-        let key = quoted_key(packet.payload())?.inverted();
+        let key = quoted_key(packet)?.inverted();
         self.find_session(ctx, key)
     }
 
@@ -67,20 +75,40 @@ impl<P: Pool> Engine<P> {
             return self.drop_packet(ctx, packet, Reason::BadIcmpChecksum, Some(server));
         }
         if let Some(destination) = ctx.snap.destination(server) {
-            self.count_in(destination, packet.total);
+            self.count_in(destination, &packet);
         }
         self.forward(ctx, packet, id);
     }
 
-    /// Gives an error about a NAT or FULLNAT session, on its way to the server, the server's view of the session.
-    pub(crate) fn rewrite_error_to_server(&self, packet: &mut Packet<P::Buf>, id: SessionId) {
+    /// Gives an error about a NAT or FULLNAT session, on its way to the server, the server's view of the session;
+    /// gives it back as it is when it has no counterpart in the server's family.
+    pub(crate) fn error_to_server(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        mut packet: Packet<P::Buf>,
+        id: SessionId,
+    ) -> Result<Packet<P::Buf>, Packet<P::Buf>> {
         let session = self.sessions.get(id);
         let (server, local) = ((session.server, session.server_port), (session.local, session.local_port));
-        packet.ip_mut().set_dst(server.0);
-        if local.0 != session.client {
-            packet.ip_mut().set_src(local.0);
+        let src = if local.0 == session.client { packet.src } else { local.0 };
+        if packet.is_v6() != server.0.is_ipv6() {
+            return self.translate_error(ctx, packet, (src, server.0), server, local);
         }
-        rewrite_quoted(packet.payload_mut(), server, local);
+        rewrite_error(&mut packet, (src, server.0), server, local);
+        Ok(packet)
+    }
+
+    fn translate_error(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        packet: Packet<P::Buf>,
+        ends: (IpAddr, IpAddr),
+        quoted_src: (IpAddr, u16),
+        quoted_dst: (IpAddr, u16),
+    ) -> Result<Packet<P::Buf>, Packet<P::Buf>> {
+        let id = self.next_ip_id();
+        let alloc = |length| ctx.pool.alloc(length);
+        translate::translate_error(&packet, ends, quoted_src, quoted_dst, id, alloc).ok_or(packet)
     }
 
     /// An ICMP error that a server, or a router on the way to it, sends about a session.
@@ -103,13 +131,20 @@ impl<P: Pool> Engine<P> {
             Ok(way) => way,
             Err(reason) => return self.drop_packet(ctx, packet, reason, Some(server)),
         };
-        let mut ip = packet.ip_mut();
-        ip.decrement_ttl();
-        ip.set_src(vip.0);
-        ip.set_dst(client.0);
-        rewrite_quoted(packet.payload_mut(), client, vip);
+        packet.ip_mut().decrement_ttl();
+        let ends = (vip.0, client.0);
+        if packet.is_v6() == client.0.is_ipv6() {
+            rewrite_error(&mut packet, ends, client, vip);
+        } else {
+            packet = match self.translate_error(ctx, packet, ends, client, vip) {
+                Ok(packet) => packet,
+                Err(packet) => {
+                    return self.drop_packet(ctx, packet, Reason::IcmpUntranslatable, Some(server));
+                }
+            };
+        }
         if let Some(destination) = ctx.snap.destination(server) {
-            self.count_out(destination, packet.total);
+            self.count_out(destination, packet.weight());
         }
         let port = packet.port;
         let sent = self.send(ctx, packet.buf, packet.l3, &way, port, false);
@@ -117,18 +152,49 @@ impl<P: Pool> Engine<P> {
     }
 }
 
-/// Gives the packet quoted by an error other ends, and header and error new checksums. The quoted transport checksum
-/// stays: nobody can check it.
-fn rewrite_quoted(message: &mut [u8], src: (Ipv4Addr, u16), dst: (Ipv4Addr, u16)) {
-    let mut error = checked(icmp::Message::new_checked(message));
+/// Gives an error other ends `(src, dst)` and the packet that it quotes others, and all headers new checksums. The
+/// quoted transport checksum stays: nobody can check it.
+fn rewrite_error<B: Buf>(
+    packet: &mut Packet<B>,
+    ends: (IpAddr, IpAddr),
+    quoted_src: (IpAddr, u16),
+    quoted_dst: (IpAddr, u16),
+) {
+    let mut ip = packet.ip_mut();
+    ip.set_src(ends.0);
+    ip.set_dst(ends.1);
+    (packet.src, packet.dst) = ends;
+    let v6 = packet.is_v6();
+    let mut error = checked(icmp::Message::new_checked(packet.payload_mut()));
     let quoted = error.payload_mut();
-    let mut ip = checked(ipv4::Packet::new_quoted(&mut *quoted));
-    ip.set_src(src.0);
-    ip.set_dst(dst.0);
-    ip.fill_checksum();
-    let at = ip.header_len();
+    let at = match (quoted_src.0, quoted_dst.0) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) if !v6 => {
+            let mut ip = checked(ipv4::Packet::new_quoted(&mut *quoted));
+            ip.set_src(src);
+            ip.set_dst(dst);
+            ip.fill_checksum();
+            ip.header_len()
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) if v6 => {
+            let mut ip = checked(ipv6::Packet::new_quoted(&mut *quoted));
+            ip.set_src(src);
+            ip.set_dst(dst);
+            checked(ip.upper()).offset
+        }
+        _ => unreachable!("a session whose ends are of one family"),
+    };
     let mut ports = checked(Ports::new_checked(&mut quoted[at..]));
-    ports.set_src(src.1);
-    ports.set_dst(dst.1);
-    error.fill_checksum();
+    ports.set_src(quoted_src.1);
+    ports.set_dst(quoted_dst.1);
+    fill_icmp_checksum(packet.payload_mut(), ends.0, ends.1);
+}
+
+/// Computes the checksum of an ICMP message of either family anew.
+pub(crate) fn fill_icmp_checksum(message: &mut [u8], src: IpAddr, dst: IpAddr) {
+    match (src, dst) {
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            checked(icmpv6::Message::new_checked(message)).fill_checksum(src, dst);
+        }
+        _ => checked(icmp::Message::new_checked(message)).fill_checksum(),
+    }
 }

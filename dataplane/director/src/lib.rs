@@ -16,6 +16,7 @@ pub mod fragments;
 mod hash;
 mod host;
 mod icmp;
+mod marks;
 pub mod message;
 mod neighbour;
 mod output;

@@ -1,6 +1,6 @@
 //! What workers tell each other.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use crate::snapshot::InterfaceId;
 
@@ -22,6 +22,17 @@ pub enum Stage {
     FormerOwner,
     /// Its owner, after the former one has been asked.
     Owner,
+    /// It is a fragment whose datagram's first one had these ports.
+    Fragment {
+        /// Source port.
+        sport: u16,
+        /// Destination port.
+        dport: u16,
+        /// Whether the receiver owns the flow; it finds the owner otherwise.
+        owner: bool,
+        /// Whether it has waited for the first one, and its verdict has been given.
+        held: bool,
+    },
 }
 
 /// One message between workers.
@@ -43,7 +54,7 @@ pub enum Message<B> {
         /// Interface it leaves by.
         interface: InterfaceId,
         /// Next hop.
-        next_hop: Ipv4Addr,
+        next_hop: IpAddr,
         /// Port the packet came in by, to count a drop.
         port: u16,
         /// Whether it is no service's but was routed as it came, or is an answer of our own: fewer of these may wait,
@@ -57,7 +68,7 @@ pub enum Message<B> {
         /// Interface it is on.
         interface: InterfaceId,
         /// Its IP address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// Its MAC address, `None` when it is not known any more.
         mac: Option<[u8; 6]>,
     },
@@ -66,7 +77,7 @@ pub enum Message<B> {
         /// Interface it is on.
         interface: InterfaceId,
         /// Its IP address.
-        address: Ipv4Addr,
+        address: IpAddr,
     },
 }
 

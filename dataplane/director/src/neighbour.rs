@@ -5,7 +5,7 @@
 //! out in the order in which they came, whichever worker rewrote them. ARP itself is in `host::arp`.
 
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use crate::export::NeighbourView;
 use crate::snapshot::{FastMap, InterfaceId, Snapshot};
@@ -44,7 +44,7 @@ pub(crate) const DEFEND_INTERVAL: Nanos = 10 * SECOND;
 /// Time between two looks at all entries.
 const SCAN: Nanos = SECOND / 20;
 
-type Address = (InterfaceId, Ipv4Addr);
+type Address = (InterfaceId, IpAddr);
 
 #[derive(Clone, Copy, Debug)]
 struct Known {
@@ -81,7 +81,7 @@ impl Default for Neighbours {
 
 impl Neighbours {
     #[inline]
-    pub(crate) fn lookup(&mut self, interface: InterfaceId, address: Ipv4Addr, now: Nanos) -> Lookup {
+    pub(crate) fn lookup(&mut self, interface: InterfaceId, address: IpAddr, now: Nanos) -> Lookup {
         match self.known.get_mut(&(interface, address)) {
             Some(known) => {
                 let ask = !known.fixed && now >= known.confirmed + (REACHABLE - REFRESH);
@@ -99,7 +99,7 @@ impl Neighbours {
     pub(crate) fn learn(
         &mut self,
         interface: InterfaceId,
-        address: Ipv4Addr,
+        address: IpAddr,
         mac: Option<[u8; 6]>,
         now: Nanos,
     ) {
@@ -186,7 +186,7 @@ impl Entry {
     }
 
     /// By unicast first where an address was known; after the last question the neighbour is given up.
-    fn next_question(&mut self, interface: InterfaceId, address: Ipv4Addr, now: Nanos) -> Task {
+    fn next_question(&mut self, interface: InterfaceId, address: IpAddr, now: Nanos) -> Task {
         let unicast = self.phase == Phase::Probing && self.asked < UNICAST_PROBES;
         let most = BROADCAST_PROBES + if self.phase == Phase::Probing { UNICAST_PROBES } else { 0 };
         if self.asked >= most {
@@ -212,11 +212,11 @@ pub(crate) struct Waiting<B> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Task {
     /// Ask for the address: everybody, or the MAC address it had.
-    Ask { interface: InterfaceId, address: Ipv4Addr, unicast: Option<[u8; 6]> },
+    Ask { interface: InterfaceId, address: IpAddr, unicast: Option<[u8; 6]> },
     /// It does not answer: forget it, let its packets go.
-    GiveUp { interface: InterfaceId, address: Ipv4Addr },
+    GiveUp { interface: InterfaceId, address: IpAddr },
     /// Announce an own address.
-    Announce { interface: InterfaceId, address: Ipv4Addr },
+    Announce { interface: InterfaceId, address: IpAddr },
 }
 
 /// Why a packet cannot be parked.
@@ -247,7 +247,7 @@ pub(crate) struct Resolver<B> {
     /// Before this time there is nothing to evict.
     next_eviction: Nanos,
     /// When each own address was last defended.
-    defended: FastMap<Ipv4Addr, Nanos>,
+    defended: FastMap<IpAddr, Nanos>,
     next_scan: Nanos,
 }
 
@@ -271,7 +271,7 @@ impl<B> Resolver<B> {
     pub(crate) fn park(
         &mut self,
         interface: InterfaceId,
-        address: Ipv4Addr,
+        address: IpAddr,
         port: u16,
         routed: bool,
         buf: B,
@@ -315,7 +315,7 @@ impl<B> Resolver<B> {
     }
 
     /// The MAC address of a neighbour that a worker does not know although it is known here.
-    pub(crate) fn known(&self, interface: InterfaceId, address: Ipv4Addr) -> Option<[u8; 6]> {
+    pub(crate) fn known(&self, interface: InterfaceId, address: IpAddr) -> Option<[u8; 6]> {
         let entry = self.entries.get(&(interface, address))?;
         matches!(entry.phase, Phase::Reachable | Phase::Probing).then_some(entry.mac)
     }
@@ -345,7 +345,7 @@ impl<B> Resolver<B> {
     pub(crate) fn heard(
         &mut self,
         interface: InterfaceId,
-        address: Ipv4Addr,
+        address: IpAddr,
         mac: [u8; 6],
         asks_us: bool,
         neighbours: &Neighbours,
@@ -383,7 +383,7 @@ impl<B> Resolver<B> {
     }
 
     /// The next packet that waits for a neighbour, in the order of their coming.
-    pub(crate) fn release(&mut self, interface: InterfaceId, address: Ipv4Addr) -> Option<Waiting<B>> {
+    pub(crate) fn release(&mut self, interface: InterfaceId, address: IpAddr) -> Option<Waiting<B>> {
         let at = (interface, address);
         let entry = self.entries.get_mut(&at).filter(|entry| entry.parked > 0)?;
         let place = self.parked.iter().position(|waiting| waiting.at == at)?;
@@ -392,7 +392,7 @@ impl<B> Resolver<B> {
     }
 
     /// A worker uses a neighbour whose entry nears its end; false when there is no such entry any more.
-    pub(crate) fn used(&mut self, interface: InterfaceId, address: Ipv4Addr, now: Nanos) -> bool {
+    pub(crate) fn used(&mut self, interface: InterfaceId, address: IpAddr, now: Nanos) -> bool {
         let Some(entry) = self.entries.get_mut(&(interface, address)) else { return false };
         entry.used = now;
         if !entry.wanted {
@@ -457,7 +457,7 @@ impl<B> Resolver<B> {
     }
 
     /// Whether an own address that somebody else claims is to be defended now.
-    pub(crate) fn defends(&mut self, address: Ipv4Addr, now: Nanos) -> bool {
+    pub(crate) fn defends(&mut self, address: IpAddr, now: Nanos) -> bool {
         if self.defended.len() >= 64 {
             self.defended.retain(|_, &mut at| now < at + DEFEND_INTERVAL);
         }
@@ -500,9 +500,11 @@ impl<B> Resolver<B> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
-    const HOST: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 11);
+    const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 0, 11));
     const MAC: [u8; 6] = [2, 0, 0, 0, 2, 11];
 
     #[test]
@@ -544,7 +546,7 @@ mod tests {
     #[test]
     fn a_scan_leaves_room_for_services() {
         let mut resolver = Resolver::default();
-        let scan = |n: u32| Ipv4Addr::from_bits(0x0a02_0000 + n);
+        let scan = |n: u32| IpAddr::V4(Ipv4Addr::from_bits(0x0a02_0000 + n));
         let parked = (0..5000).filter(|&n| resolver.park(0, scan(n), 0, true, n, 0).is_ok()).count();
         assert_eq!((parked, resolver.park(0, HOST, 0, false, 0, 0)), (PARKED_ROUTED, Ok(true)));
         let asked = std::iter::from_fn(|| resolver.next_task(SECOND)).count();
@@ -554,7 +556,7 @@ mod tests {
     #[test]
     fn a_flood_of_questions_leaves_room_for_neighbours_that_packets_go_to() {
         let (mut resolver, mut neighbours) = (Resolver::<char>::default(), Neighbours::default());
-        let asker = |n: usize| Ipv4Addr::from_bits(0x0a02_0000 + n as u32);
+        let asker = |n: usize| IpAddr::V4(Ipv4Addr::from_bits(0x0a02_0000 + n as u32));
         let mut heard = 0;
         for round in 0..10 {
             let now = round * (REACHABLE + SECOND);

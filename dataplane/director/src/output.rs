@@ -1,14 +1,15 @@
 //! A packet's last steps: route, size, next hop, Ethernet header.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use fulcrum_packet::{ethernet, ipv4};
+use fulcrum_packet::{ethernet, ip, ipv4, ipv6};
 
 use crate::buffer::{Buf, Pool};
 use crate::engine::{Context, Engine, RESOLVER};
+use crate::marks::prefix_matches;
 use crate::message::{Envelope, Message};
 use crate::neighbour::Lookup;
-use crate::packet::checked;
+use crate::packet::{Fragment, checked};
 use crate::reason::{Event, Reason};
 use crate::snapshot::{Hop, InterfaceId, Snapshot};
 use crate::{Engine as Director, Transmit};
@@ -17,11 +18,11 @@ use crate::{Engine as Director, Transmit};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Way {
     pub(crate) interface: InterfaceId,
-    pub(crate) next_hop: Ipv4Addr,
+    pub(crate) next_hop: IpAddr,
     /// Largest IP packet in bytes.
     pub(crate) mtu: u16,
     /// Own address to send from.
-    pub(crate) source: Ipv4Addr,
+    pub(crate) source: IpAddr,
 }
 
 /// What became of a packet that was to be sent.
@@ -36,13 +37,12 @@ pub(crate) enum Sent {
 }
 
 /// The way to an address, or why there is none.
-pub(crate) fn way(snap: &Snapshot, dst: Ipv4Addr) -> Result<Way, Reason> {
-    let matches = |prefix: Ipv4Addr, length: u8| {
-        let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
-        (dst.to_bits() ^ prefix.to_bits()) & mask == 0
-    };
-    let route =
-        snap.routes.iter().find(|route| matches(route.prefix, route.length)).ok_or(Reason::NoRoute)?;
+pub(crate) fn way(snap: &Snapshot, dst: IpAddr) -> Result<Way, Reason> {
+    let route = snap
+        .routes
+        .iter()
+        .find(|route| prefix_matches(route.prefix, route.length, dst))
+        .ok_or(Reason::NoRoute)?;
     let (interface, next_hop) = match route.hop {
         Hop::Link(interface) => (interface, dst),
         Hop::Via(interface, gateway) => (interface, gateway),
@@ -53,10 +53,28 @@ pub(crate) fn way(snap: &Snapshot, dst: Ipv4Addr) -> Result<Way, Reason> {
     Ok(Way { interface, next_hop, mtu, source: route.source })
 }
 
+/// The way to whoever sent a packet that came in by `interface`: a link-local address names no link by itself.
+pub(crate) fn way_back(snap: &Snapshot, dst: IpAddr, interface: InterfaceId) -> Result<Way, Reason> {
+    match dst {
+        IpAddr::V6(address) if address.is_unicast_link_local() => {
+            let place = &snap.interfaces[usize::from(interface)];
+            let own = place.addresses.iter().find(|(own, _)| is_link_local(*own));
+            let source = own.map_or(ip::unspecified(true), |&(own, _)| own);
+            Ok(Way { interface, next_hop: dst, mtu: place.mtu, source })
+        }
+        _ => way(snap, dst),
+    }
+}
+
+/// Whether an address is one that means nothing beyond its link (RFC 4291, 2.5.6).
+pub(crate) fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
+}
+
 impl<P: Pool> Director<P> {
     /// The own address that a packet to `dst` would be sent from; unspecified without a way.
-    pub(crate) fn route_source(&self, snap: &Snapshot, dst: Ipv4Addr) -> Ipv4Addr {
-        way(snap, dst).map_or(Ipv4Addr::UNSPECIFIED, |way| way.source)
+    pub(crate) fn route_source(&self, snap: &Snapshot, dst: IpAddr) -> IpAddr {
+        way(snap, dst).map_or(ip::unspecified(dst.is_ipv6()), |way| way.source)
     }
 
     /// An identification for a packet of our own that may be fragmented.
@@ -67,7 +85,7 @@ impl<P: Pool> Director<P> {
 }
 
 impl<P: Pool> Engine<P> {
-    /// Sends the IPv4 packet at `l3` of a frame, in fragments when it is too large and may be cut. `port` is the
+    /// Sends the IP packet at `l3` of a frame, in fragments when it is too large and may be cut. `port` is the
     /// one it came in by; `routed` says that it is no service's: fewer of these may wait for their next hop, and a sender is told
     /// when that is not there.
     pub(crate) fn send(
@@ -79,8 +97,8 @@ impl<P: Pool> Engine<P> {
         port: u16,
         routed: bool,
     ) -> Sent {
-        let ip = checked(ipv4::Packet::new_checked(&buf.bytes()[l3..]));
-        if ip.total_len() <= way.mtu {
+        let ip = checked(ip::Packet::new_checked(&buf.bytes()[l3..]));
+        if ip.total_len() <= usize::from(way.mtu) {
             return self.send_frame(ctx, buf, l3, way, port, routed);
         }
         if ip.dont_fragment() {
@@ -89,7 +107,7 @@ impl<P: Pool> Engine<P> {
         self.send_fragments(ctx, &buf, l3, way, port, routed)
     }
 
-    /// Cuts a packet to the way's size (RFC 791, 3.2: every fragment but the last carries a multiple of eight bytes).
+    /// Cuts an IPv4 packet to the way's size (RFC 791, 3.2: every fragment but the last carries a multiple of eight bytes).
     fn send_fragments(
         &mut self,
         ctx: &mut Context<'_, P>,
@@ -131,6 +149,46 @@ impl<P: Pool> Engine<P> {
         sent
     }
 
+    /// Cuts an IPv6 packet of our own making, which is `whole` of its datagram, to the way's size (RFC 8200, 4.5).
+    /// `(l3, l4)` is where its header and what follows all headers begin.
+    #[allow(clippy::too_many_arguments, reason = "what is known of the packet")]
+    pub(crate) fn send_fragments6(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        buf: &P::Buf,
+        (l3, l4): (usize, usize),
+        protocol: u8,
+        whole: Fragment,
+        way: &Way,
+        port: u16,
+    ) -> Sent {
+        const HEADERS: usize = ipv6::HEADER + ipv6::FRAGMENT_HEADER;
+        let (header, body) = (&buf.bytes()[l3..l3 + ipv6::HEADER], &buf.bytes()[l4..]);
+        let room = usize::from(way.mtu).saturating_sub(HEADERS) & !7;
+        if room == 0 {
+            return Sent::Dropped(Reason::TooBig);
+        }
+        let mut sent = Sent::Out;
+        for (number, part) in body.chunks(room).enumerate() {
+            let Some(mut piece) = ctx.pool.alloc(l3 + HEADERS + part.len()) else {
+                return Sent::Dropped(Reason::NoBuffer);
+            };
+            let offset = whole.offset + number * room;
+            let more = whole.more || (number + 1) * room < body.len();
+            let bytes = &mut piece.bytes_mut()[l3..];
+            bytes[..ipv6::HEADER].copy_from_slice(header);
+            bytes[ipv6::HEADER..HEADERS]
+                .copy_from_slice(&ipv6::fragment_header(protocol, offset, more, whole.id));
+            bytes[HEADERS..].copy_from_slice(part);
+            let mut ip = checked(ipv6::Packet::new_quoted(bytes));
+            ip.set_payload_len((ipv6::FRAGMENT_HEADER + part.len()) as u16);
+            ip.set_next_header(ipv6::FRAGMENT);
+            sent = self.send_frame(ctx, piece, l3, way, port, false);
+        }
+        self.counters.event(Event::Fragmented);
+        sent
+    }
+
     /// Puts the Ethernet header before the packet at `l3` and sends the frame, or parks it with the resolver.
     fn send_frame(
         &mut self,
@@ -150,8 +208,9 @@ impl<P: Pool> Engine<P> {
         } else {
             buf.shrink_front(l3 - wanted);
         }
+        let ethertype = if way.next_hop.is_ipv6() { ethernet::IPV6 } else { ethernet::IPV4 };
         let emit = |buf: &mut P::Buf, mac| {
-            ethernet::emit(buf.bytes_mut(), mac, interface.mac, interface.vlan, ethernet::IPV4);
+            ethernet::emit(buf.bytes_mut(), mac, interface.mac, interface.vlan, ethertype);
         };
         match self.neighbours.lookup(way.interface, way.next_hop, ctx.now) {
             Lookup::Known { mac, ask } => {
@@ -176,7 +235,7 @@ impl<P: Pool> Engine<P> {
     }
 
     /// Tells the resolver that a neighbour is in use, so that it is asked before its entry is too old.
-    fn confirm_neighbour(&mut self, ctx: &mut Context<'_, P>, interface: InterfaceId, address: Ipv4Addr) {
+    fn confirm_neighbour(&mut self, ctx: &mut Context<'_, P>, interface: InterfaceId, address: IpAddr) {
         if self.config.worker == RESOLVER {
             self.neighbour_used(ctx, interface, address);
         } else {
@@ -193,16 +252,23 @@ mod tests {
 
     #[test]
     fn the_longest_prefix_decides() {
-        let interface =
-            Interface { name: "lan".into(), port: 0, vlan: 0, mtu: 1500, mac: [2; 6], addresses: vec![] };
+        let interface = Interface {
+            name: "lan".into(),
+            port: 0,
+            vlan: 0,
+            mtu: 1500,
+            mac: [2; 6],
+            addresses: vec![],
+            mss: 0,
+        };
         let route = |prefix: [u8; 4], length, hop, mtu| Route {
-            prefix: prefix.into(),
+            prefix: IpAddr::from(prefix),
             length,
             hop,
             mtu,
-            source: Ipv4Addr::UNSPECIFIED,
+            source: ip::unspecified(false),
         };
-        let gateway = Ipv4Addr::new(10, 0, 0, 254);
+        let gateway = IpAddr::from([10, 0, 0, 254]);
         let snap = Snapshot {
             interfaces: vec![interface],
             routes: vec![
@@ -213,8 +279,8 @@ mod tests {
             ],
             ..Snapshot::default()
         };
-        let to = |a, b, c, d| way(&snap, Ipv4Addr::new(a, b, c, d)).map(|way| (way.next_hop, way.mtu));
-        assert_eq!(to(10, 0, 0, 9), Ok((Ipv4Addr::new(10, 0, 0, 9), 1400)));
+        let to = |a, b, c, d| way(&snap, IpAddr::from([a, b, c, d])).map(|way| (way.next_hop, way.mtu));
+        assert_eq!(to(10, 0, 0, 9), Ok((IpAddr::from([10, 0, 0, 9]), 1400)));
         assert_eq!(to(198, 51, 100, 7), Ok((gateway, 1500)));
         assert_eq!(to(10, 0, 0, 7), Err(Reason::RouteBlackhole));
         assert_eq!(to(10, 9, 1, 1), Err(Reason::RouteUnreachable));

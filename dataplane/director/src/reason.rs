@@ -41,13 +41,13 @@ names! {
         Truncated = "truncated",
         /// A VLAN that no interface of the port has, or an untagged frame where only VLANs are.
         UnknownVlan = "unknown-vlan",
-        /// An Ethernet type that is neither IPv4 nor ARP.
+        /// An Ethernet type that is neither IP nor ARP.
         UnknownEthertype = "unknown-ethertype",
         /// Sent to another station's MAC address.
         OtherStation = "other-station",
         /// IP in an Ethernet broadcast or multicast that is not for us.
         L2Multicast = "l2-multicast",
-        /// IPv4 version, header length or total length do not fit.
+        /// IP version, header length, total length or extension headers do not fit.
         BadIpHeader = "bad-ip-header",
         /// Wrong IPv4 header checksum.
         BadIpChecksum = "bad-ip-checksum",
@@ -65,8 +65,20 @@ names! {
         BadIcmpChecksum = "bad-icmp-checksum",
         /// Wrong TCP or UDP checksum, in a packet that we would have had to answer ourselves.
         BadTransportChecksum = "bad-transport-checksum",
-        /// A fragment, which services do not take yet.
+        /// A fragment of what no service takes in pieces, such as ICMP to us, or of no session.
         Fragment = "fragment",
+        /// A fragment with nothing in it, cut at no multiple of eight, or beyond the largest datagram.
+        BadFragment = "bad-fragment",
+        /// A first fragment too short for its transport header.
+        TinyFragment = "tiny-fragment",
+        /// A fragment that was there before.
+        DuplicateFragment = "duplicate-fragment",
+        /// A fragment with bytes that another one had, and whatever else comes of its datagram.
+        OverlappingFragment = "overlapping-fragment",
+        /// Too many fragments: of a datagram, of a source, or waiting.
+        FragmentLimit = "fragment-limit",
+        /// A fragment whose first one did not come.
+        FragmentTimeout = "fragment-timeout",
         /// TTL ran out (time exceeded was sent, if it may be).
         TtlExpired = "ttl-expired",
         /// Too large for the way out and not to be fragmented (fragmentation needed was sent, if it may be).
@@ -101,6 +113,8 @@ names! {
         ServerDeleted = "server-deleted",
         /// The server's address is one of the director's own.
         LocalServer = "local-server",
+        /// An ICMP error that says nothing in the address family of whom it is for.
+        IcmpUntranslatable = "icmp-untranslatable",
         /// A client's ICMP message that the director has no use for.
         IcmpIgnored = "icmp-ignored",
         /// An ICMP error about a session that is not there.
@@ -141,8 +155,14 @@ names! {
         NotProgrammed = "not-programmed",
         /// The nat_icmp_send setting answered a server's stray packet with port unreachable.
         StrayServerPacket = "stray-server-packet",
-        /// IPv6, which is not forwarded yet.
-        Ipv6 = "ipv6",
+        /// Neighbour discovery that is malformed, or comes from beyond the link.
+        BadNd = "bad-nd",
+        /// Neighbour discovery about an address that is not ours.
+        NdNotOurs = "nd-not-ours",
+        /// Neighbour discovery by somebody who claims one of our addresses.
+        NdConflict = "nd-conflict",
+        /// Neighbour discovery that told nothing: an unsolicited advertisement, a flip-flop, a full table.
+        NdIgnored = "nd-ignored",
     }
 }
 
@@ -177,8 +197,14 @@ names! {
         ArpAsked = "sent.arp-request",
         /// Gratuitous ARP sent.
         ArpAnnounced = "sent.arp-gratuitous",
-        /// ARP answer taken in.
-        ArpLearned = "neighbour.learned",
+        /// Neighbour solicitation answered.
+        NdReplied = "replied.neighbour-solicitation",
+        /// Neighbour solicitation sent.
+        NdAsked = "sent.neighbour-solicitation",
+        /// Unsolicited neighbour advertisement sent.
+        NdAnnounced = "sent.neighbour-advertisement",
+        /// A neighbour's MAC address taken in.
+        NeighbourLearned = "neighbour.learned",
         /// Echo request answered.
         EchoReplied = "replied.echo",
         /// Time-stamp request answered.
@@ -191,6 +217,8 @@ names! {
         IcmpLimited = "limited.icmp-error",
         /// Packet parked until its next hop is resolved.
         Parked = "neighbour.parked",
+        /// Fragment kept until its datagram's first one comes.
+        FragmentHeld = "fragment.held",
         /// Outgoing packet cut into fragments.
         Fragmented = "sent.fragmented",
         /// A partial checksum of a virtual device completed.

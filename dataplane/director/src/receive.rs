@@ -1,21 +1,23 @@
-//! A packet's first steps: Ethernet, IPv4, owner; then either for the director itself or to be routed.
+//! A packet's first steps: Ethernet, IP, mark, owner; then either for the director itself or to be routed.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use fulcrum_packet::checksum::{checksum, fold, pseudo_header, sum};
-use fulcrum_packet::{ethernet, ipv4, tcp, udp};
+use fulcrum_packet::checksum::{checksum, fold, pseudo_header_of, sum};
+use fulcrum_packet::{ethernet, icmp, ip, ipv4, ipv6, tcp, udp};
 
 use crate::buffer::{Buf, Pool};
 use crate::engine::{Context, Engine, RESOLVER};
-use crate::host::options;
+use crate::fragments::follow::concerns_service;
+use crate::host::{Error, ndisc, options};
+use crate::marks::{has_mark_service, mark};
 use crate::message::{Envelope, Message, Stage};
-use crate::packet::{Packet, checked};
+use crate::packet::Packet;
 use crate::reason::{Event, Reason, Verdict, VerdictKind};
-use crate::snapshot::{DestinationId, InterfaceId};
+use crate::snapshot::{DestinationId, InterfaceId, Snapshot};
 
-/// How often a packet may be handed on: by the test setting, to its owner, to its former owner and back, and once
+/// How often a packet may be handed on: by the test setting, to the keeper of its fragments, to its owner, to its former owner and back, and once
 /// more when workers disagree during a change of configuration.
-const MAX_HOPS: u8 = 5;
+const MAX_HOPS: u8 = 6;
 
 impl<P: Pool> Engine<P> {
     /// A frame from a port, or one that another worker has handed over.
@@ -25,7 +27,7 @@ impl<P: Pool> Engine<P> {
         port: u16,
         hops: u8,
         stage: Stage,
-        mut buf: P::Buf,
+        buf: P::Buf,
     ) {
         let Ok(frame) = ethernet::Frame::new_checked(buf.bytes()) else {
             return self.drop_frame(ctx, port, Reason::Truncated);
@@ -42,87 +44,117 @@ impl<P: Pool> Engine<P> {
             return self.drop_frame(ctx, port, Reason::OtherStation);
         }
         match ethertype {
-            ethernet::IPV4 if group => self.drop_frame(ctx, port, Reason::L2Multicast),
-            ethernet::IPV4 => match self.parse_ipv4(ctx, &mut buf, port, interface, l3) {
-                Ok(()) => self.dispatch(ctx, buf, port, hops, stage, l3),
-                Err(reason) => self.drop_frame(ctx, port, reason),
-            },
+            ethernet::IPV4 | ethernet::IPV6 => {
+                self.receive_ip(ctx, port, interface, hops, stage, ethertype, group, l3, buf);
+            }
             ethernet::ARP if self.config.worker != RESOLVER => {
                 self.hand_over(ctx, RESOLVER, port, hops, stage, buf)
             }
             ethernet::ARP => self.receive_arp(ctx, port, interface, &buf.bytes()[l3..]),
-            ethernet::IPV6 => self.drop_frame(ctx, port, Reason::Ipv6),
             _ => self.drop_frame(ctx, port, Reason::UnknownEthertype),
         }
     }
 
-    /// What a host checks of every IPv4 packet; cuts padding off, completes partial checksums.
-    fn parse_ipv4(
+    /// What a host checks of every IP packet; cuts padding off, completes partial checksums; then on its way.
+    #[allow(clippy::too_many_arguments, reason = "what the Ethernet header said, once")]
+    fn receive_ip(
         &mut self,
-        ctx: &Context<'_, P>,
-        buf: &mut P::Buf,
+        ctx: &mut Context<'_, P>,
         port: u16,
         interface: InterfaceId,
+        hops: u8,
+        stage: Stage,
+        ethertype: u16,
+        group: bool,
         l3: usize,
-    ) -> Result<(), Reason> {
-        let ip = ipv4::Packet::new_checked(&buf.bytes()[l3..]).map_err(|_| Reason::BadIpHeader)?;
-        if !ip.checksum_ok() {
-            return Err(Reason::BadIpChecksum);
-        }
-        let (src, dst) = (ip.src(), ip.dst());
-        let end = l3 + usize::from(ip.total_len());
+        mut buf: P::Buf,
+    ) {
+        let v6 = ethertype == ethernet::IPV6;
+        let end = match ip::Packet::new_checked(&buf.bytes()[l3..]) {
+            Ok(ip::Packet::V4(ip)) if !v6 && !ip.checksum_ok() => Err(Reason::BadIpChecksum),
+            Ok(ip @ ip::Packet::V4(_)) if !v6 => Ok(l3 + ip.total_len()),
+            Ok(ip @ ip::Packet::V6(_)) if v6 => Ok(l3 + ip.total_len()),
+            _ => Err(Reason::BadIpHeader),
+        };
+        let end = match end {
+            Ok(end) => end,
+            Err(reason) => return self.drop_frame(ctx, port, reason),
+        };
         buf.truncate(end);
-        // What the kernel calls martians (fib_validate_source, ip_route_input_slow).
-        if src.is_unspecified()
-            || src.octets()[0] == 0
-            || src.is_loopback()
-            || src.is_multicast()
-            || src.is_broadcast()
-            || ctx.snap.locals.contains_key(&src)
-        {
-            return Err(Reason::MartianSource);
-        }
-        let local = ctx.snap.locals.contains_key(&dst);
-        if !local && (dst.octets()[0] == 0 || dst.is_loopback() || dst.octets()[0] >= 224) {
-            return Err(Reason::MartianDestination);
-        }
-        if !local && self.is_subnet_broadcast(ctx, interface, dst) {
-            return Err(Reason::MartianDestination);
+        let Ok(packet) = Packet::parse(buf, l3) else {
+            return self.drop_frame(ctx, port, Reason::BadIpHeader);
+        };
+        let mut packet = Packet { port, interface, hops, stage, ..packet };
+        if let Err(reason) = self.check_addresses(ctx.snap, &packet, group) {
+            return self.drop_packet(ctx, packet, reason, None);
         }
         if ctx.snap.ports[usize::from(port)].partial_checksums {
-            self.complete_checksum(&mut buf.bytes_mut()[l3..]);
+            self.complete_checksum(&mut packet);
+        }
+        if matches!(stage, Stage::Fragment { held: true, .. }) {
+            let verdicts = ctx.out.verdicts.take();
+            self.dispatch(ctx, packet);
+            ctx.out.verdicts = verdicts;
+            return;
+        }
+        self.dispatch(ctx, packet);
+    }
+
+    /// What the kernel calls martians. // Linux: fib_validate_source, ip_route_input_slow, ip6_rcv_core
+    fn check_addresses(&self, snap: &Snapshot, packet: &Packet<P::Buf>, group: bool) -> Result<(), Reason> {
+        let ours = snap.locals.contains_key(&packet.src);
+        match packet.src {
+            _ if ours => return Err(Reason::MartianSource),
+            IpAddr::V4(src) => {
+                if src.octets()[0] == 0 || src.is_loopback() || src.is_multicast() || src.is_broadcast() {
+                    return Err(Reason::MartianSource);
+                }
+            }
+            // The unspecified address is that of a station that looks whether its address is taken.
+            IpAddr::V6(src) if src.is_unspecified() && packet.protocol == ipv6::ICMP => {}
+            IpAddr::V6(src) => {
+                if src.is_unspecified() || src.is_loopback() || src.is_multicast() || is_mapped(src) {
+                    return Err(Reason::MartianSource);
+                }
+            }
+        }
+        match packet.dst {
+            IpAddr::V4(_) if group => return Err(Reason::L2Multicast),
+            _ if snap.locals.contains_key(&packet.dst) => {}
+            IpAddr::V4(dst) => {
+                if dst.octets()[0] == 0 || dst.is_loopback() || dst.octets()[0] >= 224 {
+                    return Err(Reason::MartianDestination);
+                }
+                if is_subnet_broadcast(snap, packet.interface, dst) {
+                    return Err(Reason::MartianDestination);
+                }
+            }
+            IpAddr::V6(dst) => {
+                if dst.is_unspecified() || dst.is_loopback() || is_mapped(dst) {
+                    return Err(Reason::MartianDestination);
+                }
+                if dst.is_multicast() != group || dst.is_multicast() && packet.protocol != ipv6::ICMP {
+                    return Err(Reason::L2Multicast);
+                }
+            }
         }
         Ok(())
     }
 
-    fn is_subnet_broadcast(
-        &self,
-        ctx: &Context<'_, P>,
-        interface: InterfaceId,
-        dst: std::net::Ipv4Addr,
-    ) -> bool {
-        ctx.snap.interfaces[usize::from(interface)].addresses.iter().any(|&(address, length)| {
-            let host = u32::MAX.checked_shr(u32::from(length)).unwrap_or(0);
-            length < 31 && dst.to_bits() == address.to_bits() | host
-        })
-    }
-
     /// A virtual device may pass frames on whose TCP or UDP checksum still is the sum of the pseudo-header alone:
     /// the sender meant to leave the rest to hardware.
-    fn complete_checksum(&self, packet: &mut [u8]) {
-        let ip = checked(ipv4::Packet::new_checked(&*packet));
-        if ip.is_fragment() {
-            return;
-        }
-        let l4 = ip.header_len();
-        let (protocol, length) = (ip.protocol(), ip.total_len() - l4 as u16);
-        let pseudo = pseudo_header(ip.src(), ip.dst(), protocol, length);
-        let body = &mut packet[l4..];
-        let at = match protocol {
-            ipv4::TCP if body.len() >= tcp::HEADER => 16,
-            ipv4::UDP if body.len() >= udp::HEADER => 6,
+    fn complete_checksum(&self, packet: &mut Packet<P::Buf>) {
+        let length = packet.payload().len();
+        let at = match packet.protocol {
+            _ if packet.fragment.is_some() => return,
+            ipv4::TCP if length >= tcp::HEADER => 16,
+            ipv4::UDP if length >= udp::HEADER => 6,
+            ipv6::ICMP if packet.is_v6() && length >= icmp::HEADER => 2,
             _ => return,
         };
+        let protocol = packet.protocol;
+        let pseudo = pseudo_header_of(packet.src, packet.dst, protocol, length);
+        let body = packet.payload_mut();
         if u16::from_be_bytes([body[at], body[at + 1]]) != fold(pseudo) {
             return;
         }
@@ -136,45 +168,42 @@ impl<P: Pool> Engine<P> {
     }
 
     /// To the worker that owns the flow, and there to where the packet wants to go.
-    fn dispatch(
-        &mut self,
-        ctx: &mut Context<'_, P>,
-        buf: P::Buf,
-        port: u16,
-        hops: u8,
-        stage: Stage,
-        l3: usize,
-    ) {
-        let ip = checked(ipv4::Packet::new_checked(&buf.bytes()[l3..]));
-        let (src, dst, protocol, total) = (ip.src(), ip.dst(), ip.protocol(), ip.total_len());
-        let (l4, later_fragment, fragment) =
-            (l3 + ip.header_len(), ip.fragment() & ipv4::OFFSET != 0, ip.is_fragment());
-        let mut packet = Packet {
-            buf,
-            port,
-            hops,
-            stage,
-            l3,
-            l4,
-            src,
-            dst,
-            protocol,
-            total,
-            sport: 0,
-            dport: 0,
-            flags: 0,
-        };
-        let local = ctx.snap.locals.contains_key(&dst);
+    fn dispatch(&mut self, ctx: &mut Context<'_, P>, mut packet: Packet<P::Buf>) {
+        if packet.is_v6() && packet.is_icmp() && ndisc::is_for_resolver(&packet) {
+            if self.config.worker != RESOLVER {
+                let Packet { port, hops, stage, buf, .. } = packet;
+                return self.hand_over(ctx, RESOLVER, port, hops, stage, buf);
+            }
+            return self.receive_ndisc(ctx, packet);
+        }
+        let ours = ctx.snap.locals.contains_key(&packet.dst);
+        if let Stage::Fragment { sport, dport, .. } = packet.stage {
+            (packet.sport, packet.dport) = (sport, dport);
+        }
         // A router does not look at the header of what it routes.
-        if !later_fragment && !packet.parse_transport() && local {
+        if !packet.is_later_fragment() && !packet.parse_transport() && ours {
             return self.drop_packet(ctx, packet, Reason::BadTransportHeader, None);
         }
-        let owner =
-            if fragment || stage != Stage::Arrived { None } else { self.steer.owner(ctx.snap, &packet) };
-        if let Some(to) = owner.and_then(|owner| self.next_worker(owner, hops)) {
-            return self.hand_over(ctx, to, port, hops, stage, packet.buf);
+        if let Some(fragment) = packet.fragment
+            && packet.stage == Stage::Arrived
+            && concerns_service(ctx.snap, &packet)
+        {
+            return self.take_fragment(ctx, packet, fragment);
         }
-        if local {
+        packet.mark = mark(ctx.snap, &packet);
+        let owner = match packet.stage {
+            Stage::Arrived if packet.fragment.is_some() => None,
+            Stage::Arrived | Stage::Fragment { owner: false, .. } => self.steer.owner(ctx.snap, &packet),
+            _ => None,
+        };
+        if let Some(to) = owner.and_then(|owner| self.next_worker(owner, packet.hops)) {
+            let Packet { port, hops, mut stage, buf, .. } = packet;
+            if let Stage::Fragment { owner, .. } = &mut stage {
+                *owner = true;
+            }
+            return self.hand_over(ctx, to, port, hops, stage, buf);
+        }
+        if ours || has_mark_service(ctx.snap, &packet) {
             let own = packet.dst;
             if let Some(packet) = self.process_options(ctx, packet, own) {
                 self.deliver(ctx, packet);
@@ -189,8 +218,9 @@ impl<P: Pool> Engine<P> {
         &mut self,
         ctx: &mut Context<'_, P>,
         mut packet: Packet<P::Buf>,
-        own: Ipv4Addr,
+        own: IpAddr,
     ) -> Option<Packet<P::Buf>> {
+        let IpAddr::V4(own) = own else { return Some(packet) };
         if packet.l4 - packet.l3 == ipv4::HEADER {
             return Some(packet);
         }
@@ -199,7 +229,7 @@ impl<P: Pool> Engine<P> {
             Ok(()) => return Some(packet),
             Err(options::Bad::SourceRoute) => self.drop_packet(ctx, packet, Reason::SourceRoute, None),
             Err(options::Bad::At(pointer)) => {
-                self.send_parameter_problem(ctx, &packet, pointer);
+                self.send_error(ctx, &packet, Error::ParameterProblem(pointer));
                 self.drop_packet(ctx, packet, Reason::BadIpOptions, None);
             }
         }
@@ -207,7 +237,7 @@ impl<P: Pool> Engine<P> {
     }
 
     /// Where a packet goes whose owner is `owner`; `None` when it is here.
-    fn next_worker(&self, owner: u16, hops: u8) -> Option<u16> {
+    pub(crate) fn next_worker(&self, owner: u16, hops: u8) -> Option<u16> {
         let me = self.config.worker;
         if self.config.misdirect && hops == 0 {
             let wrong = (owner + 1) % self.steer.workers();
@@ -269,7 +299,21 @@ impl<P: Pool> Engine<P> {
     }
 }
 
-/// Whether the TCP or UDP checksum of a whole packet is right, and UDP's length (a UDP checksum of 0 is right).
+fn is_subnet_broadcast(snap: &Snapshot, interface: InterfaceId, dst: Ipv4Addr) -> bool {
+    snap.interfaces[usize::from(interface)].addresses.iter().any(|&(address, length)| {
+        let IpAddr::V4(address) = address else { return false };
+        let host = u32::MAX.checked_shr(u32::from(length)).unwrap_or(0);
+        length < 31 && dst.to_bits() == address.to_bits() | host
+    })
+}
+
+/// Whether an address is an IPv4 one in IPv6's clothes, which no packet may have (RFC 4291, 2.5.5.2).
+fn is_mapped(address: Ipv6Addr) -> bool {
+    address.to_ipv4_mapped().is_some()
+}
+
+/// Whether the TCP or UDP checksum of a whole packet is right, and UDP's length (a UDP checksum of 0 is right, by
+/// IPv4).
 pub(crate) fn transport_checksum_ok<B: Buf>(packet: &Packet<B>) -> bool {
     let mut body = packet.payload();
     if let (ipv4::UDP, Ok(datagram)) = (packet.protocol, udp::Datagram::new_checked(body)) {
@@ -278,15 +322,19 @@ pub(crate) fn transport_checksum_ok<B: Buf>(packet: &Packet<B>) -> bool {
             return false;
         }
         if datagram.checksum() == 0 {
-            return true;
+            return !packet.is_v6();
         }
         body = &body[..length];
     }
-    let pseudo = pseudo_header(packet.src, packet.dst, packet.protocol, body.len() as u16);
+    let pseudo = pseudo_header_of(packet.src, packet.dst, packet.protocol, body.len());
     fold(pseudo + sum(body)) == 0xffff
 }
 
 /// Whether the ICMP checksum of a whole packet is right.
 pub(crate) fn icmp_checksum_ok<B: Buf>(packet: &Packet<B>) -> bool {
+    if packet.is_v6() {
+        let pseudo = pseudo_header_of(packet.src, packet.dst, packet.protocol, packet.payload().len());
+        return fold(pseudo + sum(packet.payload())) == 0xffff;
+    }
     checksum(packet.payload()) == 0
 }

@@ -5,7 +5,7 @@
 //! snapshots share. No session holds an `Arc`: sessions name destinations by id.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::Nanos;
@@ -15,12 +15,23 @@ use crate::schedule::Scheduler;
 /// Hash map with a hash that is cheap enough for the packet path and the same in every run.
 pub type FastMap<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
 
+/// Set with that hash.
+pub type FastSet<T> = std::collections::HashSet<T, foldhash::fast::FixedState>;
+
 /// Index into [`Snapshot::interfaces`].
 pub type InterfaceId = u16;
 /// Identity of a service, stable over edits.
 pub type ServiceId = u32;
 /// Identity of a destination, stable over edits, deletion and re-adding; index into [`Snapshot::destinations`].
 pub type DestinationId = u32;
+
+/// The port that FTP's control connections come to.
+pub const FTP: u16 = 21;
+/// The port that active FTP's data connections come from.
+pub const FTP_DATA: u16 = 20;
+/// The first port that anybody may use.
+const UNPRIVILEGED: u16 = 1024;
+const TCP: u8 = fulcrum_packet::ipv4::TCP;
 
 /// Everything a worker needs to know.
 #[derive(Debug, Default)]
@@ -34,29 +45,54 @@ pub struct Snapshot {
     /// The interface of (port, VLAN).
     pub by_vlan: FastMap<(u16, u16), InterfaceId>,
     /// The director's own addresses: of interfaces, VIPs, pools.
-    pub locals: FastMap<Ipv4Addr, Local>,
+    pub locals: FastMap<IpAddr, Local>,
     /// Routes, longest prefix first.
     pub routes: Vec<Route>,
     /// Neighbours that are never asked for.
     pub neighbours: Vec<Neighbour>,
     /// Services by (protocol number, VIP, port).
-    pub services: FastMap<(u8, Ipv4Addr, u16), Arc<Service>>,
+    pub services: FastMap<(u8, IpAddr, u16), Arc<Service>>,
+    /// Services of marked packets, by (IPv6, mark).
+    pub mark_services: FastMap<(bool, u32), Arc<Service>>,
+    /// Rules that mark packets, all walked in order.
+    pub marks: Vec<MarkRule>,
     /// How flows of deleted services are steered while they have sessions; keys as in `services`.
-    pub deleted_services: FastMap<(u8, Ipv4Addr, u16), Steering>,
+    pub deleted_services: FastMap<(u8, IpAddr, u16), Steering>,
+    /// How flows of deleted mark services are steered while they have sessions.
+    pub deleted_mark_services: FastMap<(bool, u32), Steering>,
     /// Whether any service has port 0 (every port).
     pub any_port_services: bool,
+    /// Whether any service has TCP port 21, whose data connections come to other ports.
+    pub ftp_services: bool,
     /// Destinations by id: those of services, and deleted ones that sessions still name.
     pub destinations: Vec<Option<Arc<Destination>>>,
     /// How answers are steered: by (protocol number, server address, server port) of NAT servers;
     /// port 0 where the server takes every port.
-    pub servers: FastMap<(u8, Ipv4Addr, u16), Steering>,
-    /// Session time-outs.
-    pub timeouts: Timeouts,
+    pub servers: FastMap<(u8, IpAddr, u16), Steering>,
+    /// The addresses of `servers`: their fragments may be of answers.
+    pub server_addresses: FastSet<IpAddr>,
     /// Behaviour switches.
     pub settings: Settings,
 }
 
 impl Snapshot {
+    /// Whether there is no service at all: then nothing is balanced, not even old sessions.
+    #[inline]
+    pub fn without_services(&self) -> bool {
+        self.services.is_empty() && self.mark_services.is_empty()
+    }
+
+    /// The service of packets to an address and port: of this port, of FTP whose data connections come to other
+    /// ports, of every port. // IPVS: ip_vs_service_find
+    #[inline]
+    pub fn service(&self, protocol: u8, address: IpAddr, port: u16) -> Option<&Arc<Service>> {
+        let of = |port| self.services.get(&(protocol, address, port));
+        let ftp_data = self.ftp_services && protocol == TCP && (port == FTP_DATA || port >= UNPRIVILEGED);
+        of(port)
+            .or_else(|| if ftp_data { of(FTP) } else { None })
+            .or_else(|| if self.any_port_services { of(0) } else { None })
+    }
+
     /// A destination that sessions name.
     #[inline]
     pub fn destination(&self, id: DestinationId) -> Option<&Arc<Destination>> {
@@ -64,7 +100,7 @@ impl Snapshot {
     }
 
     /// What a worker counts of a local address, when it is one.
-    pub fn local_cells(&self, address: Ipv4Addr, worker: usize) -> Option<&LocalCells> {
+    pub fn local_cells(&self, address: IpAddr, worker: usize) -> Option<&LocalCells> {
         Some(self.locals.get(&address)?.pool.as_ref()?.of(worker))
     }
 }
@@ -93,14 +129,16 @@ pub struct Interface {
     pub mtu: u16,
     /// MAC address of the port.
     pub mac: [u8; 6],
-    /// Own addresses with their prefix lengths, in configured order.
-    pub addresses: Vec<(Ipv4Addr, u8)>,
+    /// Own addresses with their prefix lengths, in configured order; of IPv6, the link-local one last.
+    pub addresses: Vec<(IpAddr, u8)>,
+    /// Largest TCP segment that SYNs through this interface may announce; 0 = as they are.
+    pub mss: u16,
 }
 
 /// An address of the director.
 #[derive(Clone, Debug, Default)]
 pub struct Local {
-    /// Interface that answers ARP for it; `None`: no interface does.
+    /// Interface that answers ARP or neighbour solicitations for it; `None`: no interface does.
     pub arp: Option<InterfaceId>,
     /// What FULLNAT does with it, when it is a local address; the same object as long as the address is one.
     pub pool: Option<Arc<PerWorker<LocalCells>>>,
@@ -112,7 +150,7 @@ pub enum Hop {
     /// Delivers on the link.
     Link(InterfaceId),
     /// Sends to a gateway on the link.
-    Via(InterfaceId, Ipv4Addr),
+    Via(InterfaceId, IpAddr),
     /// Refuses with host unreachable.
     Unreachable,
     /// Drops.
@@ -123,7 +161,7 @@ pub enum Hop {
 #[derive(Clone, Copy, Debug)]
 pub struct Route {
     /// Network address.
-    pub prefix: Ipv4Addr,
+    pub prefix: IpAddr,
     /// Prefix length.
     pub length: u8,
     /// Next hop.
@@ -131,7 +169,7 @@ pub struct Route {
     /// Largest IP packet in bytes; 0 = the interface's.
     pub mtu: u16,
     /// Own address to use as source; unspecified where there is none.
-    pub source: Ipv4Addr,
+    pub source: IpAddr,
 }
 
 /// A static neighbour.
@@ -140,7 +178,7 @@ pub struct Neighbour {
     /// Interface it is on.
     pub interface: InterfaceId,
     /// IP address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// MAC address.
     pub mac: [u8; 6],
 }
@@ -154,8 +192,91 @@ pub enum Forward {
     FullNat,
     /// Direct routing.
     Dr,
-    /// IP in IP.
+    /// Through a tunnel, by [`Destination::tunnel`].
     Tun,
+}
+
+/// How packets are wrapped for a TUN server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tunnel {
+    /// What is put between the two IP headers.
+    pub kind: TunnelKind,
+    /// Its checksum.
+    pub checksum: TunnelChecksum,
+}
+
+/// The header between outer and inner IP header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TunnelKind {
+    /// None (RFC 2003, RFC 2473, RFC 4213).
+    #[default]
+    Ipip,
+    /// GRE (RFC 2784).
+    Gre,
+    /// UDP and GUE, to this port.
+    Gue(u16),
+}
+
+/// Checksum of a tunnel header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TunnelChecksum {
+    /// None.
+    #[default]
+    None,
+    /// That of UDP or GRE.
+    Plain,
+    /// Remote checksum offload (GUE).
+    Remote,
+}
+
+/// How a server learns its client's address by FULLNAT.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientAddress {
+    /// It does not.
+    #[default]
+    None,
+    /// In a TCP option.
+    Toa,
+    /// In a line before the data (PROXY protocol, version 1).
+    ProxyV1,
+    /// In a binary header before the data (PROXY protocol, version 2).
+    ProxyV2,
+}
+
+/// What a service asks for its sessions' packets; shared by the service and its destinations.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Profile {
+    /// Session time-outs.
+    pub timeouts: Timeouts,
+    /// Largest TCP segment that SYNs may announce; 0 = as they are.
+    pub mss: u16,
+    /// How servers learn the client's address.
+    pub client_address: ClientAddress,
+    /// UDP sessions end with their first packet.
+    pub one_packet: bool,
+}
+
+/// Marks packets of some kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MarkRule {
+    /// Only IPv6 (true) or IPv4 (false).
+    pub v6: Option<bool>,
+    /// Only this IP protocol.
+    pub protocol: Option<u8>,
+    /// Only from this network.
+    pub source: Option<(IpAddr, u8)>,
+    /// Only to this network.
+    pub destination: Option<(IpAddr, u8)>,
+    /// Only from one of these ports (first and last); empty = any.
+    pub source_ports: Vec<(u16, u16)>,
+    /// Only to one of these ports; empty = any.
+    pub destination_ports: Vec<(u16, u16)>,
+    /// Only what came in by this interface.
+    pub interface: Option<InterfaceId>,
+    /// The mark to give, where `mask` has ones.
+    pub mark: u32,
+    /// The bits of the mark that the rule decides.
+    pub mask: u32,
 }
 
 /// Which part of the client's end decides which worker owns a flow.
@@ -163,8 +284,8 @@ pub enum Forward {
 pub enum Steering {
     /// Address and port.
     AddressPort,
-    /// Address under this mask (network order, as an integer): persistence of some service wants it.
-    Address(u32),
+    /// Address under a prefix of this length: persistence of some service, or FTP, wants it.
+    Address(u8),
 }
 
 /// A virtual service.
@@ -172,24 +293,39 @@ pub enum Steering {
 pub struct Service {
     /// Identity.
     pub id: ServiceId,
-    /// IP protocol number.
+    /// IP protocol number; 0 = any, of a mark's service.
     pub protocol: u8,
-    /// VIP.
-    pub address: Ipv4Addr,
+    /// VIP; unspecified, of the service's family, of a mark's service.
+    pub address: IpAddr,
     /// Port, 0 = every port.
     pub port: u16,
+    /// The mark of its packets, when that is what they are known by.
+    pub mark: Option<u32>,
     /// Persistence.
     pub persistence: Option<Persistence>,
     /// Servers, newest first: the order in which IPVS's schedulers walk.
     pub destinations: Vec<Arc<Destination>>,
     /// Chooses among `destinations`.
     pub scheduler: Box<dyn Scheduler>,
-    /// Local addresses for FULLNAT; empty without a pool.
+    /// Local addresses for FULLNAT, those of IPv4 first; empty without a pool.
     pub local_addresses: Arc<[LocalRange]>,
+    /// How many of them are of IPv4.
+    pub local_v4: usize,
+    /// What its sessions' packets need.
+    pub profile: Arc<Profile>,
     /// Which worker owns a flow of this service.
     pub steering: Steering,
     /// Traffic of the service.
     pub counters: Arc<PerWorker<Traffic>>,
+}
+
+impl Service {
+    /// The local addresses of a server's family.
+    #[inline]
+    pub fn local_addresses_for(&self, server: IpAddr) -> &[LocalRange] {
+        let families = &self.local_addresses;
+        if server.is_ipv6() { &families[self.local_v4..] } else { &families[..self.local_v4] }
+    }
 }
 
 /// Persistence of a service.
@@ -197,15 +333,17 @@ pub struct Service {
 pub struct Persistence {
     /// Life of a template after its last new session.
     pub timeout: Nanos,
-    /// Client addresses that agree under this mask share a template.
-    pub netmask: u32,
+    /// Clients whose addresses agree in this many leading bits share a template.
+    pub prefix: u8,
+    /// Whether the call of a SIP message, when there is one, decides instead of the client's address.
+    pub sip: bool,
 }
 
 /// One local address and its ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalRange {
     /// The address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// First port, at least 1.
     pub first: u16,
     /// Last port, not before the first.
@@ -222,11 +360,13 @@ pub struct Destination {
     /// IP protocol number of the service.
     pub protocol: u8,
     /// RIP.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Port; 0 = the port the client asked for.
     pub port: u16,
     /// Forwarding method for new sessions.
     pub forward: Forward,
+    /// How packets are wrapped when that is TUN.
+    pub tunnel: Tunnel,
     /// 0 quiesces.
     pub weight: u32,
     /// Whether it belongs to a service now; a deleted destination stays for its sessions.
@@ -235,38 +375,62 @@ pub struct Destination {
     pub counters: Arc<PerWorker<DestinationCells>>,
     /// Traffic of its service.
     pub service_counters: Arc<PerWorker<Traffic>>,
+    /// What its sessions' packets need.
+    pub profile: Arc<Profile>,
 }
 
-/// Session time-outs.
+/// How long a session stays in a state without a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// TCP ESTABLISHED.
-    pub tcp: Nanos,
-    /// TCP FIN_WAIT.
-    pub tcp_fin: Nanos,
+    /// By [`crate::session::tcp::State`].
+    pub tcp: [Nanos; crate::session::tcp::STATES],
     /// UDP.
     pub udp: Nanos,
 }
 
 impl Default for Timeouts {
     fn default() -> Timeouts {
-        Timeouts { tcp: 900 * crate::SECOND, tcp_fin: 120 * crate::SECOND, udp: 300 * crate::SECOND }
+        Timeouts { tcp: crate::session::tcp::TIMEOUTS, udp: 300 * crate::SECOND }
     }
 }
 
 /// Behaviour switches; `net.ipv4.vs` has them under these names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// A packet of a session whose server was deleted ends the session.
-    pub expire_nodest_conn: bool,
+    /// Free sessions of a worker below which the defences in automatic mode begin.
+    pub amemthresh: u32,
+    /// With `drop_packet` 3, every so many-th packet that would open a session is dropped; at least 1.
+    pub am_droprate: u32,
+    /// A marked packet whose service has no server goes on to where it was sent.
+    pub cache_bypass: bool,
     /// Whether a SYN on a closing session is scheduled anew (bit 1: also in FIN_WAIT without a server's packet).
     pub conn_reuse_mode: u8,
+    /// Random sessions that nobody misses are dropped: never (0), when memory is short (1, 2), always (3).
+    pub drop_entry: u8,
+    /// Some packets that would open sessions are dropped; as above.
+    pub drop_packet: u8,
+    /// A packet of a session whose server was deleted ends the session.
+    pub expire_nodest_conn: bool,
     /// A template of a server of weight 0 is left.
     pub expire_quiescent_template: bool,
-    /// A segment other than SYN may open a session.
-    pub sloppy_tcp: bool,
+    /// ICMP errors about what is in a tunnel are left alone.
+    pub ignore_tunneled: bool,
+    /// How long lblc remembers where an address went.
+    pub lblc_expiration: Nanos,
+    /// After how long lblcr shrinks an address's set of servers.
+    pub lblcr_expiration: Nanos,
     /// A NAT server's packet that fits no session is answered with port unreachable.
     pub nat_icmp_send: bool,
+    /// Packets in tunnels may not be cut.
+    pub pmtu_disc: bool,
+    /// ICMP errors may open sessions.
+    pub schedule_icmp: bool,
+    /// Half-open sessions are held short; as `drop_entry`.
+    pub secure_tcp: u8,
+    /// An SCTP packet other than INIT may open a session.
+    pub sloppy_sctp: bool,
+    /// A segment other than SYN may open a session.
+    pub sloppy_tcp: bool,
     /// Packets that are for nobody here are routed on.
     pub ip_forward: bool,
 }
@@ -274,11 +438,23 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
-            expire_nodest_conn: false,
+            amemthresh: 1024,
+            am_droprate: 10,
+            cache_bypass: false,
             conn_reuse_mode: 1,
+            drop_entry: 0,
+            drop_packet: 0,
+            expire_nodest_conn: false,
             expire_quiescent_template: false,
-            sloppy_tcp: false,
+            ignore_tunneled: false,
+            lblc_expiration: 86_400 * crate::SECOND,
+            lblcr_expiration: 86_400 * crate::SECOND,
             nat_icmp_send: false,
+            pmtu_disc: true,
+            schedule_icmp: false,
+            secure_tcp: 0,
+            sloppy_sctp: false,
+            sloppy_tcp: false,
             ip_forward: true,
         }
     }

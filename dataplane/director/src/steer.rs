@@ -5,13 +5,13 @@
 //! a FULLNAT local address show no client: there the owner is in the port, because every worker only takes local
 //! ports of its own residue.
 
-use std::net::Ipv4Addr;
-
-use fulcrum_packet::ipv4;
+use std::net::IpAddr;
 
 use crate::buffer::Buf;
+use crate::fragments;
 use crate::hash::folded_multiply;
-use crate::packet::Packet;
+use crate::marks::network;
+use crate::packet::{Packet, is_balanced};
 use crate::session::Key;
 use crate::snapshot::{Snapshot, Steering};
 
@@ -36,51 +36,44 @@ impl Steer {
         if self.workers == 1 {
             return None;
         }
-        match packet.protocol {
-            ipv4::TCP | ipv4::UDP => self.owner_of(snap, packet.key()),
-            // An error goes where the packet went that it quotes the opposite of.
-            ipv4::ICMP => {
-                crate::icmp::quoted_key(packet.payload()).and_then(|key| self.owner_of(snap, key.inverted()))
-            }
-            _ => None,
+        if is_balanced(packet.protocol) {
+            return self.owner_of(snap, packet.key(), packet.mark);
         }
+        // An error goes where the packet went that it quotes the opposite of.
+        let quoted = packet.is_icmp().then(|| crate::icmp::quoted_key(packet)).flatten()?;
+        self.owner_of(snap, quoted.inverted(), 0)
     }
 
-    fn owner_of(self, snap: &Snapshot, key: Key) -> Option<u16> {
-        match snap.locals.get(&key.dst) {
-            Some(local) if local.pool.is_some() => Some(self.owner_of_local_port(key.dport)),
-            Some(_) => Some(self.owner_of_client(self.steering_of_service(snap, key), key.src, key.sport)),
-            None => Some(self.owner_of_client(self.steering_of_server(snap, key)?, key.dst, key.dport)),
+    fn owner_of(self, snap: &Snapshot, key: Key, mark: u32) -> Option<u16> {
+        let ours = match snap.locals.get(&key.dst) {
+            Some(local) if local.pool.is_some() => return Some(self.owner_of_local_port(key.dport)),
+            local => local.is_some(),
+        };
+        // What a mark's service takes need not be to one of our addresses.
+        if ours || steering_of_mark(snap, key, mark).is_some() {
+            return Some(self.owner_of_client(steering_of_service(snap, key, mark), key.src, key.sport));
         }
+        Some(self.owner_of_client(steering_of_server(snap, key)?, key.dst, key.dport))
     }
 
     /// The worker that would own a packet if its service were not persistent, when that is another than `owner`:
     /// sessions older than the persistence are there.
     pub(crate) fn former_owner<B: Buf>(self, snap: &Snapshot, packet: &Packet<B>, owner: u16) -> Option<u16> {
         let key = packet.key();
-        let request = snap.locals.contains_key(&key.dst);
+        let request =
+            snap.locals.contains_key(&key.dst) || steering_of_mark(snap, key, packet.mark).is_some();
         let (steering, client) = if request {
-            (self.steering_of_service(snap, key), (key.src, key.sport))
+            (steering_of_service(snap, key, packet.mark), (key.src, key.sport))
         } else {
-            (self.steering_of_server(snap, key)?, (key.dst, key.dport))
+            (steering_of_server(snap, key)?, (key.dst, key.dport))
         };
         let former = self.owner_of_client(Steering::AddressPort, client.0, client.1);
         (steering != Steering::AddressPort && former != owner).then_some(former)
     }
 
-    fn steering_of_service(self, snap: &Snapshot, key: Key) -> Steering {
-        let protocol = key.protocol as u8;
-        let of = |port| snap.services.get(&(protocol, key.dst, port));
-        if let Some(service) = of(key.dport).or_else(|| of(0)) {
-            return service.steering;
-        }
-        let of = |port| snap.deleted_services.get(&(protocol, key.dst, port));
-        of(key.dport).or_else(|| of(0)).copied().unwrap_or(Steering::AddressPort)
-    }
-
-    fn steering_of_server(self, snap: &Snapshot, key: Key) -> Option<Steering> {
-        let of = |port| snap.servers.get(&(key.protocol as u8, key.src, port));
-        of(key.sport).or_else(|| of(0)).copied()
+    /// The worker that keeps a datagram's fragments together.
+    pub(crate) fn keeper(self, key: &fragments::Key) -> u16 {
+        self.spread(key.hash(self.seed))
     }
 
     /// The worker that uses a local port.
@@ -88,11 +81,23 @@ impl Steer {
         port % self.workers
     }
 
-    fn owner_of_client(self, steering: Steering, address: Ipv4Addr, port: u16) -> u16 {
-        let end = match steering {
-            Steering::AddressPort => (u64::from(address.to_bits()) << 16) | u64::from(port),
-            Steering::Address(mask) => u64::from(address.to_bits() & mask) << 16,
+    fn owner_of_client(self, steering: Steering, address: IpAddr, port: u16) -> u16 {
+        let (address, port) = match steering {
+            Steering::AddressPort => (address, port),
+            Steering::Address(length) => (network(address, length), 0),
         };
+        let end = match address {
+            IpAddr::V4(address) => (u64::from(address.to_bits()) << 16) | u64::from(port),
+            IpAddr::V6(address) => {
+                let bits = address.to_bits();
+                folded_multiply(bits as u64 ^ self.seed, (bits >> 64) as u64 | 1) ^ u64::from(port)
+            }
+        };
+        self.spread(end)
+    }
+
+    /// Spreads hashes evenly over the workers.
+    fn spread(self, end: u64) -> u16 {
         let hash = folded_multiply(
             folded_multiply(end ^ self.seed, 0x9e37_79b9_7f4a_7c15) ^ end,
             0xf39c_c060_5ced_c835,
@@ -100,6 +105,31 @@ impl Steer {
         // The high half times the number of workers: evenly spread without a division.
         (((hash >> 32) * u64::from(self.workers)) >> 32) as u16
     }
+}
+
+fn steering_of_mark(snap: &Snapshot, key: Key, mark: u32) -> Option<Steering> {
+    if mark == 0 {
+        return None;
+    }
+    let key = (key.src.is_ipv6(), mark);
+    let service = snap.mark_services.get(&key).map(|service| service.steering);
+    service.or_else(|| snap.deleted_mark_services.get(&key).copied())
+}
+
+fn steering_of_service(snap: &Snapshot, key: Key, mark: u32) -> Steering {
+    if let Some(steering) = steering_of_mark(snap, key, mark) {
+        return steering;
+    }
+    if let Some(service) = snap.service(key.protocol as u8, key.dst, key.dport) {
+        return service.steering;
+    }
+    let of = |port| snap.deleted_services.get(&(key.protocol as u8, key.dst, port));
+    of(key.dport).or_else(|| of(0)).copied().unwrap_or(Steering::AddressPort)
+}
+
+fn steering_of_server(snap: &Snapshot, key: Key) -> Option<Steering> {
+    let of = |port| snap.servers.get(&(key.protocol as u8, key.src, port));
+    of(key.sport).or_else(|| of(0)).copied()
 }
 
 #[cfg(test)]
@@ -112,7 +142,7 @@ mod tests {
         let mut counts = [0u32; 3];
         for host in 0..100u8 {
             for port in 40_000..40_100 {
-                let client = Ipv4Addr::new(10, 0, 0, host);
+                let client = IpAddr::from([10, 0, 0, host]);
                 counts[usize::from(steer.owner_of_client(Steering::AddressPort, client, port))] += 1;
             }
         }
@@ -122,9 +152,8 @@ mod tests {
     #[test]
     fn under_a_mask_only_the_network_counts() {
         let steer = Steer::new(8, 42);
-        let owner = |last, port| {
-            steer.owner_of_client(Steering::Address(0xffff_ff00), Ipv4Addr::new(10, 0, 0, last), port)
-        };
+        let owner =
+            |last, port| steer.owner_of_client(Steering::Address(24), IpAddr::from([10, 0, 0, last]), port);
         assert!((0..=255).all(|last| owner(last, 1000 + u16::from(last)) == owner(0, 0)));
     }
 }

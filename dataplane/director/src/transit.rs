@@ -1,41 +1,46 @@
 //! Where a packet goes after the first steps: to one of our addresses ([`Engine::deliver`]) or on to somebody
 //! else's ([`Engine::route_on`]); and what belongs to a session on both ways.
 
-use fulcrum_packet::{icmp, ipv4, tcp};
+use fulcrum_packet::{ipv4, tcp};
 
+use crate::SECOND;
 use crate::buffer::Pool;
 use crate::engine::{Context, Engine};
-use crate::host::Error;
+use crate::host::{Error, is_icmp_error};
 use crate::message::Stage;
 use crate::output::{Sent, way};
-use crate::packet::Packet;
+use crate::packet::{Packet, is_balanced};
 use crate::reason::{Event, Reason, VerdictKind};
-use crate::session::tcp::{State as TcpState, View};
+use crate::session::tcp::{State as TcpState, TIMEOUTS, View};
 use crate::session::{Direction, Key, NONE, SessionId, State};
-use crate::snapshot::{Destination, Forward, Snapshot};
+use crate::snapshot::{Destination, Forward, Snapshot, Timeouts};
+
+/// For a session whose server is not known any more.
+const DEFAULT_TIMEOUTS: Timeouts = Timeouts { tcp: TIMEOUTS, udp: 300 * SECOND };
 
 impl<P: Pool> Engine<P> {
     /// A packet to one of our addresses.
     pub(crate) fn deliver(&mut self, ctx: &mut Context<'_, P>, packet: Packet<P::Buf>) {
         match packet.protocol {
-            ipv4::TCP | ipv4::UDP | ipv4::ICMP if packet.ip().is_fragment() => {
-                self.drop_packet(ctx, packet, Reason::Fragment, None);
-            }
+            _ if !packet.has_ports() => self.drop_packet(ctx, packet, Reason::Fragment, None),
             // As in the kernel, without a service nothing is balanced, not even old sessions.
-            ipv4::TCP | ipv4::UDP if ctx.snap.services.is_empty() => {
+            protocol if is_balanced(protocol) && ctx.snap.without_services() => {
                 self.refuse(ctx, packet, Reason::NoService)
             }
-            ipv4::TCP | ipv4::UDP => match self.find_session(ctx, packet.key()) {
+            protocol if is_balanced(protocol) => match self.find_session(ctx, packet.key()) {
                 Some((id, Direction::In)) => self.take_request(ctx, packet, id),
                 Some((id, Direction::Out)) => self.take_answer(ctx, packet, id),
+                None if packet.is_later_fragment() => {
+                    self.drop_packet(ctx, packet, Reason::Fragment, None);
+                }
                 None => match self.elsewhere(ctx, &packet) {
                     Some((to, stage)) => self.hand_over(ctx, to, packet.port, packet.hops, stage, packet.buf),
                     None => self.connect(ctx, packet),
                 },
             },
-            ipv4::ICMP => self.icmp_to_us(ctx, packet),
+            _ if packet.is_icmp() => self.icmp_to_us(ctx, packet),
             _ => {
-                self.send_error(ctx, &packet, Error::PROTOCOL_UNREACHABLE);
+                self.send_error(ctx, &packet, Error::ProtocolUnreachable);
                 self.drop_packet(ctx, packet, Reason::UnknownProtocol, None);
             }
         }
@@ -44,7 +49,7 @@ impl<P: Pool> Engine<P> {
     /// Where a packet that met no session here may meet one: with its owner of before its service was persistent.
     /// From there a packet that may open a session comes back.
     fn elsewhere(&self, ctx: &Context<'_, P>, packet: &Packet<P::Buf>) -> Option<(u16, Stage)> {
-        let plain = packet.l4 - packet.l3 == ipv4::HEADER;
+        let plain = packet.is_v6() || packet.l4 - packet.l3 == ipv4::HEADER;
         let opens = packet.flags & (tcp::SYN | tcp::ACK) == tcp::SYN;
         if self.steer.workers() == 1 || !plain || opens {
             return None;
@@ -64,16 +69,14 @@ impl<P: Pool> Engine<P> {
     /// A packet to somebody else: an answer of a NAT server, or one that we merely route.
     pub(crate) fn route_on(&mut self, ctx: &mut Context<'_, P>, packet: Packet<P::Buf>) {
         let session = match packet.protocol {
-            _ if ctx.snap.services.is_empty() => None,
-            ipv4::TCP | ipv4::UDP if packet.ip().fragment() & ipv4::OFFSET == 0 => {
-                self.find_session(ctx, packet.key())
-            }
-            ipv4::ICMP => self.session_of_error(ctx, &packet),
+            _ if ctx.snap.without_services() || !packet.has_ports() => None,
+            protocol if is_balanced(protocol) => self.find_session(ctx, packet.key()),
+            _ if packet.is_icmp() => self.session_of_error(ctx, &packet),
             _ => None,
         }
         .filter(|&(_, direction)| direction == Direction::Out);
         if session.is_none()
-            && matches!(packet.protocol, ipv4::TCP | ipv4::UDP)
+            && is_balanced(packet.protocol)
             && packet.stage == Stage::Arrived
             && let Some((to, stage)) = self.elsewhere(ctx, &packet)
         {
@@ -81,9 +84,6 @@ impl<P: Pool> Engine<P> {
         }
         if session.is_none() && !ctx.snap.settings.ip_forward {
             return self.drop_packet(ctx, packet, Reason::NotForwarding, None);
-        }
-        if session.is_some() && packet.ip().is_fragment() {
-            return self.drop_packet(ctx, packet, Reason::Fragment, None);
         }
         let own = match session {
             Some((id, _)) => self.sessions.get(id).vip,
@@ -98,25 +98,26 @@ impl<P: Pool> Engine<P> {
             Err(reason) => {
                 match reason {
                     Reason::RouteBlackhole => {}
-                    Reason::RouteUnreachable => _ = self.send_error(ctx, &packet, Error::HOST_UNREACHABLE),
-                    _ => _ = self.send_error(ctx, &packet, Error::NET_UNREACHABLE),
+                    Reason::RouteUnreachable => _ = self.send_error(ctx, &packet, Error::HostUnreachable),
+                    _ => _ = self.send_error(ctx, &packet, Error::NetUnreachable),
                 }
                 return self.drop_packet(ctx, packet, reason, None);
             }
         };
-        if packet.total > way.mtu && packet.ip().dont_fragment() {
-            self.send_error(ctx, &packet, Error::too_big(way.mtu));
+        if packet.total > usize::from(way.mtu) && packet.ip().dont_fragment() {
+            self.send_error(ctx, &packet, Error::TooBig(way.mtu));
             return self.drop_packet(ctx, packet, Reason::TooBig, None);
         }
         if let Some((id, _)) = session {
-            return match packet.protocol {
-                ipv4::ICMP => self.error_from_server(ctx, packet, id),
-                _ => self.take_answer(ctx, packet, id),
+            return if packet.is_icmp() {
+                self.error_from_server(ctx, packet, id)
+            } else {
+                self.take_answer(ctx, packet, id)
             };
         }
         packet.ip_mut().decrement_ttl();
         if self.is_stray_of_server(ctx.snap, &packet) {
-            self.send_error(ctx, &packet, Error::PORT_UNREACHABLE);
+            self.send_error(ctx, &packet, Error::PortUnreachable);
             return self.drop_packet(ctx, packet, Reason::StrayServerPacket, None);
         }
         let port = packet.port;
@@ -127,9 +128,9 @@ impl<P: Pool> Engine<P> {
     /// Whether nat_icmp_send wants a packet refused that a NAT server sent outside of any session.
     fn is_stray_of_server(&self, snap: &Snapshot, packet: &Packet<P::Buf>) -> bool {
         snap.settings.nat_icmp_send
-            && matches!(packet.protocol, ipv4::TCP | ipv4::UDP)
+            && is_balanced(packet.protocol)
             && packet.flags & tcp::RST == 0
-            && packet.ip().fragment() & ipv4::OFFSET == 0
+            && !packet.is_later_fragment()
             && snap.servers.contains_key(&(packet.protocol, packet.src, packet.sport))
     }
 
@@ -141,12 +142,10 @@ impl<P: Pool> Engine<P> {
         session: Option<SessionId>,
     ) {
         let server = session.map(|id| self.sessions.get(id).destination);
-        let about_error = packet.protocol == ipv4::ICMP
-            && packet.payload().first().is_none_or(|&kind| icmp::is_error(kind));
-        if about_error {
+        if is_icmp_error(&packet) {
             return self.drop_packet(ctx, packet, Reason::IcmpTtlExpired, server);
         }
-        self.send_error(ctx, &packet, Error::TTL_EXPIRED);
+        self.send_error(ctx, &packet, Error::TtlExpired);
         self.drop_packet(ctx, packet, Reason::TtlExpired, server);
     }
 
@@ -180,8 +179,8 @@ impl<P: Pool> Engine<P> {
             let server = session.destination;
             return self.drop_packet(ctx, packet, Reason::ServerDeleted, Some(server));
         };
-        self.count_in(destination, packet.total);
-        self.advance(ctx, id, Direction::In, packet.flags);
+        self.count_in(destination, &packet);
+        self.advance(ctx, id, Direction::In, &packet);
         self.forward(ctx, packet, id);
     }
 
@@ -212,13 +211,25 @@ impl<P: Pool> Engine<P> {
     }
 
     /// Moves a session on by a packet: state, time-out, what its server counts.
-    pub(crate) fn advance(&mut self, ctx: &Context<'_, P>, id: SessionId, direction: Direction, flags: u8) {
+    pub(crate) fn advance(
+        &mut self,
+        ctx: &Context<'_, P>,
+        id: SessionId,
+        direction: Direction,
+        packet: &Packet<P::Buf>,
+    ) {
+        if packet.is_later_fragment() {
+            return;
+        }
+        let flags = packet.flags;
         let worker = usize::from(self.config.worker);
         let session = self.sessions.get_mut(id);
         if direction == Direction::Out {
             session.no_output = false;
         }
         let mut assured = false;
+        let destination = ctx.snap.destination(session.destination);
+        let timeouts = destination.map_or(&DEFAULT_TIMEOUTS, |destination| &destination.profile.timeouts);
         match session.state {
             State::Tcp(state) => {
                 let view = match direction {
@@ -230,7 +241,7 @@ impl<P: Pool> Engine<P> {
                 if next != state {
                     session.state = State::Tcp(next);
                     assured = next == TcpState::Established;
-                    if let Some(destination) = ctx.snap.destination(session.destination) {
+                    if let Some(destination) = destination {
                         let cells = destination.counters.of(worker);
                         if session.active != next.is_active() {
                             session.active = next.is_active();
@@ -244,11 +255,11 @@ impl<P: Pool> Engine<P> {
                         }
                     }
                 }
-                session.timeout = next.timeout(&ctx.snap.timeouts);
+                session.timeout = timeouts.tcp[next as usize];
             }
             State::Udp => {
                 assured = direction == Direction::Out;
-                session.timeout = ctx.snap.timeouts.udp;
+                session.timeout = timeouts.udp;
             }
             State::Template { .. } => {}
         }
@@ -280,25 +291,26 @@ impl<P: Pool> Engine<P> {
     }
 
     /// Counts a packet from a client, as IPVS does: only while the server belongs to a service.
-    pub(crate) fn count_in(&self, destination: &Destination, bytes: u16) {
+    pub(crate) fn count_in(&self, destination: &Destination, packet: &Packet<P::Buf>) {
         if destination.available {
+            let (packets, bytes) = packet.weight();
             let worker = usize::from(self.config.worker);
             for traffic in [&destination.counters.of(worker).traffic, destination.service_counters.of(worker)]
             {
-                traffic.in_packets.add(1);
-                traffic.in_bytes.add(u64::from(bytes));
+                traffic.in_packets.add(packets);
+                traffic.in_bytes.add(bytes);
             }
         }
     }
 
-    /// Counts a packet to a client.
-    pub(crate) fn count_out(&self, destination: &Destination, bytes: u16) {
+    /// Counts a packet to a client, as [`Packet::weight`] gives it.
+    pub(crate) fn count_out(&self, destination: &Destination, (packets, bytes): (u64, u64)) {
         if destination.available {
             let worker = usize::from(self.config.worker);
             for traffic in [&destination.counters.of(worker).traffic, destination.service_counters.of(worker)]
             {
-                traffic.out_packets.add(1);
-                traffic.out_bytes.add(u64::from(bytes));
+                traffic.out_packets.add(packets);
+                traffic.out_bytes.add(bytes);
             }
         }
     }

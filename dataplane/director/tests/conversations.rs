@@ -203,7 +203,10 @@ fn persistence_keeps_a_client_on_its_server() {
         assert_eq!(servers, [SERVER_B; 10]);
         assert_eq!(director.counts(), [(0, 0, 0), (10, 0, 1)]);
         let template = director.sessions().into_iter().find(|session| session.template).unwrap();
-        assert_eq!((template.state, template.client, template.vip), ("NONE", (CLIENT, 0), (VIP, 80)));
+        assert_eq!(
+            (template.state, template.client, template.vip),
+            ("NONE", (CLIENT.into(), 0), (VIP.into(), 80))
+        );
         director.wait(180 * SECOND);
         assert_eq!(director.counts(), [(0, 0, 0); 2]);
         assert_eq!(from_client(&mut director, 11, SYN).ends().2, SERVER_A, "a new template, the next server");

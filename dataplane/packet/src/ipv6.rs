@@ -223,6 +223,12 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
         self.bytes.as_mut()[HOP_LIMIT] = limit;
     }
 
+    /// Sets the kind of the header that follows.
+    #[inline]
+    pub fn set_next_header(&mut self, next: u8) {
+        self.bytes.as_mut()[NEXT] = next;
+    }
+
     /// Sets the length of everything behind the header.
     #[inline]
     pub fn set_payload_len(&mut self, length: u16) {
@@ -235,6 +241,13 @@ fn address_at(bytes: &[u8], at: usize) -> Ipv6Addr {
     let mut octets = [0; 16];
     octets.copy_from_slice(&bytes[at..at + 16]);
     Ipv6Addr::from(octets)
+}
+
+/// A fragment header: what follows it, where that is in its datagram in bytes, and of which datagram.
+pub fn fragment_header(next: u8, offset: usize, more: bool, id: u32) -> [u8; FRAGMENT_HEADER] {
+    let [high, low] = ((offset & 0xfff8) as u16 | u16::from(more)).to_be_bytes();
+    let [a, b, c, d] = id.to_be_bytes();
+    [next, 0, high, low, a, b, c, d]
 }
 
 /// A header to be written.

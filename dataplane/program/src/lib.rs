@@ -18,9 +18,11 @@ mod tests;
 
 use std::sync::Arc;
 
-use fulcrum_director::snapshot::{self, DestinationId, ServiceId, Snapshot};
+use fulcrum_director::snapshot::{self, DestinationId, FTP, ServiceId, Snapshot};
 use fulcrum_director::{Nanos, PerWorker, SECOND, counters};
 use fulcrum_model::{ServerKey, ServiceKey, State};
+
+use fulcrum_packet::ipv4::TCP;
 
 use crate::locals::LocalAddresses;
 use crate::network::Slots;
@@ -88,8 +90,8 @@ impl Program {
         let mut warnings = Vec::new();
         let network = network::compile(state, &self.ports, &mut self.slots, &mut warnings);
         let pools = locals::pools(state, &mut warnings);
-        let Compilation { services, deleted, servers } =
-            self.registry.compile(state, &pools, generation, &mut warnings);
+        let compilation = self.registry.compile(state, &pools, generation, &mut warnings);
+        let Compilation { services, mark_services, deleted, deleted_marks, servers } = compilation;
         let generations = (generation, self.registry.acknowledged);
         let locals = self.locals.compile(state, &network, &pools, self.registry.workers, generations);
         let snapshot = Snapshot {
@@ -97,12 +99,16 @@ impl Program {
             ports: self.ports.clone(),
             by_vlan: network.by_vlan(),
             locals,
+            marks: network.marks(state, &mut warnings),
             any_port_services: services.keys().any(|(_, _, port)| *port == 0),
+            ftp_services: services.keys().any(|(protocol, _, port)| (*protocol, *port) == (TCP, FTP)),
             services,
+            mark_services,
             deleted_services: deleted,
+            deleted_mark_services: deleted_marks,
             destinations: self.registry.destinations(),
+            server_addresses: servers.keys().map(|(_, address, _)| *address).collect(),
             servers,
-            timeouts: timeouts(&state.timeouts),
             settings: settings(&state.settings),
             interfaces: network.interfaces,
             routes: network.routes,
@@ -133,25 +139,30 @@ impl Program {
     }
 }
 
-fn timeouts(timeouts: &fulcrum_model::Timeouts) -> snapshot::Timeouts {
-    snapshot::Timeouts {
-        tcp: seconds(timeouts.tcp),
-        tcp_fin: seconds(timeouts.tcp_fin),
-        udp: seconds(timeouts.udp),
-    }
-}
-
 fn seconds(n: u32) -> Nanos {
     Nanos::from(n) * SECOND
 }
 
 fn settings(settings: &fulcrum_model::Settings) -> snapshot::Settings {
+    let mode = |mode: u32| u8::try_from(mode).unwrap_or(u8::MAX);
     snapshot::Settings {
+        amemthresh: settings.amemthresh,
+        am_droprate: settings.am_droprate.max(1),
+        cache_bypass: settings.cache_bypass,
+        conn_reuse_mode: mode(settings.conn_reuse_mode),
+        drop_entry: mode(settings.drop_entry),
+        drop_packet: mode(settings.drop_packet),
         expire_nodest_conn: settings.expire_nodest_conn,
-        conn_reuse_mode: u8::try_from(settings.conn_reuse_mode).unwrap_or(1),
         expire_quiescent_template: settings.expire_quiescent_template,
-        sloppy_tcp: settings.sloppy_tcp,
+        ignore_tunneled: settings.ignore_tunneled,
+        lblc_expiration: seconds(settings.lblc_expiration),
+        lblcr_expiration: seconds(settings.lblcr_expiration),
         nat_icmp_send: settings.nat_icmp_send,
+        pmtu_disc: settings.pmtu_disc,
+        schedule_icmp: settings.schedule_icmp,
+        secure_tcp: mode(settings.secure_tcp),
+        sloppy_sctp: settings.sloppy_sctp,
+        sloppy_tcp: settings.sloppy_tcp,
         ip_forward: settings.ip_forward,
     }
 }

@@ -3,13 +3,13 @@
 //! A local address that is taken away stays one while sessions use it.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use fulcrum_director::PerWorker;
 use fulcrum_director::counters::LocalCells;
 use fulcrum_director::snapshot::{FastMap, InterfaceId, Local, LocalRange};
-use fulcrum_model::{PortRange, State};
+use fulcrum_model::{AddressRange, PortRange, State};
 
 use crate::network::Network;
 
@@ -23,15 +23,8 @@ pub(crate) type Pools<'a> = HashMap<&'a str, Vec<LocalRange>>;
 pub(crate) fn pools<'a>(state: &'a State, warnings: &mut Vec<String>) -> Pools<'a> {
     let mut pools = Pools::new();
     for pool in &state.local_pools {
-        if pool.addresses.iter().any(|range| range.first.is_ipv6()) {
-            warnings.push(format!("local pool `{}`: IPv6 addresses, not used yet", pool.name));
-        }
-        let addresses = pool.addresses.iter().filter_map(|range| match (range.first, range.last) {
-            (IpAddr::V4(first), IpAddr::V4(last)) => Some(u32::from(first)..=u32::from(last)),
-            _ => None,
-        });
-        let ranges = addresses.flatten().take(POOL_LIMIT + 1);
-        let ranges = ranges.map(|address| local_range(address.into(), pool.ports));
+        let addresses = pool.addresses.iter().flat_map(AddressRange::iter);
+        let ranges = addresses.take(POOL_LIMIT + 1).map(|address| local_range(address, pool.ports));
         let mut ranges: Vec<LocalRange> = ranges.collect();
         if ranges.len() > POOL_LIMIT {
             ranges.truncate(POOL_LIMIT);
@@ -44,13 +37,13 @@ pub(crate) fn pools<'a>(state: &'a State, warnings: &mut Vec<String>) -> Pools<'
 }
 
 /// One local address with these ports.
-pub(crate) fn local_range(address: Ipv4Addr, ports: PortRange) -> LocalRange {
+pub(crate) fn local_range(address: IpAddr, ports: PortRange) -> LocalRange {
     LocalRange { address, first: ports.first.max(1), last: ports.last }
 }
 
 /// The local addresses of FULLNAT that are, or have sessions.
 #[derive(Debug, Default)]
-pub(crate) struct LocalAddresses(HashMap<Ipv4Addr, Known>);
+pub(crate) struct LocalAddresses(HashMap<IpAddr, Known>);
 
 #[derive(Debug)]
 struct Known {
@@ -69,7 +62,7 @@ impl LocalAddresses {
         pools: &Pools,
         workers: usize,
         (generation, acknowledged): (u64, u64),
-    ) -> FastMap<Ipv4Addr, Local> {
+    ) -> FastMap<IpAddr, Local> {
         let wanted = wanted(state, network, pools);
         self.0.retain(|address, known| {
             if wanted.contains_key(address) {
@@ -94,26 +87,25 @@ impl LocalAddresses {
 }
 
 /// Addresses of interfaces and VIPs.
-fn own(state: &State, network: &Network) -> FastMap<Ipv4Addr, Local> {
-    let mut locals: FastMap<Ipv4Addr, Local> = FastMap::default();
+fn own(state: &State, network: &Network) -> FastMap<IpAddr, Local> {
+    let mut locals: FastMap<IpAddr, Local> = FastMap::default();
     for id in network.in_order(state) {
         for (address, _) in &network.of(id).addresses {
             locals.entry(*address).or_insert(Local { arp: Some(id), pool: None });
         }
     }
     for service in &state.services {
-        if let Some(IpAddr::V4(vip)) = service.key.address() {
-            let local = locals.entry(vip).or_insert_with(|| Local { arp: network.holding(vip), pool: None });
-            // Several services share a VIP, and only one of them may say where it is.
-            let named = service.interface.as_ref().and_then(|name| network.ids.get(name));
-            local.arp = local.arp.or(named.copied());
-        }
+        let Some(vip) = service.key.address() else { continue };
+        let local = locals.entry(vip).or_insert_with(|| Local { arp: network.holding(vip), pool: None });
+        // Several services share a VIP, and only one of them may say where it is.
+        let named = service.interface.as_ref().and_then(|name| network.ids.get(name));
+        local.arp = local.arp.or(named.copied());
     }
     locals
 }
 
 /// The local addresses of pools and of services, each with the interface that answers ARP for it.
-fn wanted(state: &State, network: &Network, pools: &Pools) -> HashMap<Ipv4Addr, Option<InterfaceId>> {
+fn wanted(state: &State, network: &Network, pools: &Pools) -> HashMap<IpAddr, Option<InterfaceId>> {
     let mut wanted = HashMap::new();
     for pool in &state.local_pools {
         let arp = network.ids.get(&pool.interface).copied();
@@ -126,9 +118,7 @@ fn wanted(state: &State, network: &Network, pools: &Pools) -> HashMap<Ipv4Addr, 
         let pool = pool.and_then(|name| state.local_pools.iter().find(|p| p.name == *name));
         let near = pool.and_then(|p| network.ids.get(&p.interface)).copied();
         for own in &service.local_addresses {
-            if let IpAddr::V4(address) = own.0 {
-                wanted.entry(address).or_insert_with(|| near.or_else(|| network.holding(address)));
-            }
+            wanted.entry(own.0).or_insert_with(|| near.or_else(|| network.holding(own.0)));
         }
     }
     wanted

@@ -1,11 +1,12 @@
 //! Interfaces, routes, neighbours: names and addresses resolved to numbers.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
-use fulcrum_director::snapshot::{FastMap, Hop, Interface, InterfaceId, Neighbour, Port, Route};
-use fulcrum_model::{self as model, RouteTarget, State};
-use ipnet::{IpNet, Ipv4Net};
+use fulcrum_director::snapshot::{FastMap, Hop, Interface, InterfaceId, MarkRule, Neighbour, Port, Route};
+use fulcrum_model::{self as model, Family, PortRange, Protocol, RouteTarget, State};
+use fulcrum_packet::ip::unspecified;
+use ipnet::IpNet;
 
 /// Which interface has which id. Workers keep ids in sessions and neighbour tables: an interface keeps its id as
 /// long as its name, port and VLAN stay, and no other ever gets it.
@@ -76,7 +77,8 @@ impl Slots {
                 vlan: interface.vlan,
                 mtu: interface.mtu,
                 mac: ports[number].mac,
-                addresses: addresses(interface, warnings),
+                addresses: addresses(interface, ports[number].mac),
+                mss: interface.mss.unwrap_or(0),
             };
             match self.0.get_mut(slot) {
                 Some(before) => *before = now,
@@ -88,25 +90,45 @@ impl Slots {
     }
 }
 
-fn addresses(interface: &model::Interface, warnings: &mut Vec<String>) -> Vec<(Ipv4Addr, u8)> {
-    let mut list: Vec<(Ipv4Addr, u8)> = Vec::new();
+/// The addresses of an interface; one with IPv6 also has a link-local one, from which neighbours hear of it.
+fn addresses(interface: &model::Interface, mac: [u8; 6]) -> Vec<(IpAddr, u8)> {
+    let mut list: Vec<(IpAddr, u8)> = Vec::new();
     for net in &interface.addresses {
-        match net {
-            IpNet::V4(net) if list.iter().all(|(a, _)| *a != net.addr()) => {
-                list.push((net.addr(), net.prefix_len()));
-            }
-            IpNet::V4(_) => {}
-            IpNet::V6(net) => {
-                warnings.push(format!("interface `{}`: {net} is IPv6, not used yet", interface.name));
-            }
+        if list.iter().all(|(address, _)| *address != net.addr()) {
+            list.push((net.addr(), net.prefix_len()));
         }
+    }
+    let is_link_local = |address: &IpAddr| matches!(address, IpAddr::V6(a) if a.is_unicast_link_local());
+    let v6 = list.iter().any(|(address, _)| address.is_ipv6());
+    if v6 && !list.iter().any(|(address, _)| is_link_local(address)) {
+        list.push((link_local(mac).into(), LINK_LOCAL));
     }
     list
 }
 
+/// Prefix length of link-local addresses.
+const LINK_LOCAL: u8 = 64;
+
+/// The link-local address that a MAC address gives (RFC 4291, appendix A).
+fn link_local([a, b, c, d, e, f]: [u8; 6]) -> Ipv6Addr {
+    let pair = |high: u8, low: u8| u16::from_be_bytes([high, low]);
+    Ipv6Addr::new(0xfe80, 0, 0, 0, pair(a ^ 2, b), pair(c, 0xff), pair(0xfe, d), pair(e, f))
+}
+
 /// The subnet that an interface's address is in.
-fn subnet((address, length): (Ipv4Addr, u8)) -> Ipv4Net {
-    Ipv4Net::new_assert(address, length.min(32)).trunc()
+fn subnet((address, length): (IpAddr, u8)) -> IpNet {
+    IpNet::new_assert(address, length.min(host_length(address))).trunc()
+}
+
+/// Prefix length of a single address.
+pub(crate) fn host_length(address: IpAddr) -> u8 {
+    if address.is_ipv6() { 128 } else { 32 }
+}
+
+/// Whether an interface's address brings a subnet with it.
+fn is_real((address, length): &(IpAddr, u8)) -> bool {
+    let link_local = matches!(address, IpAddr::V6(a) if a.is_unicast_link_local());
+    *length < host_length(*address) && !link_local
 }
 
 impl Network {
@@ -124,12 +146,11 @@ impl Network {
         self.ids.values().map(|id| ((self.of(*id).port, self.of(*id).vlan), *id)).collect()
     }
 
-    /// One route per subnet; a single address (/32) adds none.
+    /// One route per subnet; a single address (/32, /128) adds none.
     fn connected(&self, state: &State) -> Vec<Route> {
         let mut routes: Vec<Route> = Vec::new();
         for id in self.in_order(state) {
-            for (address, length) in self.of(id).addresses.iter().copied().filter(|(_, length)| *length < 32)
-            {
+            for (address, length) in self.of(id).addresses.iter().copied().filter(is_real) {
                 let prefix = subnet((address, length)).network();
                 if routes.iter().all(|r| (r.prefix, r.length) != (prefix, length)) {
                     routes.push(Route { prefix, length, hop: Hop::Link(id), mtu: 0, source: address });
@@ -140,9 +161,9 @@ impl Network {
     }
 
     /// The interface whose subnet holds `address`, the smallest subnet if several do.
-    pub(crate) fn holding(&self, address: Ipv4Addr) -> Option<InterfaceId> {
+    pub(crate) fn holding(&self, address: IpAddr) -> Option<InterfaceId> {
         let subnets = self.interfaces.iter().zip(0..).flat_map(|(interface, id)| {
-            let real = interface.addresses.iter().filter(|(_, length)| *length < 32);
+            let real = interface.addresses.iter().filter(|a| is_real(a));
             real.map(move |a| (subnet(*a), id))
         });
         let (_, id) = subnets
@@ -152,30 +173,24 @@ impl Network {
     }
 
     /// The address that packets of our own to `towards` by this interface come from.
-    fn source(&self, id: InterfaceId, towards: Ipv4Addr) -> Ipv4Addr {
+    fn source(&self, id: InterfaceId, towards: IpAddr) -> IpAddr {
         let addresses = &self.of(id).addresses;
-        let near = addresses.iter().find(|a| a.1 < 32 && subnet(**a).contains(&towards));
-        near.or(addresses.first()).map_or(Ipv4Addr::UNSPECIFIED, |(address, _)| *address)
+        let near = addresses.iter().find(|a| is_real(a) && subnet(**a).contains(&towards));
+        let mut family = addresses.iter().filter(|(address, _)| address.is_ipv6() == towards.is_ipv6());
+        near.or(family.next()).map_or(unspecified(towards.is_ipv6()), |(address, _)| *address)
     }
 
     fn route(&self, route: &model::Route, warnings: &mut Vec<String>) -> Option<Route> {
-        let IpNet::V4(to) = route.to else {
-            warnings.push(format!("route to {}: IPv6, not used yet", route.to));
-            return None;
-        };
-        let to = to.trunc();
+        let to = route.to.trunc();
+        let nowhere = unspecified(to.addr().is_ipv6());
         let (hop, source) = match &route.target {
-            RouteTarget::Via(IpAddr::V4(gateway)) => match self.holding(*gateway) {
+            RouteTarget::Via(gateway) => match self.holding(*gateway) {
                 Some(id) => (Hop::Via(id, *gateway), self.source(id, *gateway)),
                 None => {
                     warnings.push(format!("route to {to}: gateway {gateway} is on no interface's subnet"));
                     return None;
                 }
             },
-            RouteTarget::Via(gateway) => {
-                warnings.push(format!("route to {to}: gateway {gateway} is IPv6"));
-                return None;
-            }
             RouteTarget::Interface(name) => match self.ids.get(name) {
                 Some(id) => (Hop::Link(*id), self.source(*id, to.network())),
                 None => {
@@ -183,23 +198,50 @@ impl Network {
                     return None;
                 }
             },
-            RouteTarget::Unreachable => (Hop::Unreachable, Ipv4Addr::UNSPECIFIED),
-            RouteTarget::Blackhole => (Hop::Blackhole, Ipv4Addr::UNSPECIFIED),
+            RouteTarget::Unreachable => (Hop::Unreachable, nowhere),
+            RouteTarget::Blackhole => (Hop::Blackhole, nowhere),
         };
         let (prefix, length) = (to.network(), to.prefix_len());
         Some(Route { prefix, length, hop, mtu: route.mtu.unwrap_or(0), source })
     }
 
+    /// The rules that mark packets; one of an interface that is not there marks none.
+    pub(crate) fn marks(&self, state: &State, warnings: &mut Vec<String>) -> Vec<MarkRule> {
+        let mut rules = Vec::new();
+        for rule in &state.marks {
+            let interface = match &rule.interface {
+                None => None,
+                Some(name) => match self.ids.get(name) {
+                    Some(id) => Some(*id),
+                    None => {
+                        warnings.push(format!("mark {}: there is no interface `{name}`", rule.mark));
+                        continue;
+                    }
+                },
+            };
+            let network = |net: &Option<IpNet>| net.map(|net| (net.network(), net.prefix_len()));
+            let ports = |ports: &[PortRange]| ports.iter().map(|range| (range.first, range.last)).collect();
+            rules.push(MarkRule {
+                v6: rule.family.map(|family| family == Family::V6),
+                protocol: rule.protocol.map(Protocol::number),
+                source: network(&rule.source),
+                destination: network(&rule.destination),
+                source_ports: ports(&rule.source_ports),
+                destination_ports: ports(&rule.destination_ports),
+                interface,
+                mark: rule.mark,
+                mask: rule.mask,
+            });
+        }
+        rules
+    }
+
     fn neighbour(&self, neighbour: &model::Neighbour, warnings: &mut Vec<String>) -> Option<Neighbour> {
         let model::Neighbour { address, mac, interface } = neighbour;
-        let IpAddr::V4(address) = *address else {
-            warnings.push(format!("neighbour {address}: IPv6, not used yet"));
-            return None;
-        };
         let Some(id) = self.ids.get(interface) else {
             warnings.push(format!("neighbour {address}: there is no interface `{interface}`"));
             return None;
         };
-        Some(Neighbour { interface: *id, address, mac: mac.0 })
+        Some(Neighbour { interface: *id, address: *address, mac: mac.0 })
     }
 }

@@ -5,34 +5,37 @@
 //! comes back.
 
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use fulcrum_director::PerWorker;
 use fulcrum_director::counters::Traffic;
 use fulcrum_director::schedule::{self, Scheduler};
 use fulcrum_director::snapshot::{
-    Destination, DestinationId, FastMap, Forward, LocalRange, Persistence, Service, ServiceId, Steering,
+    self, ClientAddress, Destination, DestinationId, FTP, FastMap, Forward, LocalRange, Persistence, Profile,
+    Service, ServiceId, Steering, Timeouts, TunnelChecksum, TunnelKind,
 };
-use fulcrum_model::{self as model, PortRange, ServerKey, ServiceKey, State};
+use fulcrum_model::{self as model, Family, PortRange, Protocol, ServerKey, ServiceKey, State, TimeoutState};
+use fulcrum_packet::ip::unspecified;
 
 use crate::ids::Ids;
 use crate::locals::{Pools, local_range};
 use crate::steering::{NatServer, steer};
 use crate::{ServerCounters, ServiceCounters, seconds};
 
-/// Where a snapshot has a service: protocol number, VIP and port.
-type Place = (u8, Ipv4Addr, u16);
-
-/// Services of a snapshot.
-pub(crate) type Services = FastMap<Place, Arc<Service>>;
+/// By protocol number, VIP and port.
+type ByAddress<T> = FastMap<(u8, IpAddr, u16), T>;
+/// By family (IPv6: true) and mark.
+type ByMark<T> = FastMap<(bool, u32), T>;
 
 /// What a snapshot has of services.
 #[derive(Debug, Default)]
 pub(crate) struct Compilation {
-    pub(crate) services: Services,
+    pub(crate) services: ByAddress<Arc<Service>>,
+    pub(crate) mark_services: ByMark<Arc<Service>>,
     /// How flows of deleted services that are still remembered are steered.
-    pub(crate) deleted: FastMap<Place, Steering>,
+    pub(crate) deleted: ByAddress<Steering>,
+    pub(crate) deleted_marks: ByMark<Steering>,
     /// How answers of NAT servers are steered.
     pub(crate) servers: FastMap<NatServer, Steering>,
 }
@@ -58,6 +61,8 @@ struct KnownService {
     id: ServiceId,
     /// Its traffic since it was made, or made again.
     counters: Arc<PerWorker<Traffic>>,
+    /// What its sessions' packets need; the same object while that does not change.
+    profile: Arc<Profile>,
     /// What it was compiled to last; `None` when it is new, or deleted.
     now: Option<Compiled>,
     /// How its flows were steered in the last snapshot.
@@ -114,43 +119,62 @@ impl Registry {
         generation: u64,
         warnings: &mut Vec<String>,
     ) -> Compilation {
-        let usable: Vec<(&model::Service, Place)> = state
-            .services
-            .iter()
-            .filter_map(|service| usable(service, warnings).map(|place| (service, place)))
-            .collect();
-        self.order = usable.iter().map(|(service, _)| service.key).collect();
-        let in_state: InState = usable.iter().map(|(service, _)| (service.key, *service)).collect();
+        self.order = state.services.iter().map(|service| service.key).collect();
+        let in_state: InState = state.services.iter().map(|service| (service.key, service)).collect();
 
-        let destinations: Vec<_> = usable.iter().map(|(service, _)| self.destinations_of(service)).collect();
+        let destinations: Vec<_> =
+            state.services.iter().map(|service| self.destinations_of(service, &state.timeouts)).collect();
         self.delete(&in_state, generation);
         let servers = self.steer(&in_state);
 
-        let mut services = Services::default();
-        let gone = self.services.iter().filter(|(key, _)| !in_state.contains_key(key));
-        let deleted = gone.filter_map(|(key, known)| Some((place(key)?, known.steering))).collect();
-        for ((service, place), destinations) in usable.into_iter().zip(destinations) {
-            let compiled = self.service(service, place, destinations, pools, warnings);
-            services.insert(place, compiled);
+        let mut compilation = Compilation { servers, ..Compilation::default() };
+        for (key, known) in self.services.iter().filter(|(key, _)| !in_state.contains_key(key)) {
+            match *key {
+                ServiceKey::Address { protocol, address, port } => {
+                    compilation.deleted.insert((protocol.number(), address, port), known.steering);
+                }
+                ServiceKey::Mark { family, mark } => {
+                    compilation.deleted_marks.insert((family == Family::V6, mark), known.steering);
+                }
+            }
         }
-        Compilation { services, deleted, servers }
+        for (service, destinations) in state.services.iter().zip(destinations) {
+            let compiled = self.service(service, destinations, pools, warnings);
+            match service.key {
+                ServiceKey::Address { protocol, address, port } => {
+                    compilation.services.insert((protocol.number(), address, port), compiled);
+                }
+                ServiceKey::Mark { family, mark } => {
+                    compilation.mark_services.insert((family == Family::V6, mark), compiled);
+                }
+            }
+        }
+        compilation
     }
 
     /// The destinations of a service, newest first; those that have not changed are the objects of before.
-    fn destinations_of(&mut self, service: &model::Service) -> Vec<Arc<Destination>> {
+    fn destinations_of(
+        &mut self,
+        service: &model::Service,
+        global: &model::Timeouts,
+    ) -> Vec<Arc<Destination>> {
         let Registry { workers, services, service_ids, destinations, destination_ids, .. } = self;
         let known = services.entry(service.key).or_insert_with(|| KnownService {
             id: service_ids.take(),
             counters: Arc::new(PerWorker::new(0)),
+            profile: Arc::default(),
             now: None,
             steering: Steering::AddressPort,
         });
+        let profile = profile(service, global);
+        if *known.profile != profile {
+            known.profile = Arc::new(profile);
+        }
         if known.now.is_none() {
             known.counters = Arc::new(PerWorker::new(*workers));
         }
         let mut list = Vec::with_capacity(service.servers.len());
         for server in service.servers.iter().rev() {
-            let IpAddr::V4(address) = server.key.address else { continue };
             let key = (service.key, server.key);
             let before = destinations.get(&key);
             let id = before.map_or_else(|| destination_ids.take(), |d| d.destination.id);
@@ -161,14 +185,16 @@ impl Registry {
             let now = Destination {
                 id,
                 service: known.id,
-                protocol: service.key.protocol().map_or(0, model::Protocol::number),
-                address,
+                protocol: number(service.key.protocol()),
+                address: server.key.address,
                 port: server.key.port,
                 forward: forward(server.forward),
+                tunnel: tunnel(server.tunnel),
                 weight: server.weight,
                 available: true,
                 counters,
                 service_counters: known.counters.clone(),
+                profile: known.profile.clone(),
             };
             let destination = match before {
                 Some(before) if same(&before.destination, &now) => before.destination.clone(),
@@ -230,14 +256,14 @@ impl Registry {
             *in_use.entry(*service).or_default() |= known.references() > 0;
         }
         let keys: Vec<ServiceKey> = self.services.keys().copied().collect();
-        let masks: Vec<Option<u32>> = keys
+        let prefixes: Vec<Option<u8>> = keys
             .iter()
             .map(|key| {
-                let configured = in_state.get(key).and_then(|s| persistence(s)).map(|p| p.netmask);
+                let configured = in_state.get(key).and_then(|service| steered_by(service));
                 match self.services[key].steering {
                     // Sessions stay with the workers that have them: steering goes back to narrow when they are gone.
                     Steering::Address(before) if in_use.get(key) == Some(&true) => {
-                        Some(before & configured.unwrap_or(u32::MAX))
+                        Some(before.min(configured.unwrap_or(u8::MAX)))
                     }
                     _ => configured,
                 }
@@ -246,12 +272,12 @@ impl Registry {
         let index: HashMap<ServiceKey, usize> = keys.iter().copied().zip(0..).collect();
         let nat = self.destinations.iter().filter(|(_, known)| known.nat);
         let servers: Vec<(usize, NatServer)> = nat
-            .map(|((service, _), known)| {
-                let d = &known.destination;
-                (index[service], (d.protocol, d.address, d.port))
+            .flat_map(|((service, _), known)| {
+                let index = index[service];
+                nat_servers(service, &known.destination).map(move |server| (index, server))
             })
             .collect();
-        let (services, servers) = steer(&masks, &servers);
+        let (services, servers) = steer(&prefixes, &servers);
         for (key, steering) in keys.iter().zip(services) {
             if let Some(known) = self.services.get_mut(key) {
                 known.steering = steering;
@@ -264,7 +290,6 @@ impl Registry {
     fn service(
         &mut self,
         service: &model::Service,
-        (protocol, address, port): Place,
         destinations: Vec<Arc<Destination>>,
         pools: &Pools,
         warnings: &mut Vec<String>,
@@ -275,6 +300,7 @@ impl Registry {
         if let Some(Compiled { model, service: before }) = before
             && *model == *service
             && before.steering == known.steering
+            && Arc::ptr_eq(&before.profile, &known.profile)
             && Arc::ptr_eq(&before.local_addresses, &local_addresses)
             && before.destinations.len() == destinations.len()
             && before.destinations.iter().zip(&destinations).all(|(a, b)| Arc::ptr_eq(a, b))
@@ -284,13 +310,16 @@ impl Registry {
         let scheduler = scheduler(service, before, &destinations, warnings);
         let compiled = Arc::new(Service {
             id: known.id,
-            protocol,
-            address,
-            port,
+            protocol: number(service.key.protocol()),
+            address: service.key.address().unwrap_or(unspecified(service.key.family() == Family::V6)),
+            port: service.key.port().unwrap_or(0),
+            mark: service.key.mark(),
             persistence: persistence(service),
             scheduler,
             destinations,
+            local_v4: local_addresses.iter().filter(|range| range.address.is_ipv4()).count(),
             local_addresses,
+            profile: known.profile.clone(),
             steering: known.steering,
             counters: known.counters.clone(),
         });
@@ -328,33 +357,67 @@ impl Registry {
     }
 }
 
-/// Where a service is found, if it is one that workers can serve.
-fn place(key: &ServiceKey) -> Option<Place> {
-    match *key {
-        ServiceKey::Address {
-            protocol: protocol @ (model::Protocol::Tcp | model::Protocol::Udp),
-            address: IpAddr::V4(address),
-            port,
-        } => Some((protocol.number(), address, port)),
-        _ => None,
-    }
+fn number(protocol: Option<Protocol>) -> u8 {
+    protocol.map_or(0, Protocol::number)
 }
 
-/// Where a service is found, if it is one that workers can serve; its IPv6 servers are left out.
-fn usable(service: &model::Service, warnings: &mut Vec<String>) -> Option<Place> {
-    let key = service.key;
-    let place = place(&key);
-    if place.is_none() {
-        warnings.push(format!("service {key}: IPv6, SCTP or by mark, not used yet"));
-        return None;
+/// What answers of a NAT server come from, for its service. A mark's service takes every protocol; what comes to
+/// other ports than the service's keeps them, and FTP's data goes by ports of its own.
+fn nat_servers(service: &ServiceKey, server: &Destination) -> impl Iterator<Item = NatServer> + use<> {
+    let every_port = service.port() == Some(0) || service.port() == Some(FTP);
+    let (address, port) = (server.address, if every_port { 0 } else { server.port });
+    let protocols = match service.protocol() {
+        Some(protocol) => vec![protocol],
+        None => Protocol::ALL.to_vec(),
+    };
+    protocols.into_iter().map(move |protocol| (protocol.number(), address, port))
+}
+
+/// How much of a client's address decides which worker a service's flows belong to; `None` when its port counts
+/// too. FTP's data connections have other ports than their control connection, and who calls by SIP may have any
+/// address.
+fn steered_by(service: &model::Service) -> Option<u8> {
+    if service.persistence_engine.is_some() && service.persistent.is_some() {
+        return Some(0);
     }
-    for server in service.servers.iter().filter(|s| s.key.address.is_ipv6()) {
-        warnings.push(format!("service {key}: server {} is IPv6, not used yet", server.key));
+    let ftp = service.key.port() == Some(FTP) && service.key.protocol() == Some(Protocol::Tcp);
+    let whole = ftp.then(|| service.key.family().bits());
+    service.persistent.map(|_| service.prefix).or(whole)
+}
+
+fn tunnel(tunnel: model::Tunnel) -> snapshot::Tunnel {
+    let kind = match tunnel.kind {
+        model::TunnelKind::Ipip => TunnelKind::Ipip,
+        model::TunnelKind::Gre => TunnelKind::Gre,
+        model::TunnelKind::Gue { port } => TunnelKind::Gue(port),
+    };
+    let checksum = match tunnel.checksum {
+        model::TunnelChecksum::None => TunnelChecksum::None,
+        model::TunnelChecksum::Csum => TunnelChecksum::Plain,
+        model::TunnelChecksum::Remcsum => TunnelChecksum::Remote,
+    };
+    snapshot::Tunnel { kind, checksum }
+}
+
+/// What a service asks for its sessions' packets, with the director's time-outs where it has none of its own.
+fn profile(service: &model::Service, global: &model::Timeouts) -> Profile {
+    let of = |state: TimeoutState| {
+        seconds(service.timeouts.get(&state).copied().unwrap_or_else(|| global.of(state)))
+    };
+    Profile {
+        timeouts: Timeouts {
+            tcp: std::array::from_fn(|state| of(TimeoutState::ALL[state])),
+            udp: of(TimeoutState::Udp),
+        },
+        mss: service.mss.unwrap_or(0),
+        client_address: match service.client_address {
+            model::ClientAddress::None => ClientAddress::None,
+            model::ClientAddress::Toa => ClientAddress::Toa,
+            model::ClientAddress::ProxyV1 => ClientAddress::ProxyV1,
+            model::ClientAddress::ProxyV2 => ClientAddress::ProxyV2,
+        },
+        one_packet: service.one_packet,
     }
-    for own in service.local_addresses.iter().filter(|a| a.0.is_ipv6()) {
-        warnings.push(format!("service {key}: local address {} is IPv6, not used yet", own.0));
-    }
-    place
 }
 
 fn forward(forward: model::Forward) -> Forward {
@@ -367,13 +430,15 @@ fn forward(forward: model::Forward) -> Forward {
 }
 
 fn persistence(service: &model::Service) -> Option<Persistence> {
-    let netmask = u32::MAX.checked_shl(u32::from(32_u8.saturating_sub(service.prefix))).unwrap_or(0);
-    service.persistent.map(|timeout| Persistence { timeout: seconds(timeout), netmask })
+    let (prefix, sip) = (service.prefix, service.persistence_engine.is_some());
+    service.persistent.map(|timeout| Persistence { timeout: seconds(timeout), prefix, sip })
 }
 
 /// Whether a destination is what it was; which id and counters it has follows from its key.
 fn same(before: &Destination, now: &Destination) -> bool {
-    (before.available, before.forward, before.weight) == (now.available, now.forward, now.weight)
+    (before.available, before.forward, before.tunnel, before.weight)
+        == (now.available, now.forward, now.tunnel, now.weight)
+        && Arc::ptr_eq(&before.profile, &now.profile)
         && Arc::ptr_eq(&before.service_counters, &now.service_counters)
 }
 
@@ -386,24 +451,23 @@ fn deleted(before: &Destination) -> Destination {
         address: before.address,
         port: before.port,
         forward: before.forward,
+        tunnel: before.tunnel,
         weight: before.weight,
         available: false,
         counters: before.counters.clone(),
         service_counters: before.service_counters.clone(),
+        profile: before.profile.clone(),
     }
 }
 
-/// The local addresses of a service: those of its named pool, then its own.
+/// The local addresses of a service: those of its named pool, then its own; of each family so, IPv4 first.
 fn local_addresses(service: &model::Service, pools: &Pools, before: Option<&Compiled>) -> Arc<[LocalRange]> {
     let mut ranges = Vec::new();
     if let Some(pool) = service.local_pool.as_deref().and_then(|name| pools.get(name)) {
         ranges.extend_from_slice(pool);
     }
-    for own in &service.local_addresses {
-        if let IpAddr::V4(address) = own.0 {
-            ranges.push(local_range(address, PortRange::default()));
-        }
-    }
+    ranges.extend(service.local_addresses.iter().map(|own| local_range(own.0, PortRange::default())));
+    ranges.sort_by_key(|range| range.address.is_ipv6());
     match before {
         Some(before) if *before.service.local_addresses == *ranges => before.service.local_addresses.clone(),
         _ => ranges.into(),
@@ -422,11 +486,11 @@ fn scheduler(
         name = "wlc";
     }
     let scheduler = match before.map(|before| &before.service) {
-        None => schedule::build_fresh(name, 0, destinations),
+        None => schedule::build_fresh(name, service.scheduler_flags, destinations),
         Some(before) if before.scheduler.name() == name => {
             Some(before.scheduler.carry_over(0, &before.destinations, destinations))
         }
-        Some(_) => schedule::build(name, 0, destinations),
+        Some(_) => schedule::build(name, service.scheduler_flags, destinations),
     };
     scheduler.expect("every name of NAMES builds")
 }

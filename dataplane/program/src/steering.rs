@@ -1,24 +1,24 @@
 //! Which part of the client's end decides which worker owns a flow.
 //!
 //! A NAT server's answer does not say which service it belongs to. Services that share a NAT server therefore
-//! steer alike, and so do those that share one with them in turn; the widest persistence mask among them counts.
+//! steer alike, and so do those that share one with them in turn; the widest persistence among them counts.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use fulcrum_director::snapshot::{FastMap, Steering};
 
 /// One end of NAT: protocol number, server address, port (0: any).
-pub(crate) type NatServer = (u8, Ipv4Addr, u16);
+pub(crate) type NatServer = (u8, IpAddr, u16);
 
 /// The steering of every service, and of answers from every NAT server.
 ///
-/// `masks` has a service's own persistence mask; `servers` the NAT servers, each with the index of its service.
+/// `prefixes` has how much of a client's address counts for a service by itself; `servers` the NAT servers, each with the index of its service.
 pub(crate) fn steer(
-    masks: &[Option<u32>],
+    prefixes: &[Option<u8>],
     servers: &[(usize, NatServer)],
 ) -> (Vec<Steering>, FastMap<NatServer, Steering>) {
-    let mut groups = Groups((0..masks.len()).collect());
+    let mut groups = Groups((0..prefixes.len()).collect());
     let mut first_of: HashMap<NatServer, usize> = HashMap::new();
     for (service, server) in servers {
         let first = *first_of.entry(*server).or_insert(*service);
@@ -30,17 +30,18 @@ pub(crate) fn steer(
             groups.join(*every, *service);
         }
     }
-    let mut widest: HashMap<usize, u32> = HashMap::new();
-    for (service, mask) in masks.iter().enumerate() {
-        if let Some(mask) = mask {
-            *widest.entry(groups.of(service)).or_insert(u32::MAX) &= mask;
+    let mut widest: HashMap<usize, u8> = HashMap::new();
+    for (service, prefix) in prefixes.iter().enumerate() {
+        if let Some(prefix) = *prefix {
+            let widest = widest.entry(groups.of(service)).or_insert(u8::MAX);
+            *widest = prefix.min(*widest);
         }
     }
     let mut steering = |service| match widest.get(&groups.of(service)) {
-        Some(mask) => Steering::Address(*mask),
+        Some(prefix) => Steering::Address(*prefix),
         None => Steering::AddressPort,
     };
-    let services = (0..masks.len()).map(&mut steering).collect();
+    let services = (0..prefixes.len()).map(&mut steering).collect();
     (services, first_of.into_iter().map(|(server, service)| (server, steering(service))).collect())
 }
 
@@ -64,12 +65,14 @@ impl Groups {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
-    const A: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 11);
-    const B: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 12);
-    const SLASH_24: u32 = 0xffff_ff00;
-    const SLASH_16: u32 = 0xffff_0000;
+    const A: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 0, 11));
+    const B: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 0, 12));
+    const SLASH_24: u8 = 24;
+    const SLASH_16: u8 = 16;
 
     #[test]
     fn a_service_alone_follows_its_own_persistence() {
@@ -92,13 +95,13 @@ mod tests {
 
     #[test]
     fn the_widest_mask_reaches_over_a_chain_of_shared_servers() {
-        let masks = [None, Some(SLASH_24), Some(SLASH_16), Some(u32::MAX)];
+        let prefixes = [None, Some(SLASH_24), Some(SLASH_16), Some(32)];
         let shared = [(0, (6, A, 80)), (1, (6, A, 80)), (1, (6, B, 80)), (2, (6, B, 80)), (3, (6, B, 81))];
-        let (services, servers) = steer(&masks, &shared);
+        let (services, servers) = steer(&prefixes, &shared);
         assert_eq!(services[..3], [Steering::Address(SLASH_16); 3]);
-        assert_eq!(services[3], Steering::Address(u32::MAX));
+        assert_eq!(services[3], Steering::Address(32));
         assert_eq!(servers[&(6, A, 80)], Steering::Address(SLASH_16));
-        assert_eq!(servers[&(6, B, 81)], Steering::Address(u32::MAX));
+        assert_eq!(servers[&(6, B, 81)], Steering::Address(32));
     }
 
     #[test]

@@ -382,8 +382,8 @@ fn bad_arguments_are_refused() {
         ("\n# x\n-a -t 10.0.0.100:80\n", ":3: You need to supply the 'real-server' option"),
         ("@0 -C\n", ":1: `@0` is no frame number"),
         ("@x -C\n", ":1: `@x` is no frame number"),
-        ("sysctl -w net.ipv4.vs.cleverness=1\n", ":1: there is no setting `net.ipv4.vs.cleverness`"),
-        ("sysctl -w net.ipv4.vs.sloppy_tcp=yes\n", ":1: `yes` is no value"),
+        ("sysctl -w net.ipv4.vs.cleverness=1\n", ":1: there is no setting `cleverness`"),
+        ("sysctl -w net.ipv4.vs.sloppy_tcp=yes\n", ":1: sloppy_tcp of yes is out of range"),
         ("sysctl -a\n", ":1: sysctl takes one setting"),
     ] {
         let args = Args { ipvsadm: Some(folder.write("setup", text)), ..args.clone() };

@@ -147,7 +147,7 @@ mod tests {
 
     fn news(last: u8) -> Envelope<u32> {
         let message =
-            Message::NeighbourUsed { interface: 0, address: std::net::Ipv4Addr::new(10, 0, 0, last) };
+            Message::NeighbourUsed { interface: 0, address: [10, 0, 0, last].into() };
         Envelope { to: 1, message }
     }
 
@@ -181,7 +181,7 @@ mod tests {
         let last: Vec<_> = inbox
             .iter()
             .map(|message| match message {
-                Message::NeighbourUsed { address, .. } => address.octets()[3],
+                Message::NeighbourUsed { address: std::net::IpAddr::V4(address), .. } => address.octets()[3],
                 other => panic!("{other:?}"),
             })
             .collect();

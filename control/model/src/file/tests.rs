@@ -196,11 +196,6 @@ fn rules_between_objects_name_line_and_remedy() {
             "172.16.100.9",
             "f:61: port 0 (every port) needs a persistent service; give a port or `persistent`",
         ),
-        (
-            "172.16.100.9:53",
-            "[fd00::9]:53",
-            "f:61: fd00::9 is an IPv6 address; services of this version are IPv4 only",
-        ),
         ("conn_reuse_mode = 0", "conn_reuse_mode = 2", "f:67: conn_reuse_mode of 2 is out of range; 0 to 1"),
         ("weight = 3", "weight = -1", "f:53: weight of -1 is out of range; 0 to 2147483647"),
         (

@@ -10,6 +10,7 @@
 //! (an eighth), fragments of a datagram ([`MAX_PIECES`]) and time ([`LIFETIME`]). A datagram is forgotten when all
 //! of it has been seen. A full table forgets its oldest datagram: honest ones take milliseconds.
 
+pub(crate) mod follow;
 mod held;
 #[cfg(test)]
 mod tests;

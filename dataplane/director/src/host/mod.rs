@@ -1,10 +1,12 @@
-//! The director as a host: what the local stack does behind IPVS. ARP, ping, RST, ICMP errors, IP options.
+//! The director as a host: what the local stack does behind IPVS. ARP, neighbour discovery, ping, RST, ICMP errors, IP options.
 
-pub(crate) mod arp;
+mod arp;
+pub(crate) mod ndisc;
 pub(crate) mod options;
 mod reply;
+mod resolve;
 
-pub(crate) use reply::Error;
+pub(crate) use reply::{Error, is_icmp_error};
 
 use crate::{Nanos, SECOND};
 

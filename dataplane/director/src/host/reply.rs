@@ -1,55 +1,74 @@
 //! Packets that the director sends in its own name: ICMP errors, RST, answers to pings; and what a host does
 //! with packets that no service takes.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use fulcrum_packet::checksum::{fold, pseudo_header, sum};
-use fulcrum_packet::{icmp, ipv4, tcp};
+use fulcrum_packet::checksum::{fold, pseudo_header_of, sum};
+use fulcrum_packet::{ethernet, icmp, icmpv6, ip, ipv4, ipv6, tcp};
 
 use crate::Nanos;
 use crate::buffer::{Buf, Pool};
 use crate::engine::{Context, Engine};
-use crate::output::{Sent, way};
+use crate::icmp::fill_icmp_checksum;
+use crate::output::{Sent, way_back};
 use crate::packet::{Packet, checked};
 use crate::reason::{Event, Reason, VerdictKind};
 use crate::receive::{icmp_checksum_ok, transport_checksum_ok};
+use crate::snapshot::InterfaceId;
 
 /// TTL of packets of our own.
 const TTL: u8 = 64;
-/// An ICMP error is no longer than this. // RFC 1812, 4.3.2.3
+/// An IPv4 ICMP error is no longer than this. // RFC 1812, 4.3.2.3
 const ERROR_SIZE: usize = 576;
 /// Precedence of ICMP errors: internetwork control. // RFC 1812, 4.3.2.5
 const ERROR_PRECEDENCE: u8 = 0xc0;
-/// Where frames of our own have their IPv4 header: room for an Ethernet header with a tag.
-const L3: usize = fulcrum_packet::ethernet::HEADER + fulcrum_packet::ethernet::TAG;
+/// Where frames of our own have their IP header: room for an Ethernet header with a tag.
+const L3: usize = ethernet::HEADER + ethernet::TAG;
 /// Length of a time-stamp message.
 const TIMESTAMP: usize = 20;
-/// Headers before what an ICMP error quotes.
-const ERROR_HEADERS: usize = ipv4::HEADER + icmp::HEADER;
 
-/// An ICMP error to be sent.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Error {
-    pub(crate) kind: u8,
-    pub(crate) code: u8,
-    /// MTU, pointer or 0.
-    pub(crate) rest: u32,
+/// An ICMP error to be sent, of either family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Error {
+    TtlExpired,
+    NetUnreachable,
+    HostUnreachable,
+    ProtocolUnreachable,
+    PortUnreachable,
+    /// With the MTU of the way on.
+    TooBig(u16),
+    /// With the offset of what is wrong with the header.
+    ParameterProblem(u8),
 }
 
 impl Error {
-    pub(crate) const TTL_EXPIRED: Error = Error { kind: icmp::TIME_EXCEEDED, code: 0, rest: 0 };
-    pub(crate) const NET_UNREACHABLE: Error = Error::unreachable(0);
-    pub(crate) const HOST_UNREACHABLE: Error = Error::unreachable(icmp::HOST_UNREACHABLE);
-    pub(crate) const PROTOCOL_UNREACHABLE: Error = Error::unreachable(icmp::PROTOCOL_UNREACHABLE);
-    pub(crate) const PORT_UNREACHABLE: Error = Error::unreachable(icmp::PORT_UNREACHABLE);
-
-    const fn unreachable(code: u8) -> Error {
-        Error { kind: icmp::UNREACHABLE, code, rest: 0 }
+    /// Type, code and the header's last four bytes.
+    fn wire(self, v6: bool) -> (u8, u8, u32) {
+        use icmpv6 as six;
+        match (self, v6) {
+            (Error::TtlExpired, false) => (icmp::TIME_EXCEEDED, 0, 0),
+            (Error::NetUnreachable, false) => (icmp::UNREACHABLE, 0, 0),
+            (Error::HostUnreachable, false) => (icmp::UNREACHABLE, icmp::HOST_UNREACHABLE, 0),
+            (Error::ProtocolUnreachable, false) => (icmp::UNREACHABLE, icmp::PROTOCOL_UNREACHABLE, 0),
+            (Error::PortUnreachable, false) => (icmp::UNREACHABLE, icmp::PORT_UNREACHABLE, 0),
+            (Error::TooBig(mtu), false) => (icmp::UNREACHABLE, icmp::FRAGMENTATION_NEEDED, mtu.into()),
+            (Error::ParameterProblem(at), false) => (icmp::PARAMETER_PROBLEM, 0, u32::from(at) << 24),
+            (Error::TtlExpired, true) => (six::TIME_EXCEEDED, six::HOP_LIMIT_EXCEEDED, 0),
+            (Error::NetUnreachable, true) => (six::UNREACHABLE, six::NO_ROUTE, 0),
+            (Error::HostUnreachable, true) => (six::UNREACHABLE, six::ADDRESS_UNREACHABLE, 0),
+            // Where the next header field of a packet without extension headers is.
+            (Error::ProtocolUnreachable, true) => (six::PARAMETER_PROBLEM, six::UNKNOWN_NEXT_HEADER, 6),
+            (Error::PortUnreachable, true) => (six::UNREACHABLE, six::PORT_UNREACHABLE, 0),
+            (Error::TooBig(mtu), true) => (six::PACKET_TOO_BIG, 0, mtu.into()),
+            (Error::ParameterProblem(at), true) => (six::PARAMETER_PROBLEM, six::ERRONEOUS_FIELD, at.into()),
+        }
     }
+}
 
-    pub(crate) fn too_big(mtu: u16) -> Error {
-        Error { kind: icmp::UNREACHABLE, code: icmp::FRAGMENTATION_NEEDED, rest: u32::from(mtu) }
-    }
+/// Whether a packet is an ICMP error, or so short that it may be one: about it no error is sent.
+pub(crate) fn is_icmp_error<B: Buf>(packet: &Packet<B>) -> bool {
+    let is_error = if packet.is_v6() { icmpv6::is_error } else { icmp::is_error };
+    packet.is_icmp() && packet.payload().first().is_none_or(|&kind| is_error(kind))
 }
 
 impl<P: Pool> Engine<P> {
@@ -60,7 +79,7 @@ impl<P: Pool> Engine<P> {
             return self.drop_packet(ctx, packet, Reason::BadTransportChecksum, None);
         }
         if packet.protocol == ipv4::UDP {
-            self.send_error(ctx, &packet, Error::PORT_UNREACHABLE);
+            self.send_error(ctx, &packet, Error::PortUnreachable);
             return self.drop_packet(ctx, packet, Reason::NoUdpService, None);
         }
         if packet.flags & tcp::RST != 0 {
@@ -92,117 +111,97 @@ impl<P: Pool> Engine<P> {
             flags: answer,
             window: 0,
         };
-        let length = ipv4::HEADER + tcp::HEADER;
-        let Some(mut buf) = ctx.pool.alloc(L3 + length) else { return };
-        let bytes = &mut buf.bytes_mut()[L3..];
-        ipv4::Header {
-            // Without the ECN bits: this is no ECN-capable flow.
-            tos: packet.ip().tos() & 0xfc,
-            total_len: length as u16,
-            id: 0,
-            fragment: ipv4::DF,
-            ttl: TTL,
-            protocol: ipv4::TCP,
+        let own = Own {
             src: packet.dst,
             dst: packet.src,
-        }
-        .emit(bytes);
-        let body = &mut bytes[ipv4::HEADER..];
+            protocol: ipv4::TCP,
+            // Without the ECN bits: this is no ECN-capable flow.
+            tos: packet.ip().tos() & 0xfc,
+            id: None,
+        };
+        let Some(mut buf) = self.own_packet(ctx, own, tcp::HEADER) else { return };
+        let body = own_body(&mut buf, packet.is_v6());
         header.emit(body);
-        let pseudo = pseudo_header(packet.dst, packet.src, ipv4::TCP, tcp::HEADER as u16);
+        let pseudo = pseudo_header_of(packet.dst, packet.src, ipv4::TCP, tcp::HEADER);
         let whole = !fold(pseudo + sum(body));
         checked(tcp::Segment::new_checked(body)).set_checksum(whole);
-        if self.send_own(ctx, buf, packet.src, packet.port) {
+        if self.send_own(ctx, buf, packet.src, packet.interface, packet.port) {
             self.counters.event(Event::ResetSent);
         }
     }
 
     /// Sends an ICMP error about a packet as it is now, unless none may be sent about it (RFC 1122, 3.2.2) or too
-    /// many have been. Gives the length of the error's IPv4 packet, 0 when none was sent.
+    /// many have been. Gives the length of the error's IP packet, 0 when none was sent.
     pub(crate) fn send_error(
         &mut self,
         ctx: &mut Context<'_, P>,
         packet: &Packet<P::Buf>,
         error: Error,
-    ) -> u16 {
-        if packet.protocol == ipv4::ICMP && packet.payload().first().is_none_or(|&kind| icmp::is_error(kind))
-        {
+    ) -> usize {
+        if is_icmp_error(packet) || packet.is_later_fragment() {
             return 0;
         }
         let src = ctx.snap.locals.contains_key(&packet.dst).then_some(packet.dst);
-        self.send_error_about(ctx, packet.ip_bytes(), packet.port, src, error)
+        self.send_error_about(ctx, packet.ip_bytes(), packet.interface, packet.port, src, error)
     }
 
-    /// Sends an ICMP error about an IPv4 packet whose header has been checked, from `src` or, without one, from
+    /// Sends an ICMP error about an IP packet whose header has been checked, from `src` or, without one, from
     /// the address of the way back.
     fn send_error_about(
         &mut self,
         ctx: &mut Context<'_, P>,
         about: &[u8],
+        interface: InterfaceId,
         port: u16,
-        src: Option<Ipv4Addr>,
+        src: Option<IpAddr>,
         error: Error,
-    ) -> u16 {
-        let ip = checked(ipv4::Packet::new_checked(about));
-        if ip.fragment() & ipv4::OFFSET != 0 {
+    ) -> usize {
+        let ip = checked(ip::Packet::new_checked(about));
+        let dst = ip.src();
+        let v6 = dst.is_ipv6();
+        let Ok(back) = way_back(ctx.snap, dst, interface) else { return 0 };
+        if dst.is_unspecified() || ip.dst().is_multicast() {
             return 0;
         }
-        let dst = ip.src();
-        let Ok(back) = way(ctx.snap, dst) else { return 0 };
         if !self.limiter.take(ctx.now) {
             self.counters.event(Event::IcmpLimited);
             return 0;
         }
-        let quoted = about.len().min(ERROR_SIZE - ERROR_HEADERS);
-        let length = ERROR_HEADERS + quoted;
-        let Some(mut buf) = ctx.pool.alloc(L3 + length) else { return 0 };
-        let id = self.next_ip_id();
-        let bytes = &mut buf.bytes_mut()[L3..];
-        ipv4::Header {
-            tos: (ip.tos() & 0x1e) | ERROR_PRECEDENCE,
-            total_len: length as u16,
-            id,
-            fragment: 0,
-            ttl: TTL,
-            protocol: ipv4::ICMP,
-            src: src.unwrap_or(back.source),
-            dst,
-        }
-        .emit(bytes);
-        let body = &mut bytes[ipv4::HEADER..];
-        icmp::emit(body, error.kind, error.code, error.rest);
-        body[icmp::HEADER..].copy_from_slice(&about[..quoted]);
-        checked(icmp::Message::new_checked(body)).fill_checksum();
-        if !self.send_own(ctx, buf, dst, port) {
+        let (most, tos) = if v6 {
+            (icmpv6::MAX_QUOTE, 0)
+        } else {
+            (ERROR_SIZE - ipv4::HEADER - icmp::HEADER, (ip.tos() & 0x1e) | ERROR_PRECEDENCE)
+        };
+        let quoted = &about[..about.len().min(most)];
+        let id = Some(self.next_ip_id());
+        let own = Own { src: src.unwrap_or(back.source), dst, protocol: icmp_protocol(v6), tos, id };
+        let Some(mut buf) = self.own_packet(ctx, own, icmp::HEADER + quoted.len()) else { return 0 };
+        let body = own_body(&mut buf, v6);
+        let (kind, code, rest) = error.wire(v6);
+        icmp::emit(body, kind, code, rest);
+        body[icmp::HEADER..].copy_from_slice(quoted);
+        fill_icmp_checksum(body, own.src, own.dst);
+        if !self.send_own(ctx, buf, dst, interface, port) {
             return 0;
         }
         self.counters.event(Event::IcmpSent);
-        length as u16
-    }
-
-    /// Says which byte of a header is wrong.
-    pub(crate) fn send_parameter_problem(
-        &mut self,
-        ctx: &mut Context<'_, P>,
-        packet: &Packet<P::Buf>,
-        at: u8,
-    ) {
-        let error = Error { kind: icmp::PARAMETER_PROBLEM, code: 0, rest: u32::from(at) << 24 };
-        self.send_error(ctx, packet, error);
+        ip_header(v6) + icmp::HEADER + quoted.len()
     }
 
     /// Tells the sender of a routed frame that its next hop does not answer, unless that is ourselves.
-    pub(crate) fn tell_host_unreachable(&mut self, ctx: &mut Context<'_, P>, buf: &P::Buf) {
-        let Ok(frame) = fulcrum_packet::ethernet::Frame::new_checked(buf.bytes()) else { return };
-        let Ok(ip) = ipv4::Packet::new_checked(&buf.bytes()[frame.header_len()..]) else { return };
-        if ctx.snap.locals.contains_key(&ip.src()) {
+    pub(crate) fn tell_host_unreachable(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        buf: &P::Buf,
+        interface: InterfaceId,
+    ) {
+        let Ok(frame) = ethernet::Frame::new_checked(buf.bytes()) else { return };
+        let Ok(ip) = ip::Packet::new_checked(&buf.bytes()[frame.header_len()..]) else { return };
+        let about = &buf.bytes()[frame.header_len()..][..ip.total_len()];
+        if ctx.snap.locals.contains_key(&ip.src()) || !may_be_reported(&ip, about) {
             return;
         }
-        let about = &buf.bytes()[frame.header_len()..][..usize::from(ip.total_len())];
-        let kind = about.get(ip.header_len()).copied().unwrap_or(icmp::UNREACHABLE);
-        if ip.protocol() != ipv4::ICMP || !icmp::is_error(kind) {
-            self.send_error_about(ctx, about, 0, None, Error::HOST_UNREACHABLE);
-        }
+        self.send_error_about(ctx, about, interface, 0, None, Error::HostUnreachable);
     }
 
     /// An ICMP message to one of our addresses that is about no session.
@@ -214,50 +213,117 @@ impl<P: Pool> Engine<P> {
         if !icmp_checksum_ok(&packet) {
             return self.drop_packet(ctx, packet, Reason::BadIcmpChecksum, None);
         }
+        let v6 = packet.is_v6();
         let (answer, event) = match (kind, code) {
-            (icmp::ECHO_REQUEST, _) => (icmp::ECHO_REPLY, Event::EchoReplied),
-            (icmp::TIMESTAMP_REQUEST, 0) if packet.payload().len() >= TIMESTAMP => {
+            (icmp::ECHO_REQUEST, _) if !v6 => (icmp::ECHO_REPLY, Event::EchoReplied),
+            (icmpv6::ECHO_REQUEST, _) if v6 => (icmpv6::ECHO_REPLY, Event::EchoReplied),
+            (icmp::TIMESTAMP_REQUEST, 0) if !v6 && packet.payload().len() >= TIMESTAMP => {
                 (icmp::TIMESTAMP_REPLY, Event::TimestampReplied)
             }
             _ => return self.drop_packet(ctx, packet, Reason::IcmpIgnored, None),
         };
-        if answer == icmp::TIMESTAMP_REPLY {
+        let timestamp = event == Event::TimestampReplied;
+        if timestamp {
             stamp(&mut packet.payload_mut()[..TIMESTAMP], ctx.now);
         }
-        let quoted = match answer {
-            icmp::TIMESTAMP_REPLY => &packet.payload()[..TIMESTAMP],
-            _ => packet.payload(),
-        };
-        let length = ipv4::HEADER + quoted.len();
-        let Some(mut buf) = ctx.pool.alloc(L3 + length) else {
-            return self.drop_packet(ctx, packet, Reason::NoBuffer, None);
-        };
-        let bytes = &mut buf.bytes_mut()[L3..];
-        ipv4::Header {
-            tos: packet.ip().tos(),
-            total_len: length as u16,
-            id: self.next_ip_id(),
-            fragment: 0,
-            ttl: TTL,
-            protocol: ipv4::ICMP,
+        let quoted = if timestamp { &packet.payload()[..TIMESTAMP] } else { packet.payload() };
+        let own = Own {
             src: packet.dst,
             dst: packet.src,
-        }
-        .emit(bytes);
-        bytes[ipv4::HEADER..].copy_from_slice(quoted);
-        checked(icmp::Message::new_checked(&mut bytes[ipv4::HEADER..])).set_kind(answer);
-        if !self.send_own(ctx, buf, packet.src, packet.port) {
+            protocol: packet.protocol,
+            tos: packet.ip().tos(),
+            id: Some(self.next_ip_id()),
+        };
+        let Some(mut buf) = self.own_packet(ctx, own, quoted.len()) else {
+            return self.drop_packet(ctx, packet, Reason::NoBuffer, None);
+        };
+        let body = own_body(&mut buf, v6);
+        body.copy_from_slice(quoted);
+        // Exchanged ends do not change the sum of a pseudo-header.
+        checked(icmp::Message::new_checked(body)).set_kind(answer);
+        if !self.send_own(ctx, buf, packet.src, packet.interface, packet.port) {
             return self.drop_packet(ctx, packet, Reason::NoRoute, None);
         }
         self.counters.event(event);
         self.verdict(ctx, VerdictKind::Reply, event.name(), None);
     }
 
-    /// Routes and sends a packet of our own; whether it went (or waits for its next hop).
-    fn send_own(&mut self, ctx: &mut Context<'_, P>, buf: P::Buf, dst: Ipv4Addr, port: u16) -> bool {
-        let Ok(way) = way(ctx.snap, dst) else { return false };
+    /// A frame of our own with its IP header written, and room for `length` bytes behind it.
+    fn own_packet(&mut self, ctx: &mut Context<'_, P>, own: Own, length: usize) -> Option<P::Buf> {
+        let header = ip_header(own.dst.is_ipv6());
+        let mut buf = ctx.pool.alloc(L3 + header + length)?;
+        let bytes = &mut buf.bytes_mut()[L3..];
+        let Own { tos, protocol, .. } = own;
+        match (own.src, own.dst) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                let (id, fragment) = own.id.map_or((0, ipv4::DF), |id| (id, 0));
+                let total_len = (header + length) as u16;
+                ipv4::Header { tos, total_len, id, fragment, ttl: TTL, protocol, src, dst }.emit(bytes);
+            }
+            (IpAddr::V6(src), IpAddr::V6(dst)) => {
+                let payload_len = length as u16;
+                let (traffic_class, flow_label) = (tos, 0);
+                let (next_header, hop_limit) = (protocol, TTL);
+                ipv6::Header { traffic_class, flow_label, payload_len, next_header, hop_limit, src, dst }
+                    .emit(bytes);
+            }
+            _ => return None,
+        }
+        Some(buf)
+    }
+
+    /// Routes and sends a packet of our own to somebody heard of by `interface`; whether it went (or waits for its
+    /// next hop).
+    fn send_own(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        buf: P::Buf,
+        dst: IpAddr,
+        interface: InterfaceId,
+        port: u16,
+    ) -> bool {
+        let Ok(way) = way_back(ctx.snap, dst, interface) else { return false };
         // As if routed: whoever asks under many addresses leaves room for services where packets are parked.
         !matches!(self.send(ctx, buf, L3, &way, port, true), Sent::Dropped(_))
+    }
+}
+
+/// What the IP header of a packet of our own says.
+#[derive(Clone, Copy, Debug)]
+struct Own {
+    src: IpAddr,
+    dst: IpAddr,
+    protocol: u8,
+    tos: u8,
+    /// Identification of an IPv4 packet that may be fragmented.
+    id: Option<u16>,
+}
+
+fn ip_header(v6: bool) -> usize {
+    if v6 { ipv6::HEADER } else { ipv4::HEADER }
+}
+
+fn icmp_protocol(v6: bool) -> u8 {
+    if v6 { ipv6::ICMP } else { ipv4::ICMP }
+}
+
+/// What follows the IP header in a frame of [`Engine::own_packet`].
+fn own_body<B: Buf>(buf: &mut B, v6: bool) -> &mut [u8] {
+    &mut buf.bytes_mut()[L3 + ip_header(v6)..]
+}
+
+/// Whether an error may be sent about a finished packet.
+fn may_be_reported(ip: &ip::Packet<&[u8]>, about: &[u8]) -> bool {
+    match ip {
+        ip::Packet::V4(ip) => {
+            let kind = about.get(ip.header_len()).copied().unwrap_or(icmp::UNREACHABLE);
+            ip.fragment() & ipv4::OFFSET == 0 && (ip.protocol() != ipv4::ICMP || !icmp::is_error(kind))
+        }
+        ip::Packet::V6(ip) => ip.upper().is_ok_and(|upper| {
+            let kind = about.get(upper.offset).copied().unwrap_or(icmpv6::UNREACHABLE);
+            upper.fragment.is_none_or(|fragment| fragment.offset == 0)
+                && (upper.protocol != ipv6::ICMP || !icmpv6::is_error(kind))
+        }),
     }
 }
 

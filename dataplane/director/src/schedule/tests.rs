@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{NAMES, Request, Scheduler, build, build_fresh};
 use crate::counters::PerWorker;
-use crate::snapshot::{Destination, DestinationId, Forward};
+use crate::snapshot::{Destination, DestinationId, Forward, Tunnel};
 
 const WORKERS: usize = 2;
 
@@ -27,10 +27,12 @@ fn destination(id: DestinationId, weight: u32) -> Arc<Destination> {
         address: [10, 1, 0, 1].into(),
         port: 80,
         forward: Forward::Nat,
+        tunnel: Tunnel::default(),
         weight,
         available: true,
         counters: Arc::new(PerWorker::new(WORKERS)),
         service_counters: Arc::new(PerWorker::new(WORKERS)),
+        profile: Arc::default(),
     })
 }
 

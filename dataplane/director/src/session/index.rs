@@ -4,6 +4,8 @@
 //! bucket counts the entries that found it full and went on, so that a search ends at the first bucket that
 //! nobody passed. The table does not grow: it is made for the number of entries it will hold.
 
+use std::net::IpAddr;
+
 use super::Key;
 use crate::hash::folded_multiply;
 
@@ -48,12 +50,25 @@ impl Index {
 
     #[inline]
     pub(super) fn hash(&self, key: Key) -> u64 {
-        let addresses = (u64::from(key.src.to_bits()) << 32) | u64::from(key.dst.to_bits());
+        let addresses = match (key.src, key.dst) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => (u64::from(src.to_bits()) << 32) | u64::from(dst.to_bits()),
+            (src, dst) => self.fold(src) ^ self.fold(dst).rotate_left(17),
+        };
         let ports = (u64::from(key.sport) << 32) | (u64::from(key.dport) << 16) | u64::from(key.protocol);
         folded_multiply(
             folded_multiply(addresses ^ self.seed[0], 0x9e37_79b9_7f4a_7c15) ^ ports,
             self.seed[1] | 1,
         )
+    }
+
+    fn fold(&self, address: IpAddr) -> u64 {
+        match address {
+            IpAddr::V4(address) => address.to_bits().into(),
+            IpAddr::V6(address) => {
+                let bits = address.to_bits();
+                folded_multiply((bits >> 64) as u64 ^ self.seed[1], bits as u64 ^ self.seed[0])
+            }
+        }
     }
 
     #[inline]

@@ -9,7 +9,7 @@ pub mod sctp;
 pub mod tcp;
 mod wheel;
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use crate::snapshot::{DestinationId, Forward};
 use crate::{Nanos, SECOND};
@@ -33,11 +33,11 @@ pub struct Key {
     /// IP protocol number; [`TEMPLATE`] is added for templates.
     pub protocol: u16,
     /// Source address.
-    pub src: Ipv4Addr,
+    pub src: IpAddr,
     /// Source port.
     pub sport: u16,
     /// Destination address.
-    pub dst: Ipv4Addr,
+    pub dst: IpAddr,
     /// Destination port.
     pub dport: u16,
 }
@@ -101,19 +101,19 @@ pub struct Session {
     /// No packet of the server has been seen (and, by DR and TUN, is expected). // IPVS: IP_VS_CONN_F_NOOUTPUT
     pub no_output: bool,
     /// Client's address; under the netmask for templates.
-    pub client: Ipv4Addr,
+    pub client: IpAddr,
     /// Client's port.
     pub client_port: u16,
     /// VIP.
-    pub vip: Ipv4Addr,
+    pub vip: IpAddr,
     /// Port the client asked for.
     pub vip_port: u16,
     /// Address that a FULLNAT server sees; the client's otherwise.
-    pub local: Ipv4Addr,
+    pub local: IpAddr,
     /// Port that a FULLNAT server sees; the client's otherwise.
     pub local_port: u16,
     /// Server's address.
-    pub server: Ipv4Addr,
+    pub server: IpAddr,
     /// Server's port.
     pub server_port: u16,
     /// Its server.
@@ -182,13 +182,13 @@ pub struct NewSession {
     /// State to begin with.
     pub state: State,
     /// Client's address and port.
-    pub client: (Ipv4Addr, u16),
+    pub client: (IpAddr, u16),
     /// VIP and port.
-    pub vip: (Ipv4Addr, u16),
+    pub vip: (IpAddr, u16),
     /// Local address and port; the client's unless FULLNAT.
-    pub local: (Ipv4Addr, u16),
+    pub local: (IpAddr, u16),
     /// Server's address and port.
-    pub server: (Ipv4Addr, u16),
+    pub server: (IpAddr, u16),
     /// Its server.
     pub destination: DestinationId,
     /// The template that controls it, or [`NONE`].
@@ -442,10 +442,12 @@ impl Sessions {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
-    const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
-    const SERVER: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 11);
+    const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
+    const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 0, 11));
 
     fn nat(vip: u8, client_port: u16) -> NewSession {
         NewSession {
@@ -453,7 +455,7 @@ mod tests {
             forward: Forward::Nat,
             state: State::Tcp(tcp::State::None),
             client: (CLIENT, client_port),
-            vip: (Ipv4Addr::new(10, 0, 0, vip), 80),
+            vip: (Ipv4Addr::new(10, 0, 0, vip).into(), 80),
             local: (CLIENT, client_port),
             server: (SERVER, 8000),
             destination: 0,

@@ -1,6 +1,5 @@
 //! TCP as IPVS follows it: eleven states, three tables, one time-out a state.
 
-use crate::snapshot::Timeouts;
 use crate::{Nanos, SECOND};
 use fulcrum_packet::tcp;
 
@@ -49,20 +48,25 @@ impl State {
     pub const fn is_active(self) -> bool {
         matches!(self, ES | SS | SR | SA)
     }
-
-    /// How long a session stays in this state without a packet.
-    pub const fn timeout(self, timeouts: &Timeouts) -> Nanos {
-        match self {
-            State::None => 2 * SECOND,
-            ES => timeouts.tcp,
-            FW => timeouts.tcp_fin,
-            SS | TW | LI | SA => 120 * SECOND,
-            SR | CW => 60 * SECOND,
-            CL => 10 * SECOND,
-            LA => 30 * SECOND,
-        }
-    }
 }
+
+/// How many states there are.
+pub const STATES: usize = 11;
+
+/// How long a session stays in each state without a packet, unless configured otherwise. // IPVS: tcp_timeouts
+pub const TIMEOUTS: [Nanos; STATES] = [
+    2 * SECOND,
+    900 * SECOND,
+    120 * SECOND,
+    60 * SECOND,
+    120 * SECOND,
+    120 * SECOND,
+    10 * SECOND,
+    60 * SECOND,
+    30 * SECOND,
+    120 * SECOND,
+    120 * SECOND,
+];
 
 /// What the director sees of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +79,7 @@ pub enum View {
     InputOnly,
 }
 
-type Row = [State; 11];
+type Row = [State; STATES];
 
 /// Columns: NONE ES SS SR FW TW CL CW LA LI SA; rows: SYN FIN ACK RST.
 const INPUT: [Row; 4] = [

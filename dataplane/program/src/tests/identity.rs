@@ -34,6 +34,7 @@ fn a_service_is_compiled_field_by_field() {
     model.scheduler = "wrr".to_owned();
     model.persistent = Some(600);
     model.prefix = 24;
+    model.timeouts.insert(model::TimeoutState::TcpClose, 4);
     model.servers[0].weight = 3;
     model.servers[1].forward = Forward::Tun;
     let mut state = with(vec![model]);
@@ -44,7 +45,7 @@ fn a_service_is_compiled_field_by_field() {
     let service = found(&snapshot, http());
     assert_eq!((service.protocol, service.address, service.port), (6, ip("10.0.0.100"), 80));
     assert_eq!(service.scheduler.name(), "wrr");
-    assert_eq!(service.persistence, Some(Persistence { timeout: 600 * SECOND, netmask: 0xffff_ff00 }));
+    assert_eq!(service.persistence, Some(Persistence { timeout: 600 * SECOND, prefix: 24, sip: false }));
     // Newest first.
     let seen: Vec<_> = service
         .destinations
@@ -62,11 +63,12 @@ fn a_service_is_compiled_field_by_field() {
     for d in &service.destinations {
         assert!(Arc::ptr_eq(snapshot.destination(d.id).unwrap(), d));
         assert!(Arc::ptr_eq(&d.service_counters, &service.counters));
+        assert!(Arc::ptr_eq(&d.profile, &service.profile));
         assert_eq!(d.counters.iter().count(), WORKERS);
     }
-    assert_eq!(snapshot.timeouts.tcp, SECOND);
-    assert_eq!(snapshot.timeouts.tcp_fin, 2 * SECOND);
-    assert_eq!(snapshot.timeouts.udp, 3 * SECOND);
+    let timeouts = service.profile.timeouts;
+    assert_eq!(timeouts.tcp[..7], [2, 1, 120, 60, 2, 120, 4].map(|seconds| seconds * SECOND));
+    assert_eq!(timeouts.udp, 3 * SECOND);
     assert!(snapshot.settings.sloppy_tcp);
     assert!(!snapshot.any_port_services);
 }
@@ -100,7 +102,7 @@ fn the_schedulers_place_survives_edits() {
     let snapshot = bench.apply(&state);
     let pick = |snapshot: &Snapshot| {
         let service = found(snapshot, http());
-        let (client, vip) = (ip("10.0.0.2").into(), service.address.into());
+        let (client, vip) = (ip("10.0.0.2"), service.address);
         let request = Request { client, client_port: 40000, vip, vip_port: 80, now: 0, chance: 0 };
         service.destinations[service.scheduler.choose(&service.destinations, &request).unwrap()].address
     };
@@ -234,7 +236,7 @@ fn services_that_share_a_nat_server_steer_alike() {
     let state =
         with(vec![http_with(1), persistent, service(key("10.0.0.100", 25), vec![server("10.1.0.11", 25)])]);
     let snapshot = compiled(&state);
-    let wide = Steering::Address(0xffff_ff00);
+    let wide = Steering::Address(24);
     assert_eq!(found(&snapshot, http()).steering, wide);
     assert_eq!(found(&snapshot, key("10.0.0.100", 443)).steering, wide);
     assert_eq!(found(&snapshot, key("10.0.0.100", 25)).steering, Steering::AddressPort);
@@ -256,7 +258,7 @@ fn steering_does_not_narrow_under_running_sessions() {
     let mut bench = Bench::new();
     let first = bench.apply(&with(vec![persistent]));
     let server = found(&first, http()).destinations[0].clone();
-    let wide = Steering::Address(u32::MAX);
+    let wide = Steering::Address(32);
     assert_eq!(found(&first, http()).steering, wide);
     open_session(&server);
 
@@ -295,5 +297,5 @@ fn a_service_of_every_port_is_told() {
     every.persistent = Some(300);
     let snapshot = compiled(&with(vec![every]));
     assert!(snapshot.any_port_services);
-    assert_eq!(snapshot.servers[&(6, ip("10.1.0.11"), 0)], Steering::Address(u32::MAX));
+    assert_eq!(snapshot.servers[&(6, ip("10.1.0.11"), 0)], Steering::Address(32));
 }

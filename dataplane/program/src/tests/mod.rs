@@ -3,7 +3,7 @@
 mod identity;
 mod network;
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use fulcrum_director::Snapshot;
@@ -27,7 +27,7 @@ fn ports() -> Vec<PortFacts> {
     vec![port("p0", 0), port("p1", 1)]
 }
 
-fn ip(text: &str) -> Ipv4Addr {
+fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
@@ -57,11 +57,11 @@ fn two_arms() -> State {
 }
 
 fn key(address: &str, port: u16) -> ServiceKey {
-    ServiceKey::new(Protocol::Tcp, address.parse().unwrap(), port)
+    ServiceKey::new(Protocol::Tcp, ip(address), port)
 }
 
 fn server(address: &str, port: u16) -> Server {
-    Server::new(ServerKey { address: address.parse().unwrap(), port }, Forward::Nat)
+    Server::new(ServerKey { address: ip(address), port }, Forward::Nat)
 }
 
 fn service(key: ServiceKey, servers: Vec<Server>) -> model::Service {
@@ -72,7 +72,7 @@ fn pool(name: &str, interface: &str, first: &str, last: &str) -> LocalPool {
     LocalPool {
         name: name.to_owned(),
         interface: interface.to_owned(),
-        addresses: vec![AddressRange { first: ip(first).into(), last: ip(last).into() }],
+        addresses: vec![AddressRange { first: ip(first), last: ip(last) }],
         ports: PortRange { first: 2000, last: 2999 },
     }
 }
@@ -115,9 +115,7 @@ fn compiled(state: &State) -> Arc<Snapshot> {
 }
 
 fn found(snapshot: &Snapshot, key: ServiceKey) -> &Arc<Service> {
-    let ServiceKey::Address { protocol, address: std::net::IpAddr::V4(address), port } = key else {
-        panic!("IPv4 only")
-    };
+    let ServiceKey::Address { protocol, address, port } = key else { panic!("by address only") };
     &snapshot.services[&(protocol.number(), address, port)]
 }
 

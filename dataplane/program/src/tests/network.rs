@@ -231,52 +231,51 @@ fn what_cannot_be_used_is_left_out_with_a_warning() {
     let mut state = two_arms();
     state.ports.push(model::Port { name: "p9".to_owned(), device: "eth9".to_owned(), mac: None });
     state.interfaces.push(interface("far", "p9", 0, &["10.9.0.1/24"]));
-    state.interfaces[0].addresses.push("2001:db8::1/64".parse().unwrap());
-    state.routes = vec![
-        via("2001:db8:1::/64", "2001:db8::2"),
-        via("0.0.0.0/0", "10.9.0.254"),
-        route("10.7.0.0/16", RouteTarget::Interface("far".to_owned())),
-    ];
-    let neighbour = |address: &str, interface: &str| Neighbour {
-        address: address.parse().unwrap(),
-        mac: Mac([2; 6]),
-        interface: interface.to_owned(),
-    };
-    state.neighbours = vec![neighbour("2001:db8::2", "wan"), neighbour("10.9.0.2", "far")];
-    state.services = vec![
-        service(key("2001:db8::100", 80), vec![]),
-        service(key("10.0.0.100", 80), vec![server("2001:db8::5", 80), server("10.1.0.11", 80)]),
-    ];
-    state.services[1].local_addresses = vec![model::LocalAddress("2001:db8::6".parse().unwrap())];
-    state.services[1].scheduler = "fancy".to_owned();
+    state.routes =
+        vec![via("0.0.0.0/0", "10.9.0.254"), route("10.7.0.0/16", RouteTarget::Interface("far".to_owned()))];
+    state.neighbours =
+        vec![Neighbour { address: ip("10.9.0.2"), mac: Mac([2; 6]), interface: "far".to_owned() }];
+    state.marks = vec![model::MarkRule { interface: Some("far".to_owned()), ..model::MarkRule::new(10) }];
+    state.services = vec![service(key("10.0.0.100", 80), vec![server("10.1.0.11", 80)])];
+    state.services[0].scheduler = "fancy".to_owned();
 
     let mut bench = Bench::new();
     let snapshot = bench.apply(&state);
     assert_eq!(snapshot.interfaces.len(), 2);
     assert_eq!(snapshot.routes.len(), 2);
     assert_eq!(snapshot.neighbours.len(), 0);
-    assert_eq!(snapshot.services.len(), 1);
-    let service = found(&snapshot, key("10.0.0.100", 80));
-    assert_eq!(service.destinations.len(), 1);
-    assert_eq!(service.scheduler.name(), "wlc");
+    assert_eq!(snapshot.marks.len(), 0);
+    assert_eq!(found(&snapshot, key("10.0.0.100", 80)).scheduler.name(), "wlc");
     for (warning, about) in bench.warnings.iter().zip([
         "port `p9` is not open",
-        "interface `wan`: 2001:db8::1/64 is IPv6",
         "interface `far`: port `p9` is not open",
-        "route to 2001:db8:1::/64: IPv6",
         "route to 0.0.0.0/0: gateway 10.9.0.254 is on no interface's subnet",
         "route to 10.7.0.0/16: there is no interface `far`",
-        "neighbour 2001:db8::2: IPv6",
         "neighbour 10.9.0.2: there is no interface `far`",
-        "service TCP [2001:db8::100]:80: IPv6",
-        "service TCP 10.0.0.100:80: server [2001:db8::5]:80 is IPv6",
-        "service TCP 10.0.0.100:80: local address 2001:db8::6 is IPv6",
         "service TCP 10.0.0.100:80: there is no scheduler `fancy`",
+        "mark 10: there is no interface `far`",
     ]) {
         assert!(
             warning.to_lowercase().starts_with(&about.to_lowercase()),
             "`{warning}` is not about {about}"
         );
     }
-    assert_eq!(bench.warnings.len(), 12, "{:#?}", bench.warnings);
+    assert_eq!(bench.warnings.len(), 7, "{:#?}", bench.warnings);
+}
+
+#[test]
+fn ipv6_is_compiled_like_ipv4() {
+    let mut state = two_arms();
+    state.interfaces[1].addresses.push("2001:db8:1::1/64".parse().unwrap());
+    state.routes = vec![via("::/0", "2001:db8:1::fe")];
+    state.services = vec![service(key("2001:db8::100", 80), vec![server("2001:db8:1::5", 80)])];
+    let snapshot = compiled(&state);
+    // What neighbours talk to comes from the MAC address.
+    let own = &snapshot.interfaces[usize::from(LAN)].addresses;
+    assert_eq!(own[1..], [(ip("2001:db8:1::1"), 64), (ip("fe80::ff:fe00:1"), 64)]);
+    assert_eq!(snapshot.locals[&ip("fe80::ff:fe00:1")].arp, Some(LAN));
+    let default = snapshot.routes.iter().find(|route| route.length == 0).unwrap();
+    assert_eq!((default.hop, default.source), (Hop::Via(LAN, ip("2001:db8:1::fe")), ip("2001:db8:1::1")));
+    let service = found(&snapshot, key("2001:db8::100", 80));
+    assert_eq!(service.destinations[0].address, ip("2001:db8:1::5"));
 }

@@ -5,7 +5,7 @@ use fulcrum_api::convert::port;
 use fulcrum_api::dataplane::{SessionEnd, SessionFilter};
 use fulcrum_director::snapshot::ServiceId;
 use fulcrum_director::{SessionView, Snapshot};
-use fulcrum_model::ServiceKey;
+use fulcrum_model::{Family, ServiceKey};
 use ipnet::IpNet;
 use std::net::IpAddr;
 use tonic::Status;
@@ -107,6 +107,11 @@ impl End {
 }
 
 fn service_id(snapshot: &Snapshot, key: ServiceKey) -> Option<ServiceId> {
-    let ServiceKey::Address { protocol, address: IpAddr::V4(address), port } = key else { return None };
-    snapshot.services.get(&(protocol.number(), address, port)).map(|service| service.id)
+    let service = match key {
+        ServiceKey::Address { protocol, address, port } => {
+            snapshot.services.get(&(protocol.number(), address, port))
+        }
+        ServiceKey::Mark { family, mark } => snapshot.mark_services.get(&(family == Family::V6, mark)),
+    };
+    service.map(|service| service.id)
 }

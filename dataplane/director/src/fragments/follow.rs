@@ -1,0 +1,114 @@
+//! A fragment's way: to the worker that keeps its datagram, and from there, with the ports that the first one
+//! showed, to the owner of its flow.
+
+use super::{Key, Later, Piece, Refusal};
+use crate::buffer::Pool;
+use crate::engine::{Context, Engine};
+use crate::message::Stage;
+use crate::packet::{Fragment, Packet, is_balanced};
+use crate::reason::{Event, Reason, VerdictKind};
+use crate::snapshot::Snapshot;
+
+/// Fragments that waited in vain, let go per step at most.
+const DISCARD_BUDGET: usize = 64;
+
+/// The ports that a first fragment shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ports {
+    src: u16,
+    dst: u16,
+}
+
+/// A fragment that waits.
+#[derive(Debug)]
+pub(crate) struct Waiting<B> {
+    port: u16,
+    hops: u8,
+    buf: B,
+}
+
+/// Whether a fragment may be part of what a service, or a server's answer, is about.
+pub(crate) fn concerns_service<B>(snap: &Snapshot, packet: &Packet<B>) -> bool {
+    is_balanced(packet.protocol)
+        && !snap.without_services()
+        && (snap.locals.contains_key(&packet.dst)
+            || snap.server_addresses.contains(&packet.src)
+            || !snap.mark_services.is_empty())
+}
+
+impl<P: Pool> Engine<P> {
+    /// Takes a fragment that [`concerns_service`] and whose ports are not known here; its transport header has been
+    /// read when it is a first one.
+    pub(crate) fn take_fragment(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        packet: Packet<P::Buf>,
+        fragment: Fragment,
+    ) {
+        let protocol = if packet.is_v6() { 0 } else { packet.protocol };
+        let key = Key { src: packet.src, dst: packet.dst, id: fragment.id, protocol };
+        let keeper = self.steer.keeper(&key);
+        let Packet { port, hops, stage, .. } = packet;
+        if let Some(to) = self.next_worker(keeper, hops) {
+            return self.hand_over(ctx, to, port, hops, stage, packet.buf);
+        }
+        let start = fragment.offset as u32;
+        let end = start + packet.payload().len() as u32;
+        let piece = Piece { start, end, more: fragment.more };
+        if packet.is_later_fragment() {
+            let waiting = Waiting { port, hops, buf: packet.buf };
+            match self.fragments.later(&key, piece, waiting, ctx.now) {
+                Later::Ready(ports, waiting) => self.follow(ctx, waiting, ports, false),
+                Later::Held => {
+                    self.counters.event(Event::FragmentHeld);
+                    self.verdict(ctx, VerdictKind::Hold, Event::FragmentHeld.name(), None);
+                }
+                Later::Refused(refusal) => self.drop_frame(ctx, port, reason(refusal)),
+            }
+            return;
+        }
+        let ports = Ports { src: packet.sport, dst: packet.dport };
+        let mut ready = std::mem::take(&mut self.ready_fragments);
+        match self.fragments.first(&key, piece, ports, ctx.now, &mut ready) {
+            Ok(()) => {
+                self.follow(ctx, Waiting { port, hops, buf: packet.buf }, ports, false);
+                for waiting in ready.drain(..) {
+                    self.follow(ctx, waiting, ports, true);
+                }
+            }
+            Err(refusal) => self.drop_packet(ctx, packet, reason(refusal), None),
+        }
+        self.ready_fragments = ready;
+    }
+
+    /// Sends a fragment with known ports to the owner of its flow, which may be this worker.
+    fn follow(&mut self, ctx: &mut Context<'_, P>, waiting: Waiting<P::Buf>, ports: Ports, held: bool) {
+        let Waiting { port, hops, buf } = waiting;
+        self.receive(
+            ctx,
+            port,
+            hops,
+            Stage::Fragment { sport: ports.src, dport: ports.dst, owner: false, held },
+            buf,
+        );
+    }
+
+    /// Lets go what waited in vain.
+    pub(crate) fn discard_fragments(&mut self, ctx: &mut Context<'_, P>) {
+        let mut budget = DISCARD_BUDGET;
+        while let Some((waiting, refusal)) = self.fragments.discarded(ctx.now, &mut budget) {
+            self.counters.count_drop(waiting.port, reason(refusal));
+        }
+    }
+}
+
+fn reason(refusal: Refusal) -> Reason {
+    match refusal {
+        Refusal::Malformed => Reason::BadFragment,
+        Refusal::Tiny => Reason::TinyFragment,
+        Refusal::Duplicate => Reason::DuplicateFragment,
+        Refusal::Overlap => Reason::OverlappingFragment,
+        Refusal::TooManyPieces | Refusal::SourceLimit | Refusal::NoRoom => Reason::FragmentLimit,
+        Refusal::TimedOut => Reason::FragmentTimeout,
+    }
+}

@@ -1,0 +1,200 @@
+//! Neighbour discovery: answers for own addresses, learns, asks, announces (RFC 4861). Only on worker 0.
+//!
+//! Routers are configured, not discovered: router advertisements and redirects are ignored.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use fulcrum_packet::ndisc::{self, Advertisement, Solicitation};
+use fulcrum_packet::{ethernet, icmpv6, ipv6};
+
+use super::resolve::link_address;
+use crate::Transmit;
+use crate::buffer::{Buf, Pool};
+use crate::engine::{Context, Engine};
+use crate::packet::{Packet, checked};
+use crate::reason::{Event, Reason, VerdictKind};
+use crate::snapshot::InterfaceId;
+
+/// Hop limit of every message: what comes from beyond the link has another. // RFC 4861, 7.1
+const HOP_LIMIT: u8 = 255;
+
+/// Whether an ICMPv6 message is the resolver's affair: neighbour discovery, and whatever is to a group.
+pub(crate) fn is_for_resolver<B: Buf>(packet: &Packet<B>) -> bool {
+    packet.dst.is_multicast()
+        || packet
+            .payload()
+            .first()
+            .is_some_and(|kind| (icmpv6::ROUTER_SOLICITATION..=icmpv6::REDIRECT).contains(kind))
+}
+
+impl<P: Pool> Engine<P> {
+    /// Takes in what [`is_for_resolver`].
+    pub(crate) fn receive_ndisc(&mut self, ctx: &mut Context<'_, P>, packet: Packet<P::Buf>) {
+        let (IpAddr::V6(src), IpAddr::V6(dst)) = (packet.src, packet.dst) else {
+            return self.drop_packet(ctx, packet, Reason::BadIpHeader, None);
+        };
+        let kind = packet.payload().first().copied().unwrap_or(0);
+        if packet.fragment.is_some() || packet.ip().ttl() != HOP_LIMIT {
+            let reason = if kind == icmpv6::ECHO_REQUEST { Reason::IcmpIgnored } else { Reason::BadNd };
+            return self.drop_packet(ctx, packet, reason, None);
+        }
+        match kind {
+            icmpv6::NEIGHBOUR_SOLICITATION => match Solicitation::parse(packet.payload(), src, dst) {
+                Ok(question) => self.take_solicitation(ctx, packet, src, question),
+                Err(_) => self.drop_packet(ctx, packet, Reason::BadNd, None),
+            },
+            icmpv6::NEIGHBOUR_ADVERTISEMENT => match Advertisement::parse(packet.payload(), src, dst) {
+                Ok(answer) => self.take_advertisement(ctx, packet, answer),
+                Err(_) => self.drop_packet(ctx, packet, Reason::BadNd, None),
+            },
+            _ => self.drop_packet(ctx, packet, Reason::IcmpIgnored, None),
+        }
+    }
+
+    fn take_solicitation(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        packet: Packet<P::Buf>,
+        src: Ipv6Addr,
+        question: Solicitation,
+    ) {
+        let interface = packet.interface;
+        let ours = self.answers_for(ctx, interface, question.target);
+        let asker = checked(ethernet::Frame::new_checked(packet.buf.bytes())).src();
+        if let Some(mac) = question.source_mac.filter(|&mac| !src.is_unspecified() && is_station(mac)) {
+            self.hear(ctx, interface, src, mac, ours);
+        }
+        if !ours {
+            return self.drop_packet(ctx, packet, Reason::NdNotOurs, None);
+        }
+        let to = (!src.is_unspecified()).then(|| (src, question.source_mac.unwrap_or(asker)));
+        self.advertise(ctx, interface, question.target, to);
+        self.verdict(ctx, VerdictKind::Reply, Event::NdReplied.name(), None);
+    }
+
+    fn take_advertisement(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        packet: Packet<P::Buf>,
+        answer: Advertisement,
+    ) {
+        let (interface, target) = (packet.interface, IpAddr::V6(answer.target));
+        if ctx.snap.locals.contains_key(&target) {
+            let own = ctx.snap.interfaces[usize::from(interface)].mac;
+            if answer.target_mac != Some(own) && self.resolver.defends(target, ctx.now) {
+                self.advertise(ctx, interface, answer.target, None);
+            }
+            return self.drop_packet(ctx, packet, Reason::NdConflict, None);
+        }
+        let known = self.resolver.known(interface, target);
+        // RFC 4861, 7.2.5: another address counts only when it is said to replace what is known.
+        let mac = match (answer.target_mac, known) {
+            (Some(mac), Some(known)) if mac != known && !answer.replaces => None,
+            (mac, known) => mac.or(known),
+        };
+        match mac.filter(|&mac| is_station(mac)) {
+            Some(mac) if self.hear(ctx, interface, answer.target, mac, false) => {
+                self.verdict(ctx, VerdictKind::Punt, Event::NeighbourLearned.name(), None);
+            }
+            _ => self.drop_packet(ctx, packet, Reason::NdIgnored, None),
+        }
+    }
+
+    fn hear(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        interface: InterfaceId,
+        address: Ipv6Addr,
+        mac: [u8; 6],
+        asks_us: bool,
+    ) -> bool {
+        let address = IpAddr::V6(address);
+        let learned = self.resolver.heard(interface, address, mac, asks_us, &self.neighbours, ctx.now);
+        if learned {
+            self.counters.event(Event::NeighbourLearned);
+            self.found(ctx, interface, address, mac);
+        }
+        learned
+    }
+
+    /// Whether an address is one that the director has on an interface.
+    fn answers_for(&self, ctx: &Context<'_, P>, interface: InterfaceId, target: Ipv6Addr) -> bool {
+        let target = IpAddr::V6(target);
+        ctx.snap.locals.get(&target).is_some_and(|local| local.arp == Some(interface))
+            || ctx.snap.interfaces[usize::from(interface)].addresses.iter().any(|&(own, _)| own == target)
+    }
+
+    /// Asks who has an address.
+    pub(super) fn solicit(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        interface: InterfaceId,
+        target: Ipv6Addr,
+        unicast: Option<[u8; 6]>,
+    ) {
+        let IpAddr::V6(src) = link_address(ctx.snap, interface, target.into()) else { return };
+        let own = ctx.snap.interfaces[usize::from(interface)].mac;
+        let question = Solicitation { target, source_mac: (!src.is_unspecified()).then_some(own) };
+        let group = ndisc::solicited_node(target);
+        let (dst, mac) = unicast.map_or((group, ndisc::multicast_mac(group)), |mac| (target, mac));
+        self.counters.event(Event::NdAsked);
+        self.send_ndisc(ctx, interface, mac, src, dst, |bytes| question.emit(bytes, src, dst));
+    }
+
+    /// Says that an address is the director's: to whoever asked, or to all.
+    pub(super) fn advertise(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        interface: InterfaceId,
+        target: Ipv6Addr,
+        to: Option<(Ipv6Addr, [u8; 6])>,
+    ) {
+        let own = ctx.snap.interfaces[usize::from(interface)].mac;
+        let answer = Advertisement {
+            target,
+            target_mac: Some(own),
+            router: ctx.snap.settings.ip_forward,
+            solicited: to.is_some(),
+            replaces: true,
+        };
+        let all = (ndisc::ALL_NODES, ndisc::multicast_mac(ndisc::ALL_NODES));
+        let (dst, mac) = to.unwrap_or(all);
+        self.counters.event(if to.is_some() { Event::NdReplied } else { Event::NdAnnounced });
+        self.send_ndisc(ctx, interface, mac, target, dst, |bytes| answer.emit(bytes, target, dst));
+    }
+
+    fn send_ndisc(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        interface: InterfaceId,
+        mac: [u8; 6],
+        src: Ipv6Addr,
+        dst: Ipv6Addr,
+        emit: impl FnOnce(&mut [u8]) -> usize,
+    ) {
+        let place = &ctx.snap.interfaces[usize::from(interface)];
+        let l3 = ethernet::header_len(place.vlan);
+        let l4 = l3 + ipv6::HEADER;
+        // A director that cannot ask will ask again: no drop is counted, nothing was received.
+        let Some(mut buf) = ctx.pool.alloc(l4 + ndisc::LEN_WITH_ADDRESS) else { return };
+        let bytes = buf.bytes_mut();
+        ethernet::emit(bytes, mac, place.mac, place.vlan, ethernet::IPV6);
+        let length = emit(&mut bytes[l4..]);
+        let header = ipv6::Header {
+            traffic_class: 0,
+            flow_label: 0,
+            payload_len: length as u16,
+            next_header: ipv6::ICMP,
+            hop_limit: HOP_LIMIT,
+            src,
+            dst,
+        };
+        header.emit(&mut bytes[l3..]);
+        buf.truncate(l4 + length);
+        ctx.out.tx.push(Transmit { port: place.port, buf });
+    }
+}
+
+fn is_station(mac: [u8; 6]) -> bool {
+    !ethernet::is_group(mac) && mac != [0; 6]
+}

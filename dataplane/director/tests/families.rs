@@ -1,0 +1,353 @@
+//! Conversations of IPv6 and between the families, and of fragments of both: exact ends, checksums, counters.
+
+mod harness;
+
+use std::net::IpAddr;
+
+use fulcrum_director::{Event, SECOND};
+use fulcrum_packet::checksum::{fold, pseudo_header_of, sum};
+use fulcrum_packet::tcp::{ACK, SYN};
+use fulcrum_packet::{ethernet, icmp, icmpv6, ip, ipv4, ipv6, tcp, udp};
+use harness::*;
+
+/// IPv6 beside IPv4 on both links, and every kind of server.
+const BOTH: &str = r#"
+[[interface]]
+name = "wan6"
+port = "wan"
+vlan = 6
+addresses = ["fd00:1::1/64"]
+[[interface]]
+name = "lan6"
+port = "lan"
+vlan = 6
+addresses = ["fd00:2::1/64"]
+[[neighbour]]
+address = "fd00:1::2"
+mac = "02:00:00:00:09:09"
+interface = "wan6"
+[[neighbour]]
+address = "fd00:2::11"
+mac = "02:00:00:00:09:09"
+interface = "lan6"
+[[local-pool]]
+name = "inside"
+interface = "lan"
+addresses = ["10.1.0.200"]
+[[local-pool]]
+name = "inside6"
+interface = "lan6"
+addresses = ["fd00:2::200"]
+"#;
+
+fn addr(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn service(vip: &str, protocol: &str, server: &str, forward: &str, pool: &str) -> String {
+    format!(
+        r#"{BOTH}
+[[service]]
+address = "{vip}"
+protocol = "{protocol}"
+scheduler = "rr"
+{pool}
+[[service.server]]
+address = "{server}"
+forward = "{forward}"
+"#
+    )
+}
+
+fn tag(to: [u8; 6], v6: bool) -> Vec<u8> {
+    let vlan = if v6 { 6 } else { 0 };
+    let mut frame = vec![0; ethernet::header_len(vlan)];
+    ethernet::emit(&mut frame, to, PEER, vlan, if v6 { ethernet::IPV6 } else { ethernet::IPV4 });
+    frame
+}
+
+/// A frame around an IP packet of either family; IPv6 comes by VLAN 6.
+fn packet(to: [u8; 6], src: IpAddr, dst: IpAddr, protocol: u8, body: &[u8]) -> Vec<u8> {
+    let mut frame = tag(to, src.is_ipv6());
+    match (src, dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            let total_len = (ipv4::HEADER + body.len()) as u16;
+            let (fragment, ttl) = (ipv4::DF, 64);
+            let mut header = [0; ipv4::HEADER];
+            ipv4::Header { tos: 0, total_len, id: 7, fragment, ttl, protocol, src, dst }.emit(&mut header);
+            frame.extend_from_slice(&header);
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            let mut header = [0; ipv6::HEADER];
+            let (payload_len, next_header, hop_limit) = (body.len() as u16, protocol, 64);
+            ipv6::Header { traffic_class: 0, flow_label: 5, payload_len, next_header, hop_limit, src, dst }
+                .emit(&mut header);
+            frame.extend_from_slice(&header);
+        }
+        _ => panic!("one family"),
+    }
+    frame.extend_from_slice(body);
+    frame
+}
+
+fn segment(to: [u8; 6], src: (IpAddr, u16), dst: (IpAddr, u16), flags: u8, data: &[u8]) -> Vec<u8> {
+    let mut body = vec![0; tcp::HEADER];
+    let header = tcp::Header { src_port: src.1, dst_port: dst.1, seq: 1000, ack: 5000, flags, window: 8192 };
+    header.emit(&mut body);
+    body.extend_from_slice(data);
+    let whole = !fold(pseudo_header_of(src.0, dst.0, ipv4::TCP, body.len()) + sum(&body));
+    body[16..18].copy_from_slice(&whole.to_be_bytes());
+    packet(to, src.0, dst.0, ipv4::TCP, &body)
+}
+
+fn datagram(src: (IpAddr, u16), dst: (IpAddr, u16), data: &[u8]) -> Vec<u8> {
+    let length = (udp::HEADER + data.len()) as u16;
+    let mut body = [src.1.to_be_bytes(), dst.1.to_be_bytes(), length.to_be_bytes(), [0; 2]].concat();
+    body.extend_from_slice(data);
+    let whole = !fold(pseudo_header_of(src.0, dst.0, ipv4::UDP, body.len()) + sum(&body));
+    body[6..8].copy_from_slice(&whole.to_be_bytes());
+    body
+}
+
+fn l3(frame: &[u8]) -> usize {
+    ethernet::Frame::new_checked(frame).unwrap().header_len()
+}
+
+/// Protocol, ends and body of what came out, its checksum found right.
+fn seen(out: &Out) -> (u8, (IpAddr, u16), (IpAddr, u16), Vec<u8>) {
+    let bytes = &out.frame[l3(&out.frame)..];
+    let ip = ip::Packet::new_checked(bytes).unwrap();
+    let (protocol, at) = match &ip {
+        ip::Packet::V4(ip) => {
+            assert!(ip.checksum_ok());
+            (ip.protocol(), ip.header_len())
+        }
+        ip::Packet::V6(ip) => {
+            let upper = ip.upper().unwrap();
+            (upper.protocol, upper.offset)
+        }
+    };
+    let body = &bytes[at..];
+    let pseudo = pseudo_header_of(ip.src(), ip.dst(), protocol, body.len());
+    let pseudo = if protocol == ipv4::ICMP { 0 } else { pseudo };
+    assert_eq!(fold(pseudo + sum(body)), 0xffff, "checksum of {bytes:02x?}");
+    let port = |at: usize| u16::from_be_bytes([body[at], body[at + 1]]);
+    (protocol, (ip.src(), port(0)), (ip.dst(), port(2)), body.to_vec())
+}
+
+fn one(outs: Vec<Out>, director: &Director) -> Out {
+    assert_eq!(outs.len(), 1, "one frame out for one in; drops: {:?}", director.drops());
+    outs.into_iter().next().unwrap()
+}
+
+/// SYN, SYN+ACK, ACK between client and VIP; gives the ends that the server saw.
+fn handshake(director: &mut Director, client: (IpAddr, u16), vip: (IpAddr, u16)) -> [(IpAddr, u16); 2] {
+    let outs = director.send(0, &segment(WAN, client, vip, SYN, b""));
+    let (_, src, dst, _) = seen(&one(outs, director));
+    let outs = director.send(1, &segment(LAN, dst, src, SYN | ACK, b""));
+    let back = one(outs, director);
+    let (_, from, to, _) = seen(&back);
+    assert_eq!((back.port, from, to), (0, vip, client));
+    let outs = director.send(0, &segment(WAN, client, vip, ACK, b"hello"));
+    let (_, again, _, body) = seen(&one(outs, director));
+    assert_eq!((again, &body[20..]), (src, &b"hello"[..]));
+    [src, dst]
+}
+
+const CLIENT6: (&str, u16) = ("fd00:1::2", 40001);
+
+fn end(address: &str, port: u16) -> (IpAddr, u16) {
+    (addr(address), port)
+}
+
+#[test]
+fn nat_and_fullnat_in_both_families_and_between_them() {
+    let v4 = ("10.0.0.100:80", "10.0.0.100", "10.0.0.2", "10.1.0.11", "inside", "10.1.0.200");
+    let v6 = ("[fd00:1::100]:80", "fd00:1::100", CLIENT6.0, "fd00:2::11", "inside6", "fd00:2::200");
+    for workers in [1, 3] {
+        for (front, back) in [(v4, v4), (v6, v6), (v4, v6), (v6, v4)] {
+            let server = if back.3.contains(':') { "[fd00:2::11]:8000" } else { "10.1.0.11:8000" };
+            let pool = format!("local-pool = \"{}\"", back.4);
+            let fullnat = service(front.0, "tcp", server, "fullnat", &pool);
+            let mut director = Director::new(workers, &fullnat);
+            for port in 40001..40010 {
+                let ends = handshake(&mut director, end(front.2, port), end(front.1, 80));
+                assert_eq!((ends[0].0, ends[1]), (addr(back.5), end(back.3, 8000)));
+            }
+            assert_eq!(director.counts(), [(9, 0, 0)]);
+            assert_eq!(director.drops(), vec![]);
+            if front == back {
+                let nat = service(front.0, "tcp", server, "nat", "");
+                let mut director = Director::new(workers, &nat);
+                let ends = handshake(&mut director, end(front.2, 40001), end(front.1, 80));
+                assert_eq!(ends, [end(front.2, 40001), end(back.3, 8000)]);
+            }
+        }
+    }
+}
+
+#[test]
+fn tunnels_of_all_four_kinds() {
+    for (vip, client, server) in [
+        ("[fd00:1::100]:80", CLIENT6.0, "fd00:2::11"),
+        ("[fd00:1::100]:80", CLIENT6.0, "10.1.0.11"),
+        ("10.0.0.100:80", "10.0.0.2", "fd00:2::11"),
+    ] {
+        let port = if server.contains(':') { format!("[{server}]:80") } else { format!("{server}:80") };
+        let mut director = Director::new(1, &service(vip, "tcp", &port, "tun", ""));
+        let vip = vip.rsplit_once(':').unwrap().0.trim_matches(['[', ']']);
+        let inner = segment(WAN, end(client, 40001), end(vip, 80), SYN, b"");
+        let outs = director.send(0, &inner);
+        let out = one(outs, &director);
+        let bytes = &out.frame[l3(&out.frame)..];
+        let outer = ip::Packet::new_checked(bytes).unwrap();
+        assert_eq!((outer.dst(), outer.ttl()), (addr(server), 63));
+        let header = if server.contains(':') { ipv6::HEADER } else { ipv4::HEADER };
+        let (mut expected, at) = (inner[l3(&inner)..].to_vec(), if client.contains(':') { 7 } else { 8 });
+        expected[at] = 63;
+        let ipv4_sum = if client.contains(':') { 0..0 } else { 10..12 };
+        let mut got = bytes[header..].to_vec();
+        got[ipv4_sum.clone()].fill(0);
+        expected[ipv4_sum].fill(0);
+        assert_eq!(got, expected, "the packet inside");
+    }
+}
+
+/// Cuts the packet of `body` to pieces of `size`, both families alike; in order.
+fn fragments(to: [u8; 6], src: IpAddr, dst: IpAddr, body: &[u8], size: usize) -> Vec<Vec<u8>> {
+    let pieces = body.chunks(size).enumerate().map(|(number, part)| {
+        let (offset, more) = (number * size, (number + 1) * size < body.len());
+        if src.is_ipv6() {
+            let header = ipv6::fragment_header(ipv4::UDP, offset, more, 99);
+            return packet(to, src, dst, ipv6::FRAGMENT, &[&header[..], part].concat());
+        }
+        let mut frame = packet(to, src, dst, ipv4::UDP, part);
+        let at = l3(&frame);
+        let mut ip = ipv4::Packet::new_checked(&mut frame[at..]).unwrap();
+        let total = ip.total_len();
+        ip.set_fragment(total, (offset / 8) as u16 | if more { ipv4::MF } else { 0 });
+        frame
+    });
+    pieces.collect()
+}
+
+/// What a receiver makes of fragments that came out.
+fn reassembled(outs: &[Out]) -> (IpAddr, IpAddr, Vec<u8>) {
+    let mut parts: Vec<(usize, Vec<u8>)> = Vec::new();
+    let mut ends = None;
+    for out in outs {
+        let bytes = &out.frame[l3(&out.frame)..];
+        let ip = ip::Packet::new_checked(bytes).unwrap();
+        ends = Some((ip.src(), ip.dst()));
+        let (offset, at) = match &ip {
+            ip::Packet::V4(ip) => (usize::from(ip.fragment() & ipv4::OFFSET) * 8, ip.header_len()),
+            ip::Packet::V6(ip) => {
+                let upper = ip.upper().unwrap();
+                (upper.fragment.expect("a fragment").offset, upper.offset)
+            }
+        };
+        parts.push((offset, bytes[at..].to_vec()));
+    }
+    parts.sort();
+    let mut body = Vec::new();
+    for (offset, part) in parts {
+        assert_eq!(offset, body.len(), "without a hole");
+        body.extend(part);
+    }
+    let (src, dst) = ends.unwrap();
+    (src, dst, body)
+}
+
+#[test]
+fn fragments_follow_their_first_one_in_any_order() {
+    let data: Vec<u8> = (0..4000u32).map(|i| (i * 7) as u8).collect();
+    let v4 = ("10.0.0.100:53", "10.0.0.100", "10.0.0.2", "10.1.0.11", "inside");
+    let v6 = ("[fd00:1::100]:53", "fd00:1::100", CLIENT6.0, "fd00:2::11", "inside6");
+    for workers in [1, 3] {
+        for (front, back) in [(v4, v4), (v6, v6), (v4, v6), (v6, v4)] {
+            for forward in ["nat", "fullnat"] {
+                if front != back && forward == "nat" {
+                    continue;
+                }
+                let server = if back.3.contains(':') { "[fd00:2::11]:5300" } else { "10.1.0.11:5300" };
+                let pool = format!("local-pool = \"{}\"", back.4);
+                let mut director = Director::new(workers, &service(front.0, "udp", server, forward, &pool));
+                for (round, order) in [[0, 1, 2], [2, 1, 0], [1, 0, 2]].into_iter().enumerate() {
+                    let client = end(front.2, 40001 + round as u16);
+                    let vip = end(front.1, 53);
+                    let body = datagram(client, vip, &data);
+                    let pieces = fragments(WAN, client.0, vip.0, &body, 1400);
+                    let mut outs = Vec::new();
+                    for &which in &order {
+                        outs.extend(director.send(0, &pieces[which]));
+                    }
+                    let (src, dst, got) = reassembled(&outs);
+                    let ends = (src, u16::from_be_bytes([got[0], got[1]]));
+                    assert_eq!((dst, &got[2..4]), (addr(back.3), &5300u16.to_be_bytes()[..]));
+                    let pseudo = pseudo_header_of(src, dst, ipv4::UDP, got.len());
+                    assert_eq!(fold(pseudo + sum(&got)), 0xffff);
+                    assert_eq!(got[8..], data[..]);
+                    // The answer, in pieces too, last one first.
+                    let body = datagram(end(back.3, 5300), ends, &data);
+                    let mut outs = Vec::new();
+                    for piece in fragments(LAN, addr(back.3), ends.0, &body, 1400).iter().rev() {
+                        outs.extend(director.send(1, piece));
+                    }
+                    let (src, dst, got) = reassembled(&outs);
+                    assert_eq!((src, dst), (vip.0, client.0));
+                    assert_eq!(got, datagram(vip, client, &data));
+                }
+                assert_eq!(director.drops(), vec![]);
+                let traffic = &director.program.counters()[0].traffic;
+                assert_eq!((traffic.sum(|t| &t.in_packets), traffic.sum(|t| &t.out_packets)), (3, 3));
+            }
+        }
+    }
+}
+
+#[test]
+fn fragments_without_a_first_one_go_nowhere() {
+    let mut director = Director::new(3, &service("10.0.0.100:53", "udp", "10.1.0.11:53", "nat", ""));
+    let (client, vip) = (end("10.0.0.2", 40001), end("10.0.0.100", 53));
+    let pieces = fragments(WAN, client.0, vip.0, &datagram(client, vip, &[1; 3000]), 1400);
+    assert_eq!(director.send(0, &pieces[1]).len() + director.send(0, &pieces[2]).len(), 0);
+    assert_eq!(director.wait(5 * SECOND).len(), 0);
+    expect_drops!(director, "fragment-timeout": 2);
+}
+
+#[test]
+fn an_error_from_the_other_family_is_translated() {
+    let service = service("[fd00:1::100]:80", "tcp", "10.1.0.11:8000", "fullnat", "local-pool = \"inside\"");
+    let mut director = Director::new(3, &service);
+    let (client, vip) = (end(CLIENT6.0, CLIENT6.1), end("fd00:1::100", 80));
+    let [local, server] = handshake(&mut director, client, vip);
+    // A router behind the director: the segment was too big for its link of 1400 bytes.
+    let about = segment(LAN, local, server, ACK, &[0; 100]);
+    let mut body = vec![0; icmp::HEADER];
+    icmp::emit(&mut body, icmp::UNREACHABLE, icmp::FRAGMENTATION_NEEDED, 1400);
+    body.extend_from_slice(&about[l3(&about)..]);
+    icmp::Message::new_checked(&mut body[..]).unwrap().fill_checksum();
+    let outs = director.send(1, &packet(LAN, server.0, local.0, ipv4::ICMP, &body));
+    let out = one(outs, &director);
+    let (protocol, from, to, message) = seen(&out);
+    assert_eq!((protocol, from.0, to.0), (ipv6::ICMP, vip.0, client.0));
+    assert_eq!(message[..2], [icmpv6::PACKET_TOO_BIG, 0]);
+    assert_eq!(message[4..8], 1420u32.to_be_bytes());
+    let quoted = ipv6::Packet::new_quoted(&message[8..]).unwrap();
+    assert_eq!((IpAddr::V6(quoted.src()), IpAddr::V6(quoted.dst())), (client.0, vip.0));
+    assert_eq!(message[48..52], [&client.1.to_be_bytes()[..], &80u16.to_be_bytes()].concat());
+    assert_eq!(director.happened(Event::ForwardedIcmp), 1);
+
+    // And the client's side reports to the server.
+    let about = segment(WAN, vip, client, ACK, &[0; 100]);
+    let mut body = vec![0; icmp::HEADER];
+    icmp::emit(&mut body, icmpv6::PACKET_TOO_BIG, 0, 1300);
+    body.extend_from_slice(&about[l3(&about)..]);
+    let (IpAddr::V6(src), IpAddr::V6(dst)) = (client.0, vip.0) else { unreachable!() };
+    icmpv6::Message::new_checked(&mut body[..]).unwrap().fill_checksum(src, dst);
+    let outs = director.send(0, &packet(WAN, client.0, vip.0, ipv6::ICMP, &body));
+    let (protocol, from, to, message) = seen(&one(outs, &director));
+    assert_eq!((protocol, from.0, to.0), (ipv4::ICMP, local.0, server.0));
+    assert_eq!(message[..2], [icmp::UNREACHABLE, icmp::FRAGMENTATION_NEEDED]);
+    assert_eq!(message[4..8], 1280u32.to_be_bytes());
+}
