@@ -2,6 +2,7 @@
 
 mod identity;
 mod network;
+mod nouns;
 
 use std::net::IpAddr;
 use std::sync::Arc;
