@@ -17,6 +17,7 @@ pub use service::{forward, protocol};
 pub(crate) use switches::state;
 
 use crate::state as wire;
+use crate::status::clipped;
 
 /// A message with a field that means nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,7 +44,7 @@ impl BadMessage {
 
 impl From<BadMessage> for tonic::Status {
     fn from(bad: BadMessage) -> tonic::Status {
-        tonic::Status::invalid_argument(bad.to_string())
+        tonic::Status::invalid_argument(clipped(bad.to_string()))
     }
 }
 

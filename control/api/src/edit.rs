@@ -9,6 +9,7 @@ use tonic::{Code, Status};
 
 use crate::control::{self as wire, edit, refusal};
 use crate::convert::{BadMessage, address, address_bytes, client_address, present, small, state};
+use crate::status::clipped;
 
 impl From<&Edit> for wire::Edit {
     fn from(edit: &Edit) -> wire::Edit {
@@ -151,17 +152,19 @@ pub fn refused(index: usize, error: &EditError) -> Status {
             (Code::AlreadyExists, Kind::ServerExists(pair(service, server)))
         }
         EditError::NoServer(service, server) => (Code::NotFound, Kind::NoServer(pair(service, server))),
-        EditError::UnknownScheduler(name) => (Code::InvalidArgument, Kind::UnknownScheduler(name.clone())),
+        EditError::UnknownScheduler(name) => {
+            (Code::InvalidArgument, Kind::UnknownScheduler(clipped(name.clone())))
+        }
         EditError::Thresholds { lower, upper } => {
             (Code::InvalidArgument, Kind::Thresholds(wire::Thresholds { lower: *lower, upper: *upper }))
         }
-        EditError::Exists(what) => (Code::AlreadyExists, Kind::Exists(what.clone())),
-        EditError::Missing(what) => (Code::NotFound, Kind::Missing(what.clone())),
-        EditError::Invalid(why) => (Code::InvalidArgument, Kind::Invalid(why.clone())),
+        EditError::Exists(what) => (Code::AlreadyExists, Kind::Exists(clipped(what.clone()))),
+        EditError::Missing(what) => (Code::NotFound, Kind::Missing(clipped(what.clone()))),
+        EditError::Invalid(why) => (Code::InvalidArgument, Kind::Invalid(clipped(why.clone()))),
     };
     let index = u32::try_from(index).unwrap_or(u32::MAX);
     let details = wire::Refusal { index, kind: Some(kind) }.encode_to_vec();
-    Status::with_details(code, error.to_string(), details.into())
+    Status::with_details(code, clipped(error.to_string()), details.into())
 }
 
 /// The refusal that a status carries, if it carries one: which edit, and why.

@@ -13,7 +13,8 @@ use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::{
-    configuration, generate, ipvsadm, local_pool, neighbour, port, route, server, service, session, status,
+    configuration, generate, ipvsadm, local_pool, mark, neighbour, port, route, server, service, session,
+    setting, status, timeout,
 };
 
 /// The environment's way to say `--socket`, under the name `ipvsadm` the only one.
@@ -72,6 +73,16 @@ pub enum Command {
     /// Pools of local addresses for FULLNAT
     #[command(subcommand)]
     LocalPool(local_pool::Command),
+    /// Rules that mark packets for services by mark
+    #[command(subcommand)]
+    Mark(mark::Command),
+    /// How long sessions live in each state
+    #[command(subcommand)]
+    Timeout(timeout::Command),
+    /// Show the settings of behaviour: value, default and meaning
+    Settings(setting::ListArguments),
+    /// Change settings of behaviour, all or none
+    Set(setting::SetArguments),
     /// Put a configuration file into effect, all or nothing
     Apply(configuration::FileArguments),
     /// Show what applying a configuration file would change
@@ -128,6 +139,10 @@ async fn run(arguments: Arguments, out: &mut Output<'_>) -> Result<ExitCode, Fai
         Command::Route(command) => route::run(global, command, out).await,
         Command::Neighbour(command) => neighbour::run(global, command, out).await,
         Command::LocalPool(command) => local_pool::run(global, command, out).await,
+        Command::Mark(command) => mark::run(global, command, out).await,
+        Command::Timeout(command) => timeout::run(global, command, out).await,
+        Command::Settings(arguments) => setting::list(global, arguments, out).await,
+        Command::Set(arguments) => setting::set(global, arguments).await,
         Command::Apply(arguments) => configuration::apply(global, &arguments, out).await,
         Command::Diff(arguments) => configuration::diff(global, &arguments, out).await,
         Command::Save(arguments) => configuration::save(global, arguments, out).await,

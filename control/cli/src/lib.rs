@@ -11,6 +11,7 @@ pub mod failure;
 pub mod generate;
 pub mod ipvsadm;
 pub mod local_pool;
+pub mod mark;
 pub mod name;
 pub mod neighbour;
 pub mod output;
@@ -19,8 +20,10 @@ pub mod route;
 pub mod server;
 pub mod service;
 pub mod session;
+pub mod setting;
 pub mod status;
 pub mod table;
+pub mod timeout;
 
 pub use client::Client;
 pub use failure::Failure;

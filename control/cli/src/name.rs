@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use fulcrum_api::dataplane::SessionEnd;
-use fulcrum_model::{Protocol, ServerKey, ServiceKey};
+use fulcrum_model::{Family, Protocol, ServerKey, ServiceKey};
 use ipnet::IpNet;
 
 use crate::failure::Failure;
@@ -68,61 +68,106 @@ impl From<End> for SessionEnd {
     }
 }
 
-/// Reads `tcp` or `udp`.
+/// Reads a transport protocol.
 pub fn protocol(text: &str) -> Result<Protocol, String> {
     match text.to_ascii_lowercase().as_str() {
         "tcp" => Ok(Protocol::Tcp),
         "udp" => Ok(Protocol::Udp),
-        _ => Err("either tcp or udp".to_owned()),
+        "sctp" => Ok(Protocol::Sctp),
+        _ => Err("one of tcp, udp, sctp".to_owned()),
+    }
+}
+
+/// What a service goes by: the first word of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// TCP, by address and port
+    Tcp,
+    /// UDP, by address and port
+    Udp,
+    /// SCTP, by address and port
+    Sctp,
+    /// The mark that IPv4 packets carry
+    Fwm,
+    /// The mark that IPv6 packets carry
+    Fwm6,
+}
+
+/// Reads a mark: decimal, or hexadecimal with 0x.
+pub fn mark(text: &str) -> Result<u32, String> {
+    let read = match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    read.map_err(|_| format!("`{text}` is no mark such as 10 or 0x1f"))
+}
+
+/// The service that goes by this.
+fn service_key(kind: Kind, place: &str) -> Result<ServiceKey, Failure> {
+    let by_address = |protocol| {
+        let Endpoint { address, port } = place.parse()?;
+        Ok(ServiceKey::new(protocol, address, port.unwrap_or(0)))
+    };
+    let by_mark = |family| Ok(ServiceKey::Mark { family, mark: mark(place)? });
+    let key: Result<ServiceKey, String> = match kind {
+        Kind::Tcp => by_address(Protocol::Tcp),
+        Kind::Udp => by_address(Protocol::Udp),
+        Kind::Sctp => by_address(Protocol::Sctp),
+        Kind::Fwm => by_mark(Family::V4),
+        Kind::Fwm6 => by_mark(Family::V6),
+    };
+    key.map_err(|why| Failure::Usage(format!("`{place}` names no service: {why}")))
+}
+
+/// Reads the two words that name a service.
+pub fn service(first: &str, second: &str) -> Result<ServiceKey, Failure> {
+    match Kind::from_str(first, true) {
+        Ok(kind) => service_key(kind, second),
+        Err(_) => Err(Failure::Usage(format!("`{first}` is none of tcp, udp, sctp, fwm, fwm6"))),
     }
 }
 
 /// The service that a command is about.
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct ServiceName {
-    /// tcp or udp
-    #[arg(value_parser = protocol)]
-    pub protocol: Protocol,
-    /// Virtual address and port; without a port: every port
-    #[arg(value_name = "ADDRESS[:PORT]")]
-    pub service: Endpoint,
+    /// What the service goes by
+    #[arg(value_enum, ignore_case = true)]
+    pub kind: Kind,
+    /// Virtual address and port, without a port every port; or the mark
+    #[arg(value_name = "ADDRESS[:PORT]|MARK")]
+    pub service: String,
 }
 
 impl ServiceName {
     /// The model's name of it.
-    pub fn key(&self) -> ServiceKey {
-        ServiceKey::new(self.protocol, self.service.address, self.service.port.unwrap_or(0))
+    pub fn key(&self) -> Result<ServiceKey, Failure> {
+        service_key(self.kind, &self.service)
     }
 }
 
-/// Reads the two words that name a service, as an option has them; no words, no service.
-pub fn service(words: &[String]) -> Result<Option<ServiceKey>, Failure> {
-    let [first, second] = words else { return Ok(None) };
-    let name = protocol(first).and_then(|protocol| Ok(ServiceName { protocol, service: second.parse()? }));
-    name.map(|name| Some(name.key()))
-        .map_err(|why| Failure::Usage(format!("`{first} {second}` names no service: {why}")))
-}
-
 /// The service that a command is about, or all.
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct AnyService {
-    /// tcp or udp
-    #[arg(value_parser = protocol, requires = "service")]
-    pub protocol: Option<Protocol>,
-    /// Virtual address and port of one service; all services without
-    #[arg(value_name = "ADDRESS[:PORT]")]
-    pub service: Option<Endpoint>,
+    /// What the service goes by
+    #[arg(value_enum, ignore_case = true, requires = "service")]
+    pub kind: Option<Kind>,
+    /// Virtual address and port, or mark, of one service; all services without
+    #[arg(value_name = "ADDRESS[:PORT]|MARK")]
+    pub service: Option<String>,
 }
 
 impl AnyService {
     /// The model's name of it.
-    pub fn key(&self) -> Option<ServiceKey> {
-        Some(ServiceName { protocol: self.protocol?, service: self.service? }.key())
+    pub fn key(&self) -> Result<Option<ServiceKey>, Failure> {
+        match (self.kind, &self.service) {
+            (Some(kind), Some(place)) => service_key(kind, place).map(Some),
+            _ => Ok(None),
+        }
     }
 }
 
 /// The server that a command is about.
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct ServerName {
     /// The service
     #[command(flatten)]
@@ -133,11 +178,17 @@ pub struct ServerName {
 }
 
 impl ServerName {
-    /// The model's name of it.
-    pub fn key(&self) -> ServerKey {
-        let port = self.server.port.or(self.service.service.port).unwrap_or(0);
-        ServerKey { address: self.server.address, port }
+    /// The model's names of its service and of it.
+    pub fn keys(&self) -> Result<(ServiceKey, ServerKey), Failure> {
+        let service = self.service.key()?;
+        let port = self.server.port.or(service.port()).unwrap_or(0);
+        Ok((service, ServerKey { address: self.server.address, port }))
     }
+}
+
+/// Reads what an option calls `none`.
+pub fn unless_none(text: &str) -> Option<String> {
+    (text != "none").then(|| text.to_owned())
 }
 
 #[cfg(test)]
@@ -159,6 +210,25 @@ mod tests {
         assert_eq!(end(":80"), Ok((None, Some(80))));
         for text in ["", ":", "10.0.0", "10.0.0.2:70000", "10.0.0.0/33", "web:80"] {
             assert!(end(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn services_go_by_address_or_by_mark() {
+        let named = |first, second| service(first, second).map(|key| key.to_string());
+        assert_eq!(named("tcp", "10.0.0.1:80").unwrap(), "tcp 10.0.0.1:80");
+        assert_eq!(named("SCTP", "10.0.0.1").unwrap(), "sctp 10.0.0.1:0");
+        assert_eq!(named("udp", "[2001:db8::1]:53").unwrap(), "udp [2001:db8::1]:53");
+        assert_eq!(service("fwm", "10").unwrap(), ServiceKey::Mark { family: Family::V4, mark: 10 });
+        assert_eq!(service("fwm6", "0x1f").unwrap(), ServiceKey::Mark { family: Family::V6, mark: 31 });
+        for (first, second, why) in [
+            ("icmp", "10.0.0.1", "`icmp` is none of tcp, udp, sctp, fwm, fwm6"),
+            ("tcp", "10", "neither an address nor an address with a port"),
+            ("fwm", "10.0.0.1:80", "`10.0.0.1:80` is no mark such as 10"),
+            ("fwm", "4294967296", "is no mark"),
+        ] {
+            let said = named(first, second).unwrap_err();
+            assert!(said.to_string().contains(why), "{said}");
         }
     }
 }

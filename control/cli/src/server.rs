@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 use clap::{Subcommand, ValueEnum};
 use fulcrum_api::dataplane::{Counters, ServerCounters, ServiceCounters};
-use fulcrum_model::{Edit, Forward, Server, ServerKey, Service, ServiceKey};
+use fulcrum_model::{
+    Edit, Forward, Server, ServerKey, Service, ServiceKey, Tunnel, TunnelChecksum, TunnelKind,
+};
 use serde::Serialize;
 
 use crate::command::Global;
@@ -60,6 +62,37 @@ pub struct Settings {
     /// Connections below which it is not overloaded any more
     #[arg(long, value_name = "N")]
     pub lower_threshold: Option<u32>,
+    /// What packets to a TUN server travel in [default: ipip]
+    #[arg(long, value_enum)]
+    pub tunnel: Option<TunnelWord>,
+    /// UDP port of the server's end of a gue tunnel
+    #[arg(long, value_name = "PORT")]
+    pub tunnel_port: Option<u16>,
+    /// Checksum of a gre or gue tunnel [default: none]
+    #[arg(long, value_enum)]
+    pub tunnel_checksum: Option<ChecksumWord>,
+}
+
+/// Tunnels in words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TunnelWord {
+    /// IP in IP
+    Ipip,
+    /// GRE
+    Gre,
+    /// Generic UDP encapsulation
+    Gue,
+}
+
+/// Checksums of tunnels in words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ChecksumWord {
+    /// None
+    None,
+    /// Over everything
+    Csum,
+    /// Remote checksum offload (gue)
+    Remcsum,
 }
 
 /// Forwarding methods in words.
@@ -71,7 +104,7 @@ pub enum ForwardWord {
     Fullnat,
     /// Only the MAC address rewritten
     Dr,
-    /// IP in IP
+    /// In a tunnel, see --tunnel
     Tun,
 }
 
@@ -87,18 +120,58 @@ impl From<ForwardWord> for Forward {
 }
 
 impl Settings {
-    fn change(self, server: Server, forward: Option<ForwardWord>) -> Server {
-        Server {
-            forward: forward.map_or(server.forward, Into::into),
+    fn change(self, server: Server, forward: Option<ForwardWord>) -> Result<Server, Failure> {
+        let forward = forward.map_or(server.forward, Into::into);
+        Ok(Server {
+            forward,
+            tunnel: self.tunnel(if forward == Forward::Tun { server.tunnel } else { Tunnel::default() })?,
             weight: self.weight.unwrap_or(server.weight),
             upper_threshold: self.upper_threshold.unwrap_or(server.upper_threshold),
             lower_threshold: self.lower_threshold.unwrap_or(server.lower_threshold),
             ..server
+        })
+    }
+
+    /// The tunnel with what is named of it; another kind begins without a checksum.
+    fn tunnel(self, now: Tunnel) -> Result<Tunnel, Failure> {
+        let known_port = match now.kind {
+            TunnelKind::Gue { port } => Some(port),
+            TunnelKind::Ipip | TunnelKind::Gre => None,
+        };
+        let gue = || match self.tunnel_port.or(known_port) {
+            Some(port) => Ok(TunnelKind::Gue { port }),
+            None => {
+                Err(Failure::Usage("a gue tunnel needs the server's --tunnel-port, often 6080".to_owned()))
+            }
+        };
+        let kind = match self.tunnel {
+            Some(TunnelWord::Ipip) => TunnelKind::Ipip,
+            Some(TunnelWord::Gre) => TunnelKind::Gre,
+            Some(TunnelWord::Gue) => gue()?,
+            None if known_port.is_some() => gue()?,
+            None => now.kind,
+        };
+        if self.tunnel_port.is_some() && !matches!(kind, TunnelKind::Gue { .. }) {
+            return Err(Failure::Usage("--tunnel-port is of a gue tunnel; add --tunnel gue".to_owned()));
         }
+        let same = std::mem::discriminant(&kind) == std::mem::discriminant(&now.kind);
+        let checksum = match self.tunnel_checksum {
+            Some(ChecksumWord::None) => TunnelChecksum::None,
+            Some(ChecksumWord::Csum) => TunnelChecksum::Csum,
+            Some(ChecksumWord::Remcsum) => TunnelChecksum::Remcsum,
+            None if same => now.checksum,
+            None => TunnelChecksum::None,
+        };
+        Ok(Tunnel { kind, checksum })
     }
 
     fn names_nothing(self) -> bool {
-        self.weight.is_none() && self.upper_threshold.is_none() && self.lower_threshold.is_none()
+        self.weight.is_none()
+            && self.upper_threshold.is_none()
+            && self.lower_threshold.is_none()
+            && self.tunnel.is_none()
+            && self.tunnel_port.is_none()
+            && self.tunnel_checksum.is_none()
     }
 }
 
@@ -106,23 +179,24 @@ impl Settings {
 pub async fn run(global: &Global, command: Command, out: &mut Output<'_>) -> Result<(), Failure> {
     match command {
         Command::List(which) => {
+            let which = which.key()?;
             let services = service::rows(&mut global.client().await?).await?;
-            if let Some(key) = which.key()
+            if let Some(key) = which
                 && !services.iter().any(|service| service.key == key)
             {
                 return Err(Failure::Missing(format!("there is no service {key}")));
             }
-            let chosen =
-                services.into_iter().filter(|service| which.key().is_none_or(|key| service.key == key));
+            let chosen = services.into_iter().filter(|service| which.is_none_or(|key| service.key == key));
             let rows: Vec<ServerRow> = chosen.flat_map(|service| service.servers).collect();
             Ok(table::print(out, global.json, &rows)?)
         }
         Command::Add { name, forward, settings } => {
-            let new = Server::new(name.key(), forward.into());
-            global.edit(&[Edit::AddServer(name.service.key(), settings.change(new, None))]).await
+            let (service, key) = name.keys()?;
+            let server = settings.change(Server::new(key, forward.into()), None)?;
+            global.edit(&[Edit::AddServer(service, server)]).await
         }
         Command::Edit { name, forward, settings } => {
-            let (service, key) = (name.service.key(), name.key());
+            let (service, key) = name.keys()?;
             if forward.is_none() && settings.names_nothing() {
                 return Err(Failure::Invalid(format!(
                     "nothing to change in server {key}; name what, see --help"
@@ -136,9 +210,12 @@ pub async fn run(global: &Global, command: Command, out: &mut Output<'_>) -> Res
                 .iter()
                 .find(|server| server.key == key)
                 .ok_or_else(|| Failure::Missing(format!("service {service} has no server {key}")))?;
-            global.edit(&[Edit::UpdateServer(service, settings.change(known.clone(), forward))]).await
+            global.edit(&[Edit::UpdateServer(service, settings.change(known.clone(), forward)?)]).await
         }
-        Command::Delete(name) => global.edit(&[Edit::DeleteServer(name.service.key(), name.key())]).await,
+        Command::Delete(name) => {
+            let (service, key) = name.keys()?;
+            global.edit(&[Edit::DeleteServer(service, key)]).await
+        }
     }
 }
 
@@ -152,6 +229,8 @@ pub struct ServerRow {
     address: IpAddr,
     port: u16,
     forward: Forward,
+    /// Of TUN servers.
+    tunnel: Option<String>,
     weight: u32,
     upper_threshold: u32,
     lower_threshold: u32,
@@ -182,6 +261,7 @@ impl ServerRow {
                 address: server.key.address,
                 port: server.key.port,
                 forward: server.forward,
+                tunnel: (server.forward == Forward::Tun).then(|| server.tunnel.to_string()),
                 weight: server.weight,
                 upper_threshold: server.upper_threshold,
                 lower_threshold: server.lower_threshold,
@@ -213,7 +293,10 @@ impl Row for ServerRow {
         vec![
             self.service.to_string(),
             self.key.to_string(),
-            self.forward.to_string(),
+            match &self.tunnel {
+                Some(tunnel) if tunnel != "ipip" => format!("{} {tunnel}", self.forward),
+                _ => self.forward.to_string(),
+            },
             self.weight.to_string(),
             table::or_dash(self.active),
             table::or_dash(self.inactive),

@@ -38,8 +38,8 @@ pub struct Filter {
     /// With this server
     #[arg(long, value_name = "ADDRESS[:PORT]|NETWORK|:PORT")]
     pub server: Option<End>,
-    /// Of this service, such as `tcp 172.16.100.9:80`
-    #[arg(long, num_args = 2, value_names = ["PROTOCOL", "ADDRESS[:PORT]"])]
+    /// Of this service, such as `tcp 172.16.100.9:80` or `fwm 10`
+    #[arg(long, num_args = 2, value_names = ["PROTOCOL|fwm|fwm6", "ADDRESS[:PORT]|MARK"])]
     pub service: Vec<String>,
     /// Of this protocol
     #[arg(long, value_name = "PROTOCOL", value_parser = protocol)]
@@ -64,7 +64,10 @@ pub struct Filter {
 impl Filter {
     /// What the data plane is asked for.
     fn asked(self) -> Result<ListSessionsRequest, Failure> {
-        let service = service(&self.service)?;
+        let service = match self.service.as_slice() {
+            [first, second] => Some(service(first, second)?),
+            _ => None,
+        };
         let template = match (self.templates, self.no_templates) {
             (true, _) => Some(true),
             (false, true) => Some(false),

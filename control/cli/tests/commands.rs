@@ -1,103 +1,12 @@
 //! The program `fulcrum` beside a fulcrum-control that has no data plane: what it prints, and its exit codes.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::thread;
+mod support;
 
-use fulcrum_manager::process::{Arguments, LogFormat, run};
+use std::path::Path;
+use std::process::Command;
+
 use serde_json::{Value, json};
-
-const CONFIG: &str = r#"
-[[port]]
-name = "lan"
-device = "veth-lan"
-[[interface]]
-name = "lan"
-port = "lan"
-addresses = ["192.168.20.1/24"]
-[[local-pool]]
-name = "inside"
-interface = "lan"
-addresses = ["192.168.20.200-192.168.20.203"]
-[[service]]
-address = "172.16.100.9:80"
-protocol = "tcp"
-scheduler = "wrr"
-local-pool = "inside"
-[[service.server]]
-address = "192.168.20.7:8080"
-forward = "fullnat"
-weight = 3
-"#;
-
-/// A fulcrum-control and the files around it.
-struct Room {
-    directory: tempfile::TempDir,
-    runtime: Option<tokio::runtime::Runtime>,
-}
-
-impl Room {
-    fn new() -> Room {
-        let room = Room { directory: tempfile::tempdir().unwrap(), runtime: None };
-        std::fs::write(room.path("fulcrum.toml"), CONFIG).unwrap();
-        room
-    }
-
-    fn running() -> Room {
-        let mut room = Room::new();
-        let arguments = Arguments {
-            config: room.path("fulcrum.toml"),
-            socket: Some(room.path("control.sock")),
-            dataplane: Some(room.path("dataplane.sock")),
-            state: Some(room.path("state.toml")),
-            log_format: LogFormat::Text,
-        };
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        runtime.spawn(run(arguments));
-        room.runtime = Some(runtime);
-        while !room.path("control.sock").exists() {
-            thread::yield_now();
-        }
-        room
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    /// Runs `fulcrum` with these words.
-    fn try_fulcrum(&self, words: &str) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_fulcrum"))
-            .env("FULCRUM_SOCKET", self.path("control.sock"))
-            .current_dir(self.directory.path())
-            .args(words.split_whitespace())
-            .stdin(Stdio::null())
-            .output()
-            .unwrap()
-    }
-
-    /// What it prints when it succeeds.
-    fn fulcrum(&self, words: &str) -> String {
-        let output = self.try_fulcrum(words);
-        let errors = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(0), "fulcrum {words}: {errors}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn json(&self, words: &str) -> Value {
-        serde_json::from_str(&self.fulcrum(&format!("{words} --json"))).unwrap()
-    }
-
-    /// What it says when it exits with `code`.
-    fn refused(&self, code: i32, words: &str) -> String {
-        let output = self.try_fulcrum(words);
-        let errors = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(code), "fulcrum {words}: {errors}");
-        assert!(output.stdout.is_empty(), "fulcrum {words} printed something");
-        errors
-    }
-}
+use support::{CONFIG, Room};
 
 #[test]
 fn services_are_added_changed_and_deleted() {
@@ -108,11 +17,12 @@ fn services_are_added_changed_and_deleted() {
     assert_eq!(
         service,
         json!({
-            "protocol": "udp", "address": "172.16.100.9", "port": 53, "scheduler": "rr", "persistent": 300,
-            "netmask": "255.255.255.0", "local_pool": null, "local_addresses": [], "interface": null,
-            "counters": null,
+            "protocol": "udp", "address": "172.16.100.9", "port": 53, "mark": null, "family": "ipv4",
+            "scheduler": "rr", "scheduler_flags": [], "one_packet": false, "persistent": 300,
+            "persistence_engine": null, "netmask": "255.255.255.0", "local_pool": null, "local_addresses": [],
+            "interface": null, "mss": null, "client_address": "none", "timeouts": {}, "counters": null,
             "servers": [{
-                "service": "udp 172.16.100.9:53", "address": "192.168.20.8", "port": 53, "forward": "dr",
+                "service": "udp 172.16.100.9:53", "address": "192.168.20.8", "port": 53, "forward": "dr", "tunnel": null,
                 "weight": 1, "upper_threshold": 9, "lower_threshold": 0, "active": null, "inactive": null,
                 "persistent": null, "counters": null,
             }],
@@ -224,13 +134,14 @@ fn what_is_wrong_is_said_with_its_code() {
         (1, "session list", "start fulcrum-dataplane"),
         (1, "port list", "start fulcrum-dataplane"),
         (1, "service zero", "start fulcrum-dataplane"),
-        (2, "service add sctp 172.16.100.9:80", "either tcp or udp"),
+        (2, "service add icmp 172.16.100.9:80", "[possible values: tcp, udp, sctp, fwm, fwm6]"),
+        (2, "service add fwm 172.16.100.9:80", "`172.16.100.9:80` is no mark such as 10"),
         (2, "service add tcp web", "neither an address nor an address with a port"),
         (2, "server add tcp 172.16.100.9:80 192.168.20.9", "--forward"),
         (2, "route add 10.0.0.0/8", "--via"),
         (2, "route add 10.0.0.0/8 --via 192.168.20.254 --blackhole", "cannot be used with"),
         (2, "session list --client 10.0.0", "no end of a session, such as 10.0.0.2, 10.0.0.2:4000"),
-        (2, "session list --service icmp 10.0.0.1", "`icmp 10.0.0.1` names no service: either tcp or udp"),
+        (2, "session list --service icmp 10.0.0.1", "`icmp` is none of tcp, udp, sctp, fwm, fwm6"),
         (2, "service zero tcp", "ADDRESS[:PORT]"),
         (2, "frobnicate", "unrecognized subcommand"),
     ];
@@ -297,7 +208,13 @@ fn completions_and_manual_pages_know_every_command() {
     }
     assert!(room.fulcrum("man").contains(".TH fulcrum 1"));
     room.fulcrum("man --directory pages");
-    for page in ["fulcrum.1", "fulcrum-service-add.1", "fulcrum-local-pool-delete.1", "fulcrum-status.1"] {
+    for page in [
+        "fulcrum.1",
+        "fulcrum-service-add.1",
+        "fulcrum-local-pool-delete.1",
+        "fulcrum-mark-add.1",
+        "fulcrum-set.1",
+    ] {
         assert!(room.path("pages").join(page).exists(), "{page}");
     }
 }

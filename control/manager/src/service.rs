@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use fulcrum_api::control::control_server::{Control, ControlServer};
 use fulcrum_api::control::{self as wire, Delivery};
 use fulcrum_api::dataplane::dataplane_client::DataplaneClient;
+use fulcrum_api::status::clipped;
 use fulcrum_api::{BadMessage, apply_changes, changes, dataplane, edit, socket};
 use fulcrum_model::file::{Config, to_toml};
 use fulcrum_model::{Edit, State, validate};
@@ -95,7 +96,7 @@ impl From<ChangeError> for Status {
     fn from(error: ChangeError) -> Status {
         match &error {
             ChangeError::Edit(index, why) => edit::refused(*index, why),
-            ChangeError::Invalid(why) => Status::invalid_argument(why),
+            ChangeError::Invalid(why) => Status::invalid_argument(clipped(why.clone())),
             ChangeError::Store(_) => Status::internal(format!("not accepted: {error}")),
         }
     }
@@ -124,7 +125,7 @@ impl Control for Service {
         let differences = differences(&desired.current().state, &state);
         if request.dry_run {
             if let Some((_, problem)) = validate::state(&state).into_iter().next() {
-                return Err(Status::invalid_argument(problem.message));
+                return Err(Status::invalid_argument(clipped(problem.message)));
             }
             return Ok(Response::new(wire::ApplyReply { differences, delivery: None }));
         }

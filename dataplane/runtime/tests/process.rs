@@ -96,6 +96,24 @@ fn a_transaction_is_all_or_nothing() {
 }
 
 #[test]
+fn a_transaction_without_end_is_refused_while_there_is_memory() {
+    let place = Place::new(&format!("{}", lcore()), RING);
+    let running = place.start(None, &[]);
+    running.program(3, &place.state());
+    let before = running.status().fingerprint;
+    let service = fulcrum_api::state::Service { scheduler: "x".repeat(2 << 20), ..Default::default() };
+    let change =
+        fulcrum_api::state::Change { change: Some(fulcrum_api::state::change::Change::PutService(service)) };
+    let begin = Part::Begin(SyncBegin { generation: 4, full: true, base: 0 });
+    let refused = running.send_all(std::iter::once(begin).chain(std::iter::repeat(Part::Change(change))));
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    assert!(refused.message().ends_with("takes more than 256 MiB: nothing changed"), "{refused}");
+    assert_eq!((running.status().generation, running.status().fingerprint), (3, before));
+    running.stop();
+}
+
+#[test]
 fn what_workers_know_can_be_listed() {
     let place = Place::new(&format!("{}", lcore()), RING);
     let running = place.start(None, &[]);

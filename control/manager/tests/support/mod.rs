@@ -3,6 +3,9 @@
 //! The data plane here holds a state and a generation as the real one does and can be killed, started anew,
 //! tampered with and told to refuse, at the moment that a test wants.
 
+// Each test program uses a part of it.
+#![allow(dead_code)]
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};

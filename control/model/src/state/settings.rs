@@ -83,6 +83,14 @@ macro_rules! settings {
                 }
             }
 
+            /// What a setting does, in a sentence; of one that cannot be changed, why.
+            pub fn meaning(name: &str) -> Option<String> {
+                match name {
+                    $(stringify!($name) => Some(concat!($($doc),+).trim().to_owned()),)*
+                    _ => fixed(name).map(|fixed| format!("Cannot be changed: {}.", fixed.why)),
+                }
+            }
+
             /// Sets one by its name. On error nothing is changed.
             pub fn set(&mut self, name: &str, value: &str) -> Result<(), BadSetting> {
                 match name {

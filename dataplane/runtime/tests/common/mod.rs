@@ -154,9 +154,17 @@ impl Running {
     }
 
     pub fn send(&self, parts: Vec<Part>) -> Result<SyncReply, tonic::Status> {
+        self.send_all(parts.into_iter())
+    }
+
+    /// Sends parts as they are asked for.
+    pub fn send_all(
+        &self,
+        parts: impl Iterator<Item = Part> + Send + 'static,
+    ) -> Result<SyncReply, tonic::Status> {
         let socket = self.socket.clone();
         block_on(async move {
-            let parts: Vec<_> = parts.into_iter().map(|part| SyncPart { part: Some(part) }).collect();
+            let parts = parts.map(|part| SyncPart { part: Some(part) });
             let mut client = client(&socket).await.expect("the data plane serves its socket");
             client.synchronize(tokio_stream::iter(parts)).await.map(tonic::Response::into_inner)
         })
