@@ -14,6 +14,7 @@ use crate::host::Limiter;
 use crate::message::{Envelope, Message, Stage};
 use crate::neighbour::{Neighbours, Resolver};
 use crate::output::Sent;
+use crate::path_mtu::PathMtus;
 use crate::reason::{Event, Verdict};
 use crate::session::{Session, SessionId, Sessions};
 use crate::snapshot::Snapshot;
@@ -93,6 +94,7 @@ pub struct Engine<P: Pool> {
     /// Worker 0's.
     pub(crate) resolver: Resolver<P::Buf>,
     pub(crate) limiter: Limiter,
+    pub(crate) path_mtus: PathMtus,
     pub(crate) fragments: Fragments<Ports, Waiting<P::Buf>>,
     /// Fragments that a first one has released; empty but while they are sent on.
     pub(crate) ready_fragments: Vec<Waiting<P::Buf>>,
@@ -129,6 +131,7 @@ impl<P: Pool> Engine<P> {
             neighbours,
             resolver,
             limiter: Limiter::default(),
+            path_mtus: PathMtus::default(),
             fragments: Fragments::new(Limits::default(), config.seed),
             ready_fragments: Vec::with_capacity(MAX_PIECES),
             ip_id: (config.seed >> 16) as u16 ^ config.worker,
@@ -180,6 +183,7 @@ impl<P: Pool> Engine<P> {
                     self.counters.count_drop(port, reason);
                 }
             }
+            Message::PathMtu { server, mtu } => _ = self.path_mtus.learn(server, mtu, ctx.now),
             Message::Neighbour { interface, address, mac } => {
                 self.neighbours.learn(interface, address, mac, ctx.now);
             }

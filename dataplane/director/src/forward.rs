@@ -43,7 +43,10 @@ impl<P: Pool> Engine<P> {
         let forward = session.forward;
         let server = (session.server, session.server_port);
         let translates = session.local.is_ipv6() != session.client.is_ipv6();
-        let mtu = usize::from(way.mtu);
+        let mtu = match forward {
+            Forward::Tun => usize::from(self.path_mtus.limit(server.0, way.mtu, ctx.now)),
+            _ => usize::from(way.mtu),
+        };
         let room = match forward {
             Forward::Tun => mtu.saturating_sub(outer_header(server.0)),
             _ if translates => translate::room(&packet, mtu),

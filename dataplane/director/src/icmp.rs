@@ -1,5 +1,7 @@
 //! ICMP about sessions: errors from either side, translated like the packets that they quote.
 
+pub(crate) mod tunnel;
+
 use std::net::IpAddr;
 
 use fulcrum_packet::ports::Ports;
@@ -18,10 +20,10 @@ use crate::session::{Direction, Key, SessionId};
 /// unreachable, source quench, time exceeded; of IPv6 every error; about a protocol that services balance.
 pub(crate) fn quoted_key<B: Buf>(packet: &Packet<B>) -> Option<Key> {
     let error = icmp::Message::new_checked(packet.payload()).ok()?;
+    if !is_translated(packet.is_v6(), error.kind()) {
+        return None;
+    }
     let (src, dst, protocol, offset) = if packet.is_v6() {
-        if !icmpv6::is_error(error.kind()) {
-            return None;
-        }
         let quoted = ipv6::Packet::new_quoted(error.payload()).ok()?;
         let upper = quoted.upper().ok()?;
         if upper.fragment.is_some_and(|fragment| fragment.offset != 0) {
@@ -29,9 +31,6 @@ pub(crate) fn quoted_key<B: Buf>(packet: &Packet<B>) -> Option<Key> {
         }
         (IpAddr::V6(quoted.src()), IpAddr::V6(quoted.dst()), upper.protocol, upper.offset)
     } else {
-        if !matches!(error.kind(), icmp::UNREACHABLE | icmp::SOURCE_QUENCH | icmp::TIME_EXCEEDED) {
-            return None;
-        }
         let quoted = ipv4::Packet::new_quoted(error.payload()).ok()?;
         (IpAddr::V4(quoted.src()), IpAddr::V4(quoted.dst()), quoted.protocol(), quoted.header_len())
     };
@@ -42,10 +41,21 @@ pub(crate) fn quoted_key<B: Buf>(packet: &Packet<B>) -> Option<Key> {
     Some(Key { protocol: u16::from(protocol), src, sport: ports.src(), dst, dport: ports.dst() })
 }
 
+/// Whether an ICMP message of this type is an error that IPVS translates.
+fn is_translated(v6: bool, kind: u8) -> bool {
+    match v6 {
+        false => matches!(kind, icmp::UNREACHABLE | icmp::SOURCE_QUENCH | icmp::TIME_EXCEEDED),
+        true => icmpv6::is_error(kind),
+    }
+}
+
 impl<P: Pool> Engine<P> {
     /// An ICMP message to one of our addresses: about a session, or for the director as a host.
     pub(crate) fn icmp_to_us(&mut self, ctx: &mut Context<'_, P>, packet: Packet<P::Buf>) {
         if !ctx.snap.without_services() {
+            if let Some(quoted) = tunnel::quoted(ctx.snap, &packet) {
+                return self.error_from_tunnel(ctx, packet, quoted);
+            }
             match self.session_of_error(ctx, &packet) {
                 Some((id, Direction::In)) => return self.error_from_client(ctx, packet, id),
                 Some((id, Direction::Out)) => return self.error_from_server(ctx, packet, id),

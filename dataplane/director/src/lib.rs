@@ -21,6 +21,7 @@ pub mod message;
 mod neighbour;
 mod output;
 mod packet;
+mod path_mtu;
 pub mod reason;
 mod receive;
 pub mod schedule;

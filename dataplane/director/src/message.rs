@@ -72,6 +72,13 @@ pub enum Message<B> {
         /// Its MAC address, `None` when it is not known any more.
         mac: Option<[u8; 6]>,
     },
+    /// Tunnelled packets to a server must be no longer than this.
+    PathMtu {
+        /// The server.
+        server: IpAddr,
+        /// Largest IP packet in bytes, the tunnel's headers included.
+        mtu: u16,
+    },
     /// A worker still uses this neighbour, whose entry is about to go stale.
     NeighbourUsed {
         /// Interface it is on.

@@ -219,6 +219,8 @@ names! {
         Parked = "neighbour.parked",
         /// Fragment kept until its datagram's first one comes.
         FragmentHeld = "fragment.held",
+        /// The MTU of the path to a TUN server learned from an ICMP error.
+        PathMtuLearned = "path-mtu.learned",
         /// Outgoing packet cut into fragments.
         Fragmented = "sent.fragmented",
         /// A partial checksum of a virtual device completed.

@@ -71,6 +71,8 @@ pub struct Snapshot {
     pub servers: FastMap<(u8, IpAddr, u16), Steering>,
     /// The addresses of `servers`: their fragments may be of answers.
     pub server_addresses: FastSet<IpAddr>,
+    /// Ends of tunnels: addresses of TUN servers, with the UDP port of GUE, 0 of other kinds.
+    pub tunnels: FastSet<(IpAddr, u16)>,
     /// Behaviour switches.
     pub settings: Settings,
 }

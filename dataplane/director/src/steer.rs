@@ -39,6 +39,9 @@ impl Steer {
         if is_balanced(packet.protocol) {
             return self.owner_of(snap, packet.key(), packet.mark);
         }
+        if let Some(quoted) = crate::icmp::tunnel::quoted(snap, packet) {
+            return self.owner_of(snap, quoted.key?, 0);
+        }
         // An error goes where the packet went that it quotes the opposite of.
         let quoted = packet.is_icmp().then(|| crate::icmp::quoted_key(packet)).flatten()?;
         self.owner_of(snap, quoted.inverted(), 0)

@@ -351,3 +351,77 @@ fn an_error_from_the_other_family_is_translated() {
     assert_eq!(message[..2], [icmp::UNREACHABLE, icmp::FRAGMENTATION_NEEDED]);
     assert_eq!(message[4..8], 1280u32.to_be_bytes());
 }
+
+/// An ICMP "too big" by a router of the servers' link about a packet that the director sent.
+fn too_big(from: &str, about: &Out, mtu: u32, quote: usize) -> Vec<u8> {
+    let about = &about.frame[l3(&about.frame)..];
+    let director = ip::Packet::new_checked(about).unwrap().src();
+    let v6 = director.is_ipv6();
+    let (kind, code) = if v6 { (icmpv6::PACKET_TOO_BIG, 0) } else { (icmp::UNREACHABLE, 4) };
+    let mut body = vec![0; icmp::HEADER];
+    icmp::emit(&mut body, kind, code, mtu);
+    body.extend_from_slice(&about[..about.len().min(quote)]);
+    match (addr(from), director) {
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            icmpv6::Message::new_checked(&mut body[..]).unwrap().fill_checksum(src, dst);
+        }
+        _ => icmp::Message::new_checked(&mut body[..]).unwrap().fill_checksum(),
+    }
+    packet(LAN, addr(from), director, if v6 { ipv6::ICMP } else { ipv4::ICMP }, &body)
+}
+
+#[test]
+fn the_path_into_a_tunnel_tells_its_mtu() {
+    for (vip, client, server) in [
+        ("10.0.0.100:80", "10.0.0.2", "10.1.0.11"),
+        ("[fd00:1::100]:80", CLIENT6.0, "fd00:2::11"),
+        ("[fd00:1::100]:80", CLIENT6.0, "10.1.0.11"),
+        ("10.0.0.100:80", "10.0.0.2", "fd00:2::11"),
+    ] {
+        for workers in [1, 3] {
+            let port = if server.contains(':') { format!("[{server}]:80") } else { format!("{server}:80") };
+            let mut director = Director::new(workers, &service(vip, "tcp", &port, "tun", ""));
+            let vip = vip.rsplit_once(':').unwrap().0.trim_matches(['[', ']']);
+            let ends = (end(client, 40001), end(vip, 80));
+            director.send(0, &segment(WAN, ends.0, ends.1, SYN, b""));
+            let outs = director.send(0, &segment(WAN, ends.0, ends.1, ACK, &[7; 1360]));
+            let large = one(outs, &director);
+            let overhead = if server.contains(':') { ipv6::HEADER } else { ipv4::HEADER } as u32;
+
+            let outs = director.send(1, &too_big(server, &large, 1350, 1000));
+            let told = one(outs, &director);
+            let (protocol, src, dst, message) = seen(&told);
+            let v6 = client.contains(':');
+            assert_eq!((src.0, dst.0), (addr(vip), addr(client)));
+            let kind =
+                if v6 { (ipv6::ICMP, icmpv6::PACKET_TOO_BIG) } else { (ipv4::ICMP, icmp::UNREACHABLE) };
+            assert_eq!((protocol, message[0]), kind);
+            assert_eq!(message[4..8], (1350 - overhead).to_be_bytes());
+            let about = ip::Packet::new_quoted(v6, &message[8..]).unwrap();
+            assert_eq!((about.src(), about.dst()), (addr(client), addr(vip)));
+
+            // From now on the director knows by itself, whichever worker's flow it is.
+            for port in 40001..40010 {
+                let client = end(client, port);
+                director.send(0, &segment(WAN, client, ends.1, SYN, b""));
+                let outs = director.send(0, &segment(WAN, client, ends.1, ACK, &[7; 1360]));
+                let (_, _, _, message) = seen(&one(outs, &director));
+                assert_eq!(message[4..8], (1350 - overhead).to_be_bytes());
+            }
+            expect_drops!(director, "too-big": 9);
+        }
+    }
+}
+
+#[test]
+fn a_short_quote_of_a_tunnel_still_tells_the_mtu() {
+    let mut director = Director::new(3, &service("10.0.0.100:80", "tcp", "10.1.0.11:80", "tun", ""));
+    let ends = (end("10.0.0.2", 40001), end("10.0.0.100", 80));
+    let outs = director.send(0, &segment(WAN, ends.0, ends.1, SYN, b""));
+    let syn = one(outs, &director);
+    assert_eq!(director.send(1, &too_big("10.1.0.11", &syn, 1000, 28)).len(), 0);
+    assert_eq!(director.happened(Event::PathMtuLearned), 1);
+    let outs = director.send(0, &segment(WAN, ends.0, ends.1, ACK, &[7; 1000]));
+    let (_, _, _, message) = seen(&one(outs, &director));
+    assert_eq!((message[0], &message[4..8]), (icmp::UNREACHABLE, &980u32.to_be_bytes()[..]));
+}

@@ -33,6 +33,15 @@ impl<T: AsRef<[u8]>> Packet<T> {
         }
     }
 
+    /// Checks only that the header is there: for headers quoted by ICMP, whose packet is cut.
+    #[inline]
+    pub fn new_quoted(v6: bool, bytes: T) -> Result<Packet<T>, Malformed> {
+        if v6 {
+            return ipv6::Packet::new_quoted(bytes).map(Packet::V6);
+        }
+        ipv4::Packet::new_quoted(bytes).map(Packet::V4)
+    }
+
     /// Source address.
     #[inline]
     pub fn src(&self) -> IpAddr {

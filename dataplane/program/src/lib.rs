@@ -16,6 +16,7 @@ mod steering;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use fulcrum_director::snapshot::{self, DestinationId, FTP, ServiceId, Snapshot};
@@ -94,6 +95,7 @@ impl Program {
         let Compilation { services, mark_services, deleted, deleted_marks, servers } = compilation;
         let generations = (generation, self.registry.acknowledged);
         let locals = self.locals.compile(state, &network, &pools, self.registry.workers, generations);
+        let destinations = self.registry.destinations();
         let snapshot = Snapshot {
             generation,
             ports: self.ports.clone(),
@@ -106,7 +108,8 @@ impl Program {
             mark_services,
             deleted_services: deleted,
             deleted_mark_services: deleted_marks,
-            destinations: self.registry.destinations(),
+            tunnels: destinations.iter().flatten().filter_map(|server| tunnel_end(server)).collect(),
+            destinations,
             server_addresses: servers.keys().map(|(_, address, _)| *address).collect(),
             servers,
             settings: settings(&state.settings),
@@ -137,6 +140,16 @@ impl Program {
     pub fn server_key(&self, id: DestinationId) -> Option<(ServiceKey, ServerKey)> {
         self.registry.server_key(id)
     }
+}
+
+/// Where packets in tunnels to a server go: its address, and the UDP port of GUE or 0. Sessions keep TUN when their
+/// server is edited to something else, but then their errors are few and soon over.
+fn tunnel_end(server: &snapshot::Destination) -> Option<(IpAddr, u16)> {
+    let port = match server.tunnel.kind {
+        snapshot::TunnelKind::Gue(port) => port,
+        _ => 0,
+    };
+    (server.forward == snapshot::Forward::Tun).then_some((server.address, port))
 }
 
 fn seconds(n: u32) -> Nanos {

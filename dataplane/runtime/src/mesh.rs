@@ -123,7 +123,7 @@ impl<B> Mesh<B> {
 fn port_of<B>(message: &Message<B>) -> u16 {
     match message {
         Message::Packet { port, .. } | Message::Park { port, .. } => *port,
-        Message::Neighbour { .. } | Message::NeighbourUsed { .. } => 0,
+        Message::Neighbour { .. } | Message::NeighbourUsed { .. } | Message::PathMtu { .. } => 0,
     }
 }
 

@@ -130,7 +130,7 @@ fn mend_transport(protocol: u8, body: &mut [u8], change: Delta) {
 }
 
 /// Type, code and rest of an ICMP error in the other family; `None` for one that has no counterpart. // RFC 7915, 4.2, 5.2
-fn translated_error(v6: bool, kind: u8, code: u8, rest: u32) -> Option<(u8, u8, u32)> {
+pub(crate) fn translated_error(v6: bool, kind: u8, code: u8, rest: u32) -> Option<(u8, u8, u32)> {
     use icmpv6 as six;
     const GROWTH: u32 = (ipv6::HEADER - ipv4::HEADER) as u32;
     let min = u32::from(ipv6::MIN_MTU);

@@ -39,6 +39,12 @@ pub(crate) enum Error {
     TooBig(u16),
     /// With the offset of what is wrong with the header.
     ParameterProblem(u8),
+    /// Somebody else's error, said again to whom it concerns.
+    Relayed {
+        kind: u8,
+        code: u8,
+        rest: u32,
+    },
 }
 
 impl Error {
@@ -53,6 +59,7 @@ impl Error {
             (Error::PortUnreachable, false) => (icmp::UNREACHABLE, icmp::PORT_UNREACHABLE, 0),
             (Error::TooBig(mtu), false) => (icmp::UNREACHABLE, icmp::FRAGMENTATION_NEEDED, mtu.into()),
             (Error::ParameterProblem(at), false) => (icmp::PARAMETER_PROBLEM, 0, u32::from(at) << 24),
+            (Error::Relayed { kind, code, rest }, _) => (kind, code, rest),
             (Error::TtlExpired, true) => (six::TIME_EXCEEDED, six::HOP_LIMIT_EXCEEDED, 0),
             (Error::NetUnreachable, true) => (six::UNREACHABLE, six::NO_ROUTE, 0),
             (Error::HostUnreachable, true) => (six::UNREACHABLE, six::ADDRESS_UNREACHABLE, 0),
@@ -145,9 +152,9 @@ impl<P: Pool> Engine<P> {
         self.send_error_about(ctx, packet.ip_bytes(), packet.interface, packet.port, src, error)
     }
 
-    /// Sends an ICMP error about an IP packet whose header has been checked, from `src` or, without one, from
+    /// Sends an ICMP error about an IP packet, of which the header has been found to be there, from `src` or, without one, from
     /// the address of the way back.
-    fn send_error_about(
+    pub(crate) fn send_error_about(
         &mut self,
         ctx: &mut Context<'_, P>,
         about: &[u8],
@@ -156,9 +163,9 @@ impl<P: Pool> Engine<P> {
         src: Option<IpAddr>,
         error: Error,
     ) -> usize {
-        let ip = checked(ip::Packet::new_checked(about));
+        let v6 = about.first().is_some_and(|first| first >> 4 == 6);
+        let Ok(ip) = ip::Packet::new_quoted(v6, about) else { return 0 };
         let dst = ip.src();
-        let v6 = dst.is_ipv6();
         let Ok(back) = way_back(ctx.snap, dst, interface) else { return 0 };
         if dst.is_unspecified() || ip.dst().is_multicast() {
             return 0;
