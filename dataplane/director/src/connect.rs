@@ -72,6 +72,8 @@ impl<P: Pool> Engine<P> {
             vip_port: packet.dport,
             now: ctx.now,
             chance: self.chance.draw(),
+            lblc_expiration: ctx.snap.settings.lblc_expiration,
+            lblcr_expiration: ctx.snap.settings.lblcr_expiration,
         };
         service.scheduler.choose(&service.destinations, &request)
     }
@@ -180,6 +182,7 @@ impl<P: Pool> Engine<P> {
         self.counters.event(Event::SessionCreated);
         let cells = destination.counters.of(worker);
         cells.inactive.add(1);
+        destination.thresholds.begun(&destination.counters);
         if destination.available {
             cells.traffic.connections.add(1);
             destination.service_counters.of(worker).connections.add(1);

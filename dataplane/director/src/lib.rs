@@ -28,6 +28,7 @@ pub mod schedule;
 pub mod session;
 pub mod snapshot;
 mod steer;
+pub mod threshold;
 mod transit;
 
 pub use buffer::{Buf, Pool};

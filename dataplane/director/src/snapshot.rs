@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::Nanos;
 use crate::counters::{DestinationCells, LocalCells, PerWorker, Traffic};
 use crate::schedule::Scheduler;
+use crate::threshold::Thresholds;
 
 /// Hash map with a hash that is cheap enough for the packet path and the same in every run.
 pub type FastMap<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
@@ -353,7 +354,7 @@ pub struct LocalRange {
 }
 
 /// A real server in its service.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Destination {
     /// Identity.
     pub id: DestinationId,
@@ -371,6 +372,10 @@ pub struct Destination {
     pub tunnel: Tunnel,
     /// 0 quiesces.
     pub weight: u32,
+    /// The weight, or when that is 0 the one before it.
+    pub last_weight: u32,
+    /// How many connections it takes.
+    pub thresholds: Thresholds,
     /// Whether it belongs to a service now; a deleted destination stays for its sessions.
     pub available: bool,
     /// Counts and traffic of the server.
@@ -379,6 +384,14 @@ pub struct Destination {
     pub service_counters: Arc<PerWorker<Traffic>>,
     /// What its sessions' packets need.
     pub profile: Arc<Profile>,
+}
+
+impl Destination {
+    /// Whether its thresholds send new connections elsewhere.
+    #[inline]
+    pub fn overloaded(&self) -> bool {
+        self.thresholds.overloaded()
+    }
 }
 
 /// How long a session stays in a state without a packet.

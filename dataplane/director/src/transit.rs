@@ -281,6 +281,7 @@ impl<P: Pool> Engine<P> {
                 _ if session.active => cells.active.sub_one(),
                 _ => cells.inactive.sub_one(),
             }
+            destination.thresholds.ended(&destination.counters);
         }
         if session.forward == Forward::FullNat
             && !session.is_template()

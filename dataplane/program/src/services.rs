@@ -15,6 +15,7 @@ use fulcrum_director::snapshot::{
     self, ClientAddress, Destination, DestinationId, FTP, FastMap, Forward, LocalRange, Persistence, Profile,
     Service, ServiceId, Steering, Timeouts, TunnelChecksum, TunnelKind,
 };
+use fulcrum_director::threshold::Thresholds;
 use fulcrum_model::{self as model, Family, PortRange, Protocol, ServerKey, ServiceKey, State, TimeoutState};
 use fulcrum_packet::ip::unspecified;
 
@@ -182,6 +183,7 @@ impl Registry {
                 Some(before) => before.destination.counters.clone(),
                 None => Arc::new(PerWorker::new(*workers)),
             };
+            let (upper, lower) = (server.upper_threshold, server.lower_threshold);
             let now = Destination {
                 id,
                 service: known.id,
@@ -191,6 +193,11 @@ impl Registry {
                 forward: forward(server.forward),
                 tunnel: tunnel(server.tunnel),
                 weight: server.weight,
+                last_weight: last_weight(server.weight, before.map(|d| &*d.destination)),
+                thresholds: before.map_or_else(
+                    || Thresholds::new(upper, lower),
+                    |d| d.destination.thresholds.edited(upper, lower),
+                ),
                 available: true,
                 counters,
                 service_counters: known.counters.clone(),
@@ -438,8 +445,17 @@ fn persistence(service: &model::Service) -> Option<Persistence> {
 fn same(before: &Destination, now: &Destination) -> bool {
     (before.available, before.forward, before.tunnel, before.weight)
         == (now.available, now.forward, now.tunnel, now.weight)
+        && before.thresholds.limits() == now.thresholds.limits()
         && Arc::ptr_eq(&before.profile, &now.profile)
         && Arc::ptr_eq(&before.service_counters, &now.service_counters)
+}
+
+/// The last weight that was not 0; a server that comes back begins anew. // IPVS: __ip_vs_update_dest
+fn last_weight(weight: u32, before: Option<&Destination>) -> u32 {
+    match before {
+        Some(before) if weight == 0 && before.available => before.last_weight,
+        _ => weight,
+    }
 }
 
 /// A destination as sessions see it after its deletion.
@@ -453,6 +469,8 @@ fn deleted(before: &Destination) -> Destination {
         forward: before.forward,
         tunnel: before.tunnel,
         weight: before.weight,
+        last_weight: before.last_weight,
+        thresholds: before.thresholds.clone(),
         available: false,
         counters: before.counters.clone(),
         service_counters: before.service_counters.clone(),
@@ -480,17 +498,18 @@ fn scheduler(
     destinations: &[Arc<Destination>],
     warnings: &mut Vec<String>,
 ) -> Box<dyn Scheduler> {
+    let flags = service.scheduler_flags;
     let mut name = service.scheduler.as_str();
     if !schedule::NAMES.contains(&name) {
         warnings.push(format!("service {}: there is no scheduler `{name}`, wlc is used", service.key));
         name = "wlc";
     }
     let scheduler = match before.map(|before| &before.service) {
-        None => schedule::build_fresh(name, service.scheduler_flags, destinations),
+        None => schedule::build_fresh(name, flags, destinations),
         Some(before) if before.scheduler.name() == name => {
-            Some(before.scheduler.carry_over(0, &before.destinations, destinations))
+            Some(before.scheduler.carry_over(flags, &before.destinations, destinations))
         }
-        Some(_) => schedule::build(name, service.scheduler_flags, destinations),
+        Some(_) => schedule::build(name, flags, destinations),
     };
     scheduler.expect("every name of NAMES builds")
 }

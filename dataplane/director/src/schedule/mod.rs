@@ -1,16 +1,22 @@
 //! Schedulers: which server takes a new connection.
 //!
-//! One trait; one file a scheduler. The engine never knows which one runs. State that survives from one choice
-//! to the next (the cursor of the round robins) is a shared word per service, touched once per new connection
-//! and never per packet: with several workers the sequence of choices is the one a single kernel would make.
+//! One trait; one file for each way to choose. The engine never knows which one runs. What a scheduler remembers
+//! from one choice to the next (a cursor, where an address went) is shared by all workers and touched once per
+//! new connection, never per packet: with several workers the sequence of choices is the one a single kernel
+//! would make, so nobody has to start staggered. Loads are the sums of the workers' own counts.
 //!
 //! To add a scheduler: write its file, list it in `SCHEDULERS`.
 
-mod lc;
+mod cache;
+mod hashed;
+mod least;
+mod locality;
+mod maglev;
+mod priority;
 mod rr;
 #[cfg(test)]
 mod tests;
-mod wlc;
+mod twos;
 mod wrr;
 
 use std::fmt::Debug;
@@ -35,6 +41,10 @@ pub struct Request {
     pub now: Nanos,
     /// A number by chance.
     pub chance: u64,
+    /// The setting of that name, for lblc.
+    pub lblc_expiration: Nanos,
+    /// The setting of that name, for lblcr.
+    pub lblcr_expiration: Nanos,
 }
 
 /// Chooses a server for each new connection of one service.
@@ -49,7 +59,7 @@ pub trait Scheduler: Debug + Send + Sync {
     /// stands. Both lists are newest first.
     ///
     /// IPVS tells its schedulers of each single edit; here the difference of the lists is replayed as deletions,
-    /// then additions, then changes of weight or forwarding, oldest first in each.
+    /// then additions, then changes of settings, oldest first in each.
     fn carry_over(&self, flags: u8, old: &[Arc<Destination>], new: &[Arc<Destination>])
     -> Box<dyn Scheduler>;
 }
@@ -57,9 +67,23 @@ pub trait Scheduler: Debug + Send + Sync {
 /// Makes a scheduler with these flags for destinations that are there already (newest first).
 type Make = fn(u8, &[Arc<Destination>]) -> Box<dyn Scheduler>;
 
-/// Every scheduler by name.
-const SCHEDULERS: &[(&str, Make)] =
-    &[("rr", rr::make), ("wrr", wrr::make), ("lc", lc::make), ("wlc", wlc::make)];
+/// Every scheduler by name, in the order in which ipvsadm's help lists them.
+const SCHEDULERS: &[(&str, Make)] = &[
+    ("rr", rr::make),
+    ("wrr", wrr::make),
+    ("lc", least::lc),
+    ("wlc", least::wlc),
+    ("lblc", locality::lblc),
+    ("lblcr", locality::lblcr),
+    ("dh", hashed::dh),
+    ("sh", hashed::sh),
+    ("sed", least::sed),
+    ("nq", least::nq),
+    ("fo", priority::fo),
+    ("ovf", priority::ovf),
+    ("mh", hashed::mh),
+    ("twos", twos::make),
+];
 
 /// The names that [`build`] knows.
 pub const NAMES: &[&str] = &{
@@ -86,12 +110,23 @@ pub fn build_fresh(name: &str, flags: u8, destinations: &[Arc<Destination>]) -> 
     Some(build(name, flags, &[])?.carry_over(flags, &[], destinations))
 }
 
+/// Whether a server may take new connections.
+fn eligible(destination: &Destination) -> bool {
+    destination.weight > 0 && !destination.overloaded()
+}
+
+/// Connections of a server in an active state, over all workers.
+fn active(destination: &Destination) -> u64 {
+    count(destination.counters.sum(|cells| &cells.active))
+}
+
 /// IPVS's measure of a server's load, over all workers: an active connection weighs 257, another one 1.
 fn overhead(destination: &Destination) -> u64 {
-    let active = destination.counters.sum(|cells| &cells.active);
-    let inactive = destination.counters.sum(|cells| &cells.inactive);
-    // Both are sums of counters that move while they are read: a difference may be short of zero for a moment.
-    let count = |n: u64| if n > u64::MAX / 2 { 0 } else { n };
-    let (active, inactive) = (count(active), count(inactive));
-    active.saturating_mul(256).saturating_add(active).saturating_add(inactive)
+    let inactive = count(destination.counters.sum(|cells| &cells.inactive));
+    active(destination).saturating_mul(257).saturating_add(inactive)
+}
+
+/// A sum of counters that move while they are read: it may be short of zero for a moment.
+fn count(sum: u64) -> u64 {
+    if sum > u64::MAX / 2 { 0 } else { sum }
 }

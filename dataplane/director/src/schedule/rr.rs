@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::{Request, Scheduler};
+use super::{Request, Scheduler, eligible};
 use crate::snapshot::Destination;
 
 /// The place in the list where the next walk begins: one past the server chosen last.
@@ -23,7 +23,7 @@ impl Scheduler for RoundRobin {
         let mut next = self.0.load(Relaxed);
         loop {
             let start = usize::try_from(next).unwrap_or(0).min(destinations.len());
-            let chosen = (start..destinations.len()).chain(0..start).find(|&i| destinations[i].weight > 0)?;
+            let chosen = (start..destinations.len()).chain(0..start).find(|&i| eligible(&destinations[i]))?;
             match self.0.compare_exchange_weak(next, chosen as u64 + 1, Relaxed, Relaxed) {
                 Ok(_) => return Some(chosen),
                 Err(now) => next = now,

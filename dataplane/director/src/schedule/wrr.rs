@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::{Request, Scheduler};
+use super::{Request, Scheduler, eligible};
 use crate::snapshot::{Destination, DestinationId};
 
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl Scale {
 }
 
 /// The greatest common divisor, 0 being divisible by everything.
-fn gcd(mut a: u32, mut b: u32) -> u32 {
+pub(super) fn gcd(mut a: u32, mut b: u32) -> u32 {
     while b != 0 {
         (a, b) = (b, a % b);
     }
@@ -69,27 +69,44 @@ impl Cursor {
 }
 
 impl WeightedRoundRobin {
-    /// The chosen index and the bar it passed, from `cursor` on.
-    fn walk(&self, cursor: Cursor, destinations: &[Arc<Destination>]) -> Option<(usize, u32)> {
+    /// The chosen index, when there is one, and where the walk stands then.
+    ///
+    /// The bar falls until every server has been asked whether its weight is at least the last one, and a failing
+    /// walk is remembered too. // IPVS: ip_vs_wrr_schedule
+    fn walk(&self, cursor: Cursor, destinations: &[Arc<Destination>]) -> (Option<usize>, Cursor) {
         let Scale { top, step } = self.scale;
         if top == 0 {
-            return None;
+            return (None, cursor);
         }
-        let Cursor { next, mut bar } = cursor;
-        let mut start = (next as usize).min(destinations.len());
-        // The rest of this round, then whole ones: one whole round at or under the top always finds a server.
-        for _ in 0..3 {
-            let found = (start..destinations.len()).find(|&i| destinations[i].weight >= bar.max(1));
-            if let Some(index) = found {
-                return Some((index, bar));
+        let Cursor { mut next, mut bar } = cursor;
+        // The server that the walk stands on, where it began in the middle of the list.
+        let last = next.checked_sub(1);
+        let mut stop = None;
+        let (mut restarted, mut last_round) = (false, false);
+        loop {
+            for (index, destination) in (0u32..).zip(destinations).skip(next as usize) {
+                let here = Cursor { next: index + 1, bar };
+                if destination.weight >= bar && eligible(destination) {
+                    return (Some(index as usize), here);
+                }
+                if stop == Some(index) {
+                    return (None, here);
+                }
             }
-            start = 0;
+            next = 0;
             bar = bar.saturating_sub(step);
             if bar == 0 {
                 bar = top;
+                if last_round || last.is_none() {
+                    return (None, Cursor { next, bar });
+                }
+                restarted = true;
+            }
+            last_round = bar <= step;
+            if last_round && restarted {
+                stop = last;
             }
         }
-        None
     }
 }
 
@@ -101,10 +118,9 @@ impl Scheduler for WeightedRoundRobin {
     fn choose(&self, destinations: &[Arc<Destination>], _: &Request) -> Option<usize> {
         let mut word = self.cursor.load(Relaxed);
         loop {
-            let (chosen, bar) = self.walk(Cursor::unpack(word), destinations)?;
-            let after = Cursor { next: u32::try_from(chosen).ok()?.saturating_add(1), bar };
+            let (chosen, after) = self.walk(Cursor::unpack(word), destinations);
             match self.cursor.compare_exchange_weak(word, after.pack(), Relaxed, Relaxed) {
-                Ok(_) => return Some(chosen),
+                Ok(_) => return chosen,
                 Err(now) => word = now,
             }
         }
@@ -128,7 +144,8 @@ impl Scheduler for WeightedRoundRobin {
         }
         for edited in new.iter().rev() {
             let Some(past) = before.get(&edited.id) else { continue };
-            if past.weight != edited.weight || past.forward != edited.forward {
+            let settings = |d: &Destination| (d.weight, d.forward, d.thresholds.limits());
+            if settings(past) != settings(edited) {
                 edits.reweigh(edited.id, edited.weight);
                 edits.settle();
             }

@@ -103,7 +103,16 @@ fn the_schedulers_place_survives_edits() {
     let pick = |snapshot: &Snapshot| {
         let service = found(snapshot, http());
         let (client, vip) = (ip("10.0.0.2"), service.address);
-        let request = Request { client, client_port: 40000, vip, vip_port: 80, now: 0, chance: 0 };
+        let request = Request {
+            client,
+            client_port: 40000,
+            vip,
+            vip_port: 80,
+            now: 0,
+            chance: 0,
+            lblc_expiration: 0,
+            lblcr_expiration: 0,
+        };
         service.destinations[service.scheduler.choose(&service.destinations, &request).unwrap()].address
     };
     assert_eq!([pick(&snapshot), pick(&snapshot)], [ip("10.1.0.13"), ip("10.1.0.12")]);
