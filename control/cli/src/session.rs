@@ -7,12 +7,12 @@ use clap::Subcommand;
 use fulcrum_api::convert::{address, forward, port};
 use fulcrum_api::dataplane::{ListSessionsRequest, SessionFilter};
 use fulcrum_api::{BadMessage, dataplane};
-use fulcrum_model::{Forward, Protocol};
+use fulcrum_model::{Forward, Protocol, TimeoutState};
 use serde::Serialize;
 
 use crate::command::Global;
 use crate::failure::Failure;
-use crate::name::{End, protocol, service};
+use crate::name::{End, mark, protocol, service};
 use crate::output::Output;
 use crate::table;
 
@@ -41,11 +41,14 @@ pub struct Filter {
     /// Of this service, such as `tcp 172.16.100.9:80` or `fwm 10`
     #[arg(long, num_args = 2, value_names = ["PROTOCOL|fwm|fwm6", "ADDRESS[:PORT]|MARK"])]
     pub service: Vec<String>,
+    /// Of a service by this mark, of either family
+    #[arg(long, value_parser = mark)]
+    pub mark: Option<u32>,
     /// Of this protocol
     #[arg(long, value_name = "PROTOCOL", value_parser = protocol)]
     pub protocol: Option<Protocol>,
     /// In this state, such as ESTABLISHED
-    #[arg(long, value_name = "STATE")]
+    #[arg(long, value_name = "STATE", value_parser = state)]
     pub state: Option<String>,
     /// Of this worker
     #[arg(long, value_name = "N")]
@@ -83,8 +86,32 @@ impl Filter {
             server: self.server.map(Into::into),
             template,
             service: service.as_ref().map(Into::into),
+            mark: self.mark,
         };
         Ok(ListSessionsRequest { limit: self.limit, filter: Some(filter) })
+    }
+}
+
+/// Reads a state by the name that listings give it, in any case, with `-` or `_`.
+fn state(text: &str) -> Result<String, String> {
+    let listed = |state: TimeoutState| {
+        let name = state.name().to_ascii_uppercase();
+        match state.protocol() {
+            Protocol::Tcp => name.trim_start_matches("TCP-").replace('-', "_"),
+            Protocol::Sctp => name.trim_start_matches("SCTP-").to_owned(),
+            Protocol::Udp => name,
+        }
+    };
+    let mut known: Vec<String> = TimeoutState::ALL.into_iter().map(listed).collect();
+    known.push("ASSURED".to_owned());
+    let same = |name: &String| name.replace('_', "-").eq_ignore_ascii_case(&text.replace('_', "-"));
+    match known.iter().find(|name| same(name)) {
+        Some(name) => Ok(name.clone()),
+        None => {
+            known.sort();
+            known.dedup();
+            Err(format!("no state of a session; known: {}", known.join(", ")))
+        }
     }
 }
 
@@ -102,6 +129,8 @@ pub struct SessionRow {
     server: SocketAddr,
     forward: Forward,
     template: bool,
+    /// Of a service by mark only.
+    mark: Option<u32>,
 }
 
 impl TryFrom<dataplane::Session> for SessionRow {
@@ -131,6 +160,7 @@ impl TryFrom<dataplane::Session> for SessionRow {
             server: end("server", &session.server, session.server_port)?,
             forward: forward(session.forward)?,
             template: session.template,
+            mark: Some(session.mark).filter(|mark| *mark != 0),
         })
     }
 }
@@ -224,6 +254,7 @@ mod tests {
             server_port: 8080,
             forward: 1,
             template: false,
+            mark: 0,
         }
     }
 
@@ -263,10 +294,24 @@ mod tests {
             serde_json::json!({
                 "worker": 1, "protocol": "tcp", "state": "SYN_RECV", "expires_ms": 899_500,
                 "client": "198.51.100.2:40000", "virtual": "172.16.100.9:80", "local": "10.0.0.1:1024",
-                "server": "192.168.20.7:8080", "forward": "fullnat", "template": false,
+                "server": "192.168.20.7:8080", "forward": "fullnat", "template": false, "mark": null,
             })
         );
         assert_eq!(listed(true, &[]), "[]\n");
+    }
+
+    #[test]
+    fn states_are_read_as_they_are_listed() {
+        for (text, name) in [("established", "ESTABLISHED"), ("syn-recv", "SYN_RECV"), ("udp", "UDP")] {
+            assert_eq!(state(text).as_deref(), Ok(name));
+        }
+        assert_eq!(state("S_ACK_SENT").as_deref(), Ok("S-ACK-SENT"));
+        assert_eq!(state("assured").as_deref(), Ok("ASSURED"));
+        assert!(
+            state("open")
+                .unwrap_err()
+                .contains("known: ASSURED, C-ECHOED, C-REPLIED, C-SENT, C-WAIT, CLOSE, ")
+        );
     }
 
     #[test]

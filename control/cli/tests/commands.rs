@@ -141,6 +141,7 @@ fn what_is_wrong_is_said_with_its_code() {
         (2, "route add 10.0.0.0/8", "--via"),
         (2, "route add 10.0.0.0/8 --via 192.168.20.254 --blackhole", "cannot be used with"),
         (2, "session list --client 10.0.0", "no end of a session, such as 10.0.0.2, 10.0.0.2:4000"),
+        (2, "session list --state open", "no state of a session; known: ASSURED, "),
         (2, "session list --service icmp 10.0.0.1", "`icmp` is none of tcp, udp, sctp, fwm, fwm6"),
         (2, "service zero tcp", "ADDRESS[:PORT]"),
         (2, "frobnicate", "unrecognized subcommand"),

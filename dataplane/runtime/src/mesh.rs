@@ -146,8 +146,7 @@ mod tests {
     }
 
     fn news(last: u8) -> Envelope<u32> {
-        let message =
-            Message::NeighbourUsed { interface: 0, address: [10, 0, 0, last].into() };
+        let message = Message::NeighbourUsed { interface: 0, address: [10, 0, 0, last].into() };
         Envelope { to: 1, message }
     }
 

@@ -12,7 +12,7 @@ use fulcrum_api::dataplane::{
     ListNeighboursRequest, ListSessionsRequest, Session, SessionEnd, SessionFilter,
 };
 use fulcrum_api::state::Prefix;
-use fulcrum_model::ServiceKey;
+use fulcrum_model::{Family, Forward, MarkRule, Server, ServerKey, Service, ServiceKey};
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Status};
 
@@ -51,14 +51,23 @@ fn a_listing_is_of_what_was_asked_for() {
             _ => syn(client_of(n), 1000 + n, 9, 80),
         })
         .collect();
-    fs::write(place.path("in.pcap"), pcap(&frames)).unwrap();
+    // And two with a mark.
+    let marked = [syn(70, 2000, 11, 8080), syn(71, 2000, 11, 8081)];
+    fs::write(place.path("in.pcap"), pcap(&[frames, marked.to_vec()].concat())).unwrap();
     let device = format!("net_pcap0,rx_pcap={},infinite_rx=1", place.path("in.pcap").display());
     let config = fs::read_to_string(place.path("fulcrum.toml")).unwrap();
     fs::write(place.path("fulcrum.toml"), config + &SERVICES.replace("DEVICE", &device)).unwrap();
     let running = place.start(None, &[]);
-    running.program(1, &place.state());
+    let mut state = place.state();
+    let destination = Some("10.0.0.11/32".parse().unwrap());
+    state.marks.push(MarkRule { destination, ..MarkRule::new(7) });
+    let mut by_mark = Service::new(ServiceKey::Mark { family: Family::V4, mark: 7 }, "rr");
+    let server = ServerKey { address: "10.0.0.8".parse().unwrap(), port: 0 };
+    by_mark.servers.push(Server::new(server, Forward::Dr));
+    state.services.push(by_mark);
+    running.program(1, &state);
     let deadline = Instant::now() + PATIENCE;
-    while running.status().workers[0].sessions < 102 {
+    while running.status().workers[0].sessions < 104 {
         assert!(Instant::now() < deadline, "{:?}", running.status());
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -78,7 +87,7 @@ fn a_listing_is_of_what_was_asked_for() {
     };
     let count = |filter: SessionFilter| listed(0, filter).unwrap().len();
     let all = SessionFilter::default;
-    assert_eq!(count(all()), 102);
+    assert_eq!(count(all()), 104);
     assert_eq!(listed(7, all()).unwrap().len(), 7);
     assert_eq!(count(SessionFilter { client: end("10.0.0.53/32", None), ..all() }), 10);
     assert_eq!(count(SessionFilter { client: end("10.0.0.52/31", None), ..all() }), 20);
@@ -86,14 +95,18 @@ fn a_listing_is_of_what_was_asked_for() {
     assert_eq!(count(SessionFilter { client: end("::/0", None), ..all() }), 0);
     assert_eq!(count(SessionFilter { r#virtual: end("10.0.0.9/32", Some(80)), ..all() }), 80);
     assert_eq!(count(SessionFilter { server: end("10.0.0.8/32", None), template: Some(true), ..all() }), 2);
-    assert_eq!(count(SessionFilter { server: end("10.0.0.8/32", None), template: Some(false), ..all() }), 20);
+    assert_eq!(count(SessionFilter { server: end("10.0.0.8/32", None), template: Some(false), ..all() }), 22);
     assert_eq!(count(SessionFilter { local: end("0.0.0.0/0", None), ..all() }), 0);
-    assert_eq!(count(SessionFilter { state: "syn_recv".into(), ..all() }), 100);
+    assert_eq!(count(SessionFilter { state: "syn_recv".into(), ..all() }), 102);
     assert_eq!(count(SessionFilter { protocol: Some(17), ..all() }), 0);
-    assert_eq!(count(SessionFilter { worker: Some(0), protocol: Some(6), ..all() }), 102);
-    let keys: Vec<ServiceKey> = place.state().services.iter().map(|service| service.key).collect();
+    assert_eq!(count(SessionFilter { worker: Some(0), protocol: Some(6), ..all() }), 104);
+    let keys: Vec<ServiceKey> = state.services.iter().map(|service| service.key).collect();
     assert_eq!(count(SessionFilter { service: Some((&keys[0]).into()), ..all() }), 80);
     assert_eq!(count(SessionFilter { service: Some((&keys[1]).into()), ..all() }), 22);
+    assert_eq!(count(SessionFilter { service: Some((&keys[2]).into()), ..all() }), 2);
+    assert_eq!(count(SessionFilter { mark: Some(0), ..all() }), 102);
+    let marked = listed(0, SessionFilter { mark: Some(7), ..all() }).unwrap();
+    assert_eq!(marked.iter().map(|session| session.mark).collect::<Vec<_>>(), [7, 7]);
     let both = SessionFilter { service: Some((&keys[0]).into()), client: end("10.0.0.50/32", None), ..all() };
     let found = listed(3, both).unwrap();
     assert_eq!(found.len(), 3, "the limit is of what passed");

@@ -1,5 +1,9 @@
 //! Which sessions a listing is about. Applied where the sessions are, so that a million of them do not travel for ten.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use fulcrum_api::BadMessage;
 use fulcrum_api::convert::port;
 use fulcrum_api::dataplane::{SessionEnd, SessionFilter};
@@ -7,7 +11,6 @@ use fulcrum_director::snapshot::ServiceId;
 use fulcrum_director::{SessionView, Snapshot};
 use fulcrum_model::{Family, ServiceKey};
 use ipnet::IpNet;
-use std::net::IpAddr;
 use tonic::Status;
 
 /// What a session has to be; what is absent may be anything.
@@ -22,6 +25,35 @@ pub(super) struct Filter {
     server: End,
     template: Option<bool>,
     service: Option<ServiceId>,
+    mark: Option<u32>,
+}
+
+/// What a session does not say of itself: its service, and that one's mark.
+#[derive(Debug)]
+pub(super) struct Services {
+    snapshot: Arc<Snapshot>,
+    marks: HashMap<ServiceId, u32>,
+}
+
+impl Services {
+    pub(super) fn new(snapshot: Arc<Snapshot>) -> Services {
+        let marks = snapshot.mark_services.iter().map(|((_, mark), service)| (service.id, *mark)).collect();
+        Services { snapshot, marks }
+    }
+
+    /// Whether they are these.
+    pub(super) fn are_of(&self, snapshot: &Arc<Snapshot>) -> bool {
+        Arc::ptr_eq(&self.snapshot, snapshot)
+    }
+
+    fn service(&self, view: &SessionView) -> Option<ServiceId> {
+        self.snapshot.destination(view.destination).map(|destination| destination.service)
+    }
+
+    /// The mark that the session was made for, 0 for none.
+    pub(super) fn mark(&self, view: &SessionView) -> u32 {
+        self.service(view).and_then(|service| self.marks.get(&service)).copied().unwrap_or(0)
+    }
 }
 
 /// An address within a network, and a port.
@@ -63,6 +95,7 @@ impl Filter {
             server: end("filter.server", asked.server)?,
             template: asked.template,
             service: service.transpose()?,
+            mark: asked.mark,
         })
     }
 
@@ -71,11 +104,8 @@ impl Filter {
         self.worker.is_none_or(|wanted| wanted == worker)
     }
 
-    /// Whether this session is meant. The snapshot knows the service of its server.
-    pub(super) fn takes(&self, view: &SessionView, snapshot: &Snapshot) -> bool {
-        let of_service = |wanted: ServiceId| {
-            snapshot.destination(view.destination).is_some_and(|destination| destination.service == wanted)
-        };
+    /// Whether this session is meant.
+    pub(super) fn takes(&self, view: &SessionView, services: &Services) -> bool {
         self.protocol.is_none_or(|wanted| wanted == view.protocol)
             && self.state.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(view.state))
             && self.client.takes(Some(view.client))
@@ -83,7 +113,8 @@ impl Filter {
             && self.local.takes(view.local)
             && self.server.takes(Some(view.server))
             && self.template.is_none_or(|wanted| wanted == view.template)
-            && self.service.is_none_or(of_service)
+            && self.service.is_none_or(|wanted| services.service(view) == Some(wanted))
+            && self.mark.is_none_or(|wanted| services.mark(view) == wanted)
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::filter::Filter;
+use super::filter::{Filter, Services};
 use super::{Chunks, Service};
 use crate::orders::{Answer, Order};
 
@@ -46,7 +46,8 @@ async fn send_sessions(
     filter: &Filter,
     sender: &mpsc::Sender<Result<SessionChunk, Status>>,
 ) -> Result<(), Status> {
-    let (workers, _) = service.workers_and_snapshot();
+    let (workers, snapshot) = service.workers_and_snapshot();
+    let mut services = Services::new(snapshot);
     let mut left = if limit == 0 { usize::MAX } else { limit as usize };
     let mut room = Vec::with_capacity(ROOM);
     for worker in (0..workers).filter(|worker| filter.takes_worker(*worker)) {
@@ -60,8 +61,11 @@ async fn send_sessions(
             };
             // Of now: a session may be younger than the listing, and so its server.
             let (_, snapshot) = service.workers_and_snapshot();
-            let wanted = found.iter().filter(|view| filter.takes(view, &snapshot)).take(left);
-            let sessions: Vec<_> = wanted.map(|view| message(worker, view)).collect();
+            if !services.are_of(&snapshot) {
+                services = Services::new(snapshot);
+            }
+            let wanted = found.iter().filter(|view| filter.takes(view, &services)).take(left);
+            let sessions: Vec<_> = wanted.map(|view| message(worker, view, services.mark(view))).collect();
             found.clear();
             left -= sessions.len();
             // A client that went away needs no more.
@@ -119,21 +123,21 @@ async fn ask<T>(
     }
 }
 
-fn message(worker: usize, view: &SessionView) -> Session {
+fn message(worker: usize, view: &SessionView, mark: u32) -> Session {
     let (local, local_port) =
-        view.local.map_or((Vec::new(), 0), |(address, port)| (address_bytes(address.into()), port.into()));
+        view.local.map_or((Vec::new(), 0), |(address, port)| (address_bytes(address), port.into()));
     Session {
         worker: u32::try_from(worker).unwrap_or(u32::MAX),
         protocol: view.protocol.into(),
         state: view.state.to_owned(),
         expires_ms: view.expires_in / (SECOND / 1000),
-        client: address_bytes(view.client.0.into()),
+        client: address_bytes(view.client.0),
         client_port: view.client.1.into(),
-        r#virtual: address_bytes(view.vip.0.into()),
+        r#virtual: address_bytes(view.vip.0),
         virtual_port: view.vip.1.into(),
         local,
         local_port,
-        server: address_bytes(view.server.0.into()),
+        server: address_bytes(view.server.0),
         server_port: view.server.1.into(),
         forward: match view.forward {
             snapshot::Forward::Nat => Forward::Nat,
@@ -143,5 +147,6 @@ fn message(worker: usize, view: &SessionView) -> Session {
         }
         .into(),
         template: view.template,
+        mark,
     }
 }

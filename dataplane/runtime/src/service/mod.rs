@@ -132,7 +132,7 @@ impl Dataplane for Service {
                     .get(usize::from(neighbour.interface))
                     .map(|interface| interface.name.clone())
                     .unwrap_or_default(),
-                address: address_bytes(neighbour.address.into()),
+                address: address_bytes(neighbour.address),
                 mac: neighbour.mac.map(|mac| mac.to_vec()).unwrap_or_default(),
                 state: neighbour.state.to_owned(),
                 parked: neighbour.parked,

@@ -1,8 +1,9 @@
 //! How the data plane is, in one message.
 
 use fulcrum_api::dataplane::{DataplaneStatus, LocalPoolUse, NamedCount, PortStatus, Worker};
+use fulcrum_director::snapshot::Service;
 use fulcrum_director::{Event, Reason, WorkerCounters};
-use fulcrum_model::{Mac, Protocol, ServiceKey};
+use fulcrum_model::{Family, Mac, Protocol, ServiceKey};
 
 use crate::control::{Control, WorkerLink};
 use crate::ports::Port;
@@ -108,17 +109,14 @@ fn lost_messages(control: &Control) -> Option<String> {
 /// Local addresses by the services that use them.
 fn local_pools(control: &Control) -> Vec<LocalPoolUse> {
     let snapshot = &control.snapshot;
-    let mut uses: Vec<LocalPoolUse> = snapshot
-        .services
-        .values()
+    let services = snapshot.services.values().chain(snapshot.mark_services.values());
+    let mut uses: Vec<LocalPoolUse> = services
         .flat_map(|service| {
-            let protocol =
-                if service.protocol == Protocol::Tcp.number() { Protocol::Tcp } else { Protocol::Udp };
-            let key = ServiceKey::new(protocol, service.address.into(), service.port);
+            let name = name(service);
             service.local_addresses.iter().filter_map(move |range| {
                 let cells = snapshot.locals.get(&range.address)?.pool.as_ref()?;
                 Some(LocalPoolUse {
-                    service: key.to_string(),
+                    service: name.clone(),
                     address: range.address.to_string(),
                     conflicts: cells.sum(|cells| &cells.conflicts),
                     sessions: cells.sum(|cells| &cells.sessions),
@@ -128,4 +126,15 @@ fn local_pools(control: &Control) -> Vec<LocalPoolUse> {
         .collect();
     uses.sort_by(|a, b| (&a.service, &a.address).cmp(&(&b.service, &b.address)));
     uses
+}
+
+/// A service's name as everywhere else.
+fn name(service: &Service) -> String {
+    match service.mark {
+        Some(mark) => ServiceKey::Mark { family: Family::of(service.address), mark }.to_string(),
+        None => match Protocol::ALL.into_iter().find(|protocol| protocol.number() == service.protocol) {
+            Some(protocol) => ServiceKey::new(protocol, service.address, service.port).to_string(),
+            None => format!("{} {}:{}", service.protocol, service.address, service.port),
+        },
+    }
 }
