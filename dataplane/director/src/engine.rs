@@ -7,11 +7,11 @@ use std::sync::Arc;
 use crate::buffer::Pool;
 use crate::counters::WorkerCounters;
 use crate::export::{NeighbourView, SessionView};
-use crate::fragments::follow::{Ports, Waiting};
+use crate::fragments::follow::Waiting;
 use crate::fragments::{Fragments, Limits, MAX_PIECES};
 use crate::hash::Chance;
 use crate::host::Limiter;
-use crate::message::{Envelope, Message, Stage};
+use crate::message::{Envelope, First, Message, Stage};
 use crate::neighbour::{Neighbours, Resolver};
 use crate::output::Sent;
 use crate::path_mtu::PathMtus;
@@ -95,7 +95,7 @@ pub struct Engine<P: Pool> {
     pub(crate) resolver: Resolver<P::Buf>,
     pub(crate) limiter: Limiter,
     pub(crate) path_mtus: PathMtus,
-    pub(crate) fragments: Fragments<Ports, Waiting<P::Buf>>,
+    pub(crate) fragments: Fragments<First, Waiting<P::Buf>>,
     /// Fragments that a first one has released; empty but while they are sent on.
     pub(crate) ready_fragments: Vec<Waiting<P::Buf>>,
     /// Identification of the next packet that needs one.

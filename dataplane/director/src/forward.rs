@@ -78,13 +78,10 @@ impl<P: Pool> Engine<P> {
                 }
             }
             Forward::Nat | Forward::FullNat if icmp => {
-                packet = match self.error_to_server(ctx, packet, id) {
-                    Ok(packet) => packet,
-                    Err(packet) => {
-                        let server = self.sessions.get(id).destination;
-                        return self.drop_packet(ctx, packet, Reason::IcmpUntranslatable, Some(server));
-                    }
-                };
+                if !self.error_to_server(ctx, &mut packet, id) {
+                    let server = self.sessions.get(id).destination;
+                    return self.drop_packet(ctx, packet, Reason::IcmpUntranslatable, Some(server));
+                }
             }
             Forward::Nat | Forward::FullNat => {
                 let local = (session.local, session.local_port);

@@ -4,12 +4,14 @@ pub(crate) mod tunnel;
 
 use std::net::IpAddr;
 
+use fulcrum_packet::checksum::{Delta, fold, sum};
 use fulcrum_packet::ports::Ports;
 use fulcrum_packet::{icmp, icmpv6, ipv4, ipv6};
 
 use crate::buffer::{Buf, Pool};
 use crate::engine::{Context, Engine};
 use crate::forward::translate;
+use crate::message::{First, Stage};
 use crate::output::way;
 use crate::packet::{Packet, checked, is_balanced};
 use crate::reason::{Event, Reason};
@@ -19,6 +21,11 @@ use crate::session::{Direction, Key, SessionId};
 /// The key of the packet that an ICMP error quotes, when it is one that IPVS translates: of IPv4 destination
 /// unreachable, source quench, time exceeded; of IPv6 every error; about a protocol that services balance.
 pub(crate) fn quoted_key<B: Buf>(packet: &Packet<B>) -> Option<Key> {
+    match packet.stage {
+        Stage::Fragment { first: First::Error(key), .. } => return Some(key),
+        Stage::Fragment { .. } => return None,
+        _ => {}
+    }
     let error = icmp::Message::new_checked(packet.payload()).ok()?;
     if !is_translated(packet.is_v6(), error.kind()) {
         return None;
@@ -81,7 +88,8 @@ impl<P: Pool> Engine<P> {
 
     fn error_from_client(&mut self, ctx: &mut Context<'_, P>, packet: Packet<P::Buf>, id: SessionId) {
         let server = self.sessions.get(id).destination;
-        if !icmp_checksum_ok(&packet) {
+        // That of a fragmented message covers more than is here.
+        if packet.fragment.is_none() && !icmp_checksum_ok(&packet) {
             return self.drop_packet(ctx, packet, Reason::BadIcmpChecksum, Some(server));
         }
         if let Some(destination) = ctx.snap.destination(server) {
@@ -91,34 +99,42 @@ impl<P: Pool> Engine<P> {
     }
 
     /// Gives an error about a NAT or FULLNAT session, on its way to the server, the server's view of the session;
-    /// gives it back as it is when it has no counterpart in the server's family.
+    /// false when it has no counterpart in the server's family.
     pub(crate) fn error_to_server(
         &mut self,
         ctx: &mut Context<'_, P>,
-        mut packet: Packet<P::Buf>,
+        packet: &mut Packet<P::Buf>,
         id: SessionId,
-    ) -> Result<Packet<P::Buf>, Packet<P::Buf>> {
+    ) -> bool {
         let session = self.sessions.get(id);
         let (server, local) = ((session.server, session.server_port), (session.local, session.local_port));
         let src = if local.0 == session.client { packet.src } else { local.0 };
         if packet.is_v6() != server.0.is_ipv6() {
             return self.translate_error(ctx, packet, (src, server.0), server, local);
         }
-        rewrite_error(&mut packet, (src, server.0), server, local);
-        Ok(packet)
+        rewrite_error(packet, (src, server.0), server, local);
+        true
     }
 
+    /// Puts an error into the other family; false, and nothing done, when it cannot be, as a fragment cannot.
     fn translate_error(
         &mut self,
         ctx: &mut Context<'_, P>,
-        packet: Packet<P::Buf>,
+        packet: &mut Packet<P::Buf>,
         ends: (IpAddr, IpAddr),
         quoted_src: (IpAddr, u16),
         quoted_dst: (IpAddr, u16),
-    ) -> Result<Packet<P::Buf>, Packet<P::Buf>> {
+    ) -> bool {
+        if packet.fragment.is_some() {
+            return false;
+        }
         let id = self.next_ip_id();
         let alloc = |length| ctx.pool.alloc(length);
-        translate::translate_error(&packet, ends, quoted_src, quoted_dst, id, alloc).ok_or(packet)
+        match translate::translate_error(packet, ends, quoted_src, quoted_dst, id, alloc) {
+            Some(translated) => *packet = translated,
+            None => return false,
+        }
+        true
     }
 
     /// An ICMP error that a server, or a router on the way to it, sends about a session.
@@ -131,7 +147,8 @@ impl<P: Pool> Engine<P> {
         let session = self.sessions.get(id);
         let server = session.destination;
         let (client, vip) = ((session.client, session.client_port), (session.vip, session.vip_port));
-        if !icmp_checksum_ok(&packet) {
+        // That of a fragmented message covers more than is here.
+        if packet.fragment.is_none() && !icmp_checksum_ok(&packet) {
             return self.drop_packet(ctx, packet, Reason::BadIcmpChecksum, Some(server));
         }
         if packet.ip().ttl() <= 1 {
@@ -145,13 +162,8 @@ impl<P: Pool> Engine<P> {
         let ends = (vip.0, client.0);
         if packet.is_v6() == client.0.is_ipv6() {
             rewrite_error(&mut packet, ends, client, vip);
-        } else {
-            packet = match self.translate_error(ctx, packet, ends, client, vip) {
-                Ok(packet) => packet,
-                Err(packet) => {
-                    return self.drop_packet(ctx, packet, Reason::IcmpUntranslatable, Some(server));
-                }
-            };
+        } else if !self.translate_error(ctx, &mut packet, ends, client, vip) {
+            return self.drop_packet(ctx, packet, Reason::IcmpUntranslatable, Some(server));
         }
         if let Some(destination) = ctx.snap.destination(server) {
             self.count_out(destination, packet.weight());
@@ -171,12 +183,15 @@ fn rewrite_error<B: Buf>(
     quoted_dst: (IpAddr, u16),
 ) {
     let mut ip = packet.ip_mut();
-    ip.set_src(ends.0);
-    ip.set_dst(ends.1);
+    let outer = ip.set_src(ends.0).and(ip.set_dst(ends.1));
     (packet.src, packet.dst) = ends;
-    let v6 = packet.is_v6();
+    if packet.is_later_fragment() {
+        return;
+    }
+    let (v6, whole) = (packet.is_v6(), packet.fragment.is_none());
     let mut error = checked(icmp::Message::new_checked(packet.payload_mut()));
     let quoted = error.payload_mut();
+    let before = sum(quoted);
     let at = match (quoted_src.0, quoted_dst.0) {
         (IpAddr::V4(src), IpAddr::V4(dst)) if !v6 => {
             let mut ip = checked(ipv4::Packet::new_quoted(&mut *quoted));
@@ -196,7 +211,14 @@ fn rewrite_error<B: Buf>(
     let mut ports = checked(Ports::new_checked(&mut quoted[at..]));
     ports.set_src(quoted_src.1);
     ports.set_dst(quoted_dst.1);
-    fill_icmp_checksum(packet.payload_mut(), ends.0, ends.1);
+    if whole {
+        return fill_icmp_checksum(packet.payload_mut(), ends.0, ends.1);
+    }
+    // The rest of the message is in other fragments and stays as it is.
+    let inner = Delta::default().word(fold(before), fold(sum(quoted)));
+    let change = if v6 { inner.and(outer) } else { inner };
+    let mended = change.apply(error.checksum());
+    error.set_checksum(mended);
 }
 
 /// Computes the checksum of an ICMP message of either family anew.

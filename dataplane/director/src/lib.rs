@@ -35,7 +35,7 @@ pub use buffer::{Buf, Pool};
 pub use counters::{PerWorker, WorkerCounters};
 pub use engine::{Engine, EngineConfig, Output, Received, Transmit};
 pub use export::{NeighbourView, SessionView};
-pub use message::{Envelope, Message, Stage};
+pub use message::{Envelope, First, Message, Stage};
 pub use reason::{Event, Reason, Verdict, VerdictKind};
 pub use snapshot::Snapshot;
 

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::session::Key;
 use crate::snapshot::InterfaceId;
 
 /// A message and the worker it is for.
@@ -13,6 +14,17 @@ pub struct Envelope<B> {
     pub message: Message<B>,
 }
 
+/// What a datagram's first fragment said of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum First {
+    /// Source and destination port.
+    Ports(u16, u16),
+    /// A question by ICMP, which is answered fragment by fragment.
+    Echo,
+    /// An ICMP error about a packet with this key.
+    Error(Key),
+}
+
 /// What the worker is to a packet that it gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -22,12 +34,10 @@ pub enum Stage {
     FormerOwner,
     /// Its owner, after the former one has been asked.
     Owner,
-    /// It is a fragment whose datagram's first one had these ports.
+    /// It is a fragment whose datagram's first one has been seen.
     Fragment {
-        /// Source port.
-        sport: u16,
-        /// Destination port.
-        dport: u16,
+        /// What that one said.
+        first: First,
         /// Whether the receiver owns the flow; it finds the owner otherwise.
         owner: bool,
         /// Whether it has waited for the first one, and its verdict has been given.

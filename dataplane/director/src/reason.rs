@@ -207,6 +207,8 @@ names! {
         NeighbourLearned = "neighbour.learned",
         /// Echo request answered.
         EchoReplied = "replied.echo",
+        /// Fragment of an echo request sent back as one of the reply.
+        EchoFragmentReplied = "replied.echo-fragment",
         /// Time-stamp request answered.
         TimestampReplied = "replied.timestamp",
         /// RST sent.

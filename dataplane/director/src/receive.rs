@@ -7,10 +7,10 @@ use fulcrum_packet::{ethernet, icmp, ip, ipv4, ipv6, tcp, udp};
 
 use crate::buffer::{Buf, Pool};
 use crate::engine::{Context, Engine, RESOLVER};
-use crate::fragments::follow::concerns_service;
+use crate::fragments::follow::concerns_us;
 use crate::host::{Error, ndisc, options};
 use crate::marks::{has_mark_service, mark};
-use crate::message::{Envelope, Message, Stage};
+use crate::message::{Envelope, First, Message, Stage};
 use crate::packet::Packet;
 use crate::reason::{Event, Reason, Verdict, VerdictKind};
 use crate::snapshot::{DestinationId, InterfaceId, Snapshot};
@@ -177,7 +177,7 @@ impl<P: Pool> Engine<P> {
             return self.receive_ndisc(ctx, packet);
         }
         let ours = ctx.snap.locals.contains_key(&packet.dst);
-        if let Stage::Fragment { sport, dport, .. } = packet.stage {
+        if let Stage::Fragment { first: First::Ports(sport, dport), .. } = packet.stage {
             (packet.sport, packet.dport) = (sport, dport);
         }
         // A router does not look at the header of what it routes.
@@ -186,7 +186,7 @@ impl<P: Pool> Engine<P> {
         }
         if let Some(fragment) = packet.fragment
             && packet.stage == Stage::Arrived
-            && concerns_service(ctx.snap, &packet)
+            && concerns_us(ctx.snap, &packet)
         {
             return self.take_fragment(ctx, packet, fragment);
         }

@@ -6,7 +6,7 @@ use fulcrum_packet::{ipv4, tcp};
 use crate::SECOND;
 use crate::buffer::Pool;
 use crate::engine::{Context, Engine};
-use crate::host::{Error, is_icmp_error};
+use crate::host::{Error, is_fragmented_echo, is_icmp_error};
 use crate::message::Stage;
 use crate::output::{Sent, way};
 use crate::packet::{Packet, is_balanced};
@@ -23,6 +23,7 @@ impl<P: Pool> Engine<P> {
     pub(crate) fn deliver(&mut self, ctx: &mut Context<'_, P>, packet: Packet<P::Buf>) {
         match packet.protocol {
             _ if !packet.has_ports() => self.drop_packet(ctx, packet, Reason::Fragment, None),
+            _ if is_fragmented_echo(&packet) => self.answer_echo_fragment(ctx, packet),
             // As in the kernel, without a service nothing is balanced, not even old sessions.
             protocol if is_balanced(protocol) && ctx.snap.without_services() => {
                 self.refuse(ctx, packet, Reason::NoService)

@@ -425,3 +425,75 @@ fn a_short_quote_of_a_tunnel_still_tells_the_mtu() {
     let (_, _, _, message) = seen(&one(outs, &director));
     assert_eq!((message[0], &message[4..8]), (icmp::UNREACHABLE, &980u32.to_be_bytes()[..]));
 }
+
+/// An ICMP message to an address in pieces of `size`.
+fn icmp_pieces(to: [u8; 6], src: IpAddr, dst: IpAddr, message: &[u8], size: usize) -> Vec<Vec<u8>> {
+    let v6 = src.is_ipv6();
+    let protocol = if v6 { ipv6::ICMP } else { ipv4::ICMP };
+    let mut message = message.to_vec();
+    match (src, dst) {
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            icmpv6::Message::new_checked(&mut message[..]).unwrap().fill_checksum(src, dst);
+        }
+        _ => icmp::Message::new_checked(&mut message[..]).unwrap().fill_checksum(),
+    }
+    let mut pieces = fragments(to, src, dst, &message, size);
+    for piece in &mut pieces {
+        let at = l3(piece);
+        if v6 {
+            piece[at + ipv6::HEADER] = protocol;
+        } else {
+            piece[at + 9] = protocol;
+            ipv4::Packet::new_checked(&mut piece[at..]).unwrap().fill_checksum();
+        }
+    }
+    pieces
+}
+
+fn right_sum(src: IpAddr, dst: IpAddr, body: &[u8]) {
+    let pseudo = if src.is_ipv6() { pseudo_header_of(src, dst, ipv6::ICMP, body.len()) } else { 0 };
+    assert_eq!(fold(pseudo + sum(body)), 0xffff, "checksum of {body:02x?}");
+}
+
+#[test]
+fn a_large_ping_is_answered_in_the_same_pieces() {
+    for (vip, client) in [("10.0.0.100", "10.0.0.2"), ("fd00:1::1", CLIENT6.0)] {
+        for order in [[0, 1, 2], [2, 0, 1]] {
+            let mut director = Director::new(3, &service("10.0.0.100:53", "udp", "10.1.0.11:53", "nat", ""));
+            let v6 = vip.contains(':');
+            let (ask, answer) = if v6 { (128, 129) } else { (8, 0) };
+            let mut message = vec![ask, 0, 0, 0, 1, 2, 3, 4];
+            message.extend((0..3000u32).map(|i| i as u8));
+            let pieces = icmp_pieces(WAN, addr(client), addr(vip), &message, 1400);
+            let outs: Vec<Out> = order.iter().flat_map(|&which| director.send(0, &pieces[which])).collect();
+            let (src, dst, body) = reassembled(&outs);
+            assert_eq!((src, dst), (addr(vip), addr(client)));
+            right_sum(src, dst, &body);
+            assert_eq!((body[0], &body[4..]), (answer, &message[4..]));
+            assert_eq!(director.drops(), vec![]);
+        }
+    }
+}
+
+#[test]
+fn an_error_in_pieces_is_translated_in_pieces() {
+    for (vip, client, server) in
+        [("10.0.0.100", "10.0.0.2", "10.1.0.11"), ("fd00:1::100", CLIENT6.0, "fd00:2::11")]
+    {
+        let bracket =
+            |a: &str, port| if a.contains(':') { format!("[{a}]:{port}") } else { format!("{a}:{port}") };
+        let mut director =
+            Director::new(3, &service(&bracket(vip, 80), "tcp", &bracket(server, 8000), "nat", ""));
+        handshake(&mut director, end(client, 40001), end(vip, 80));
+        let about = segment(WAN, end(vip, 80), end(client, 40001), ACK, &[9; 300]);
+        let mut message = vec![if vip.contains(':') { 1 } else { 3 }, 3, 0, 0, 0, 0, 0, 0];
+        message.extend_from_slice(&about[l3(&about)..]);
+        let pieces = icmp_pieces(WAN, addr(client), addr(vip), &message, 104);
+        let outs: Vec<Out> = pieces.iter().rev().flat_map(|piece| director.send(0, piece)).collect();
+        let (src, dst, body) = reassembled(&outs);
+        assert_eq!((src, dst), (addr(client), addr(server)));
+        right_sum(src, dst, &body);
+        let quoted = ip::Packet::new_quoted(vip.contains(':'), &body[8..]).unwrap();
+        assert_eq!((quoted.src(), quoted.dst()), (addr(server), addr(client)));
+    }
+}

@@ -113,6 +113,12 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Message<T> {
         &mut self.bytes.as_mut()[HEADER..]
     }
 
+    /// Sets the checksum.
+    #[inline]
+    pub fn set_checksum(&mut self, sum: u16) {
+        put_u16(self.bytes.as_mut(), CHECKSUM, sum);
+    }
+
     /// Computes the checksum anew.
     #[inline]
     pub fn fill_checksum(&mut self) {

@@ -101,6 +101,12 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
         }
     }
 
+    /// Sets the TTL or hop limit.
+    #[inline]
+    pub fn set_ttl(&mut self, ttl: u8) {
+        either!(self, v4 => v4.set_ttl(ttl), v6 => v6.set_hop_limit(ttl));
+    }
+
     /// Takes one off the TTL or hop limit, which is not 0.
     #[inline]
     pub fn decrement_ttl(&mut self) {

@@ -192,6 +192,15 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
         self.set_fragment(self.total_len(), self.fragment() & !DF);
     }
 
+    /// Sets the TTL and mends the header checksum.
+    #[inline]
+    pub fn set_ttl(&mut self, ttl: u8) {
+        let old = u16_at(self.bytes.as_ref(), TTL);
+        let new = (u16::from(ttl) << 8) | (old & 0xff);
+        put_u16(self.bytes.as_mut(), TTL, new);
+        self.mend(Delta::default().word(old, new));
+    }
+
     /// Takes one off the TTL, which is not 0, and mends the header checksum.
     #[inline]
     pub fn decrement_ttl(&mut self) {

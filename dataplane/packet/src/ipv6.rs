@@ -223,6 +223,12 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
         self.bytes.as_mut()[HOP_LIMIT] = limit;
     }
 
+    /// Sets the hop limit.
+    #[inline]
+    pub fn set_hop_limit(&mut self, limit: u8) {
+        self.bytes.as_mut()[HOP_LIMIT] = limit;
+    }
+
     /// Sets the kind of the header that follows.
     #[inline]
     pub fn set_next_header(&mut self, next: u8) {

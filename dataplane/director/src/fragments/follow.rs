@@ -2,22 +2,17 @@
 //! showed, to the owner of its flow.
 
 use super::{Key, Later, Piece, Refusal};
-use crate::buffer::Pool;
+use crate::buffer::{Buf, Pool};
 use crate::engine::{Context, Engine};
-use crate::message::Stage;
+use crate::host::is_echo_request;
+use crate::icmp::quoted_key;
+use crate::message::{First, Stage};
 use crate::packet::{Fragment, Packet, is_balanced};
 use crate::reason::{Event, Reason, VerdictKind};
 use crate::snapshot::Snapshot;
 
 /// Fragments that waited in vain, let go per step at most.
 const DISCARD_BUDGET: usize = 64;
-
-/// The ports that a first fragment shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ports {
-    src: u16,
-    dst: u16,
-}
 
 /// A fragment that waits.
 #[derive(Debug)]
@@ -27,17 +22,30 @@ pub(crate) struct Waiting<B> {
     buf: B,
 }
 
-/// Whether a fragment may be part of what a service, or a server's answer, is about.
-pub(crate) fn concerns_service<B>(snap: &Snapshot, packet: &Packet<B>) -> bool {
-    is_balanced(packet.protocol)
+/// Whether a fragment may be part of what a service, a server's answer or an ICMP message to us is about.
+pub(crate) fn concerns_us<B: Buf>(snap: &Snapshot, packet: &Packet<B>) -> bool {
+    let ours = snap.locals.contains_key(&packet.dst);
+    if packet.is_icmp() && ours {
+        return true;
+    }
+    (is_balanced(packet.protocol) || packet.is_icmp())
         && !snap.without_services()
-        && (snap.locals.contains_key(&packet.dst)
-            || snap.server_addresses.contains(&packet.src)
-            || !snap.mark_services.is_empty())
+        && (ours || snap.server_addresses.contains(&packet.src) || !snap.mark_services.is_empty())
+}
+
+/// What a first fragment, whose transport header has been read, says; `None` when no later one can go anywhere.
+fn said<B: Buf>(packet: &Packet<B>) -> Option<First> {
+    if !packet.is_icmp() {
+        return Some(First::Ports(packet.sport, packet.dport));
+    }
+    if is_echo_request(packet) {
+        return Some(First::Echo);
+    }
+    quoted_key(packet).map(First::Error)
 }
 
 impl<P: Pool> Engine<P> {
-    /// Takes a fragment that [`concerns_service`] and whose ports are not known here; its transport header has been
+    /// Takes a fragment that [`concerns_us`] and whose ports are not known here; its transport header has been
     /// read when it is a first one.
     pub(crate) fn take_fragment(
         &mut self,
@@ -58,7 +66,7 @@ impl<P: Pool> Engine<P> {
         if packet.is_later_fragment() {
             let waiting = Waiting { port, hops, buf: packet.buf };
             match self.fragments.later(&key, piece, waiting, ctx.now) {
-                Later::Ready(ports, waiting) => self.follow(ctx, waiting, ports, false),
+                Later::Ready(first, waiting) => self.follow(ctx, waiting, first, false),
                 Later::Held => {
                     self.counters.event(Event::FragmentHeld);
                     self.verdict(ctx, VerdictKind::Hold, Event::FragmentHeld.name(), None);
@@ -67,13 +75,15 @@ impl<P: Pool> Engine<P> {
             }
             return;
         }
-        let ports = Ports { src: packet.sport, dst: packet.dport };
+        let Some(first) = said(&packet) else {
+            return self.drop_packet(ctx, packet, Reason::Fragment, None);
+        };
         let mut ready = std::mem::take(&mut self.ready_fragments);
-        match self.fragments.first(&key, piece, ports, ctx.now, &mut ready) {
+        match self.fragments.first(&key, piece, first, ctx.now, &mut ready) {
             Ok(()) => {
-                self.follow(ctx, Waiting { port, hops, buf: packet.buf }, ports, false);
+                self.follow(ctx, Waiting { port, hops, buf: packet.buf }, first, false);
                 for waiting in ready.drain(..) {
-                    self.follow(ctx, waiting, ports, true);
+                    self.follow(ctx, waiting, first, true);
                 }
             }
             Err(refusal) => self.drop_packet(ctx, packet, reason(refusal), None),
@@ -82,15 +92,9 @@ impl<P: Pool> Engine<P> {
     }
 
     /// Sends a fragment with known ports to the owner of its flow, which may be this worker.
-    fn follow(&mut self, ctx: &mut Context<'_, P>, waiting: Waiting<P::Buf>, ports: Ports, held: bool) {
+    fn follow(&mut self, ctx: &mut Context<'_, P>, waiting: Waiting<P::Buf>, first: First, held: bool) {
         let Waiting { port, hops, buf } = waiting;
-        self.receive(
-            ctx,
-            port,
-            hops,
-            Stage::Fragment { sport: ports.src, dport: ports.dst, owner: false, held },
-            buf,
-        );
+        self.receive(ctx, port, hops, Stage::Fragment { first, owner: false, held }, buf);
     }
 
     /// Lets go what waited in vain.

@@ -6,7 +6,7 @@ pub(crate) mod options;
 mod reply;
 mod resolve;
 
-pub(crate) use reply::{Error, is_icmp_error};
+pub(crate) use reply::{Error, is_echo_request, is_fragmented_echo, is_icmp_error};
 
 use crate::{Nanos, SECOND};
 

@@ -10,6 +10,7 @@ use crate::Nanos;
 use crate::buffer::{Buf, Pool};
 use crate::engine::{Context, Engine};
 use crate::icmp::fill_icmp_checksum;
+use crate::message::{First, Stage};
 use crate::output::{Sent, way_back};
 use crate::packet::{Packet, checked};
 use crate::reason::{Event, Reason, VerdictKind};
@@ -78,7 +79,40 @@ pub(crate) fn is_icmp_error<B: Buf>(packet: &Packet<B>) -> bool {
     packet.is_icmp() && packet.payload().first().is_none_or(|&kind| is_error(kind))
 }
 
+/// Whether a packet that is no later fragment asks for an echo.
+pub(crate) fn is_echo_request<B: Buf>(packet: &Packet<B>) -> bool {
+    let kind = if packet.is_v6() { icmpv6::ECHO_REQUEST } else { icmp::ECHO_REQUEST };
+    packet.is_icmp() && packet.payload().len() >= icmp::HEADER && packet.payload()[0] == kind
+}
+
+/// Whether a packet is a part of a request for an echo.
+pub(crate) fn is_fragmented_echo<B>(packet: &Packet<B>) -> bool {
+    matches!(packet.stage, Stage::Fragment { first: First::Echo, .. })
+}
+
 impl<P: Pool> Engine<P> {
+    /// Sends a part of a request for an echo back as the same part of the answer.
+    pub(crate) fn answer_echo_fragment(&mut self, ctx: &mut Context<'_, P>, mut packet: Packet<P::Buf>) {
+        let way = match way_back(ctx.snap, packet.src, packet.interface) {
+            Ok(way) => way,
+            Err(reason) => return self.drop_packet(ctx, packet, reason, None),
+        };
+        let ends = (packet.dst, packet.src);
+        // Exchanged ends do not change the sum of a pseudo-header.
+        let mut ip = packet.ip_mut();
+        ip.set_src(ends.0);
+        ip.set_dst(ends.1);
+        ip.set_ttl(TTL);
+        if !packet.is_later_fragment() {
+            let reply = if packet.is_v6() { icmpv6::ECHO_REPLY } else { icmp::ECHO_REPLY };
+            checked(icmp::Message::new_checked(packet.payload_mut())).set_kind(reply);
+            self.counters.event(Event::EchoReplied);
+        }
+        let Packet { port, l3, buf, .. } = packet;
+        let sent = self.send(ctx, buf, l3, &way, port, true);
+        self.sent(ctx, sent, port, Event::EchoFragmentReplied, None);
+    }
+
     /// A packet for one of our addresses that no session and no service takes: what a host without a listener
     /// does. `reason` is why nobody took it.
     pub(crate) fn refuse(&mut self, ctx: &mut Context<'_, P>, packet: Packet<P::Buf>, reason: Reason) {
