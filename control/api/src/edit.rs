@@ -155,6 +155,7 @@ pub fn refused(index: usize, error: &EditError) -> Status {
         EditError::UnknownScheduler(name) => {
             (Code::InvalidArgument, Kind::UnknownScheduler(clipped(name.clone())))
         }
+        EditError::UnknownEngine(name) => (Code::InvalidArgument, Kind::UnknownEngine(clipped(name.clone()))),
         EditError::Thresholds { lower, upper } => {
             (Code::InvalidArgument, Kind::Thresholds(wire::Thresholds { lower: *lower, upper: *upper }))
         }
@@ -186,6 +187,7 @@ pub fn refusal(status: &Status) -> Option<(usize, EditError)> {
             EditError::NoServer(service, server)
         }
         Kind::UnknownScheduler(name) => EditError::UnknownScheduler(name),
+        Kind::UnknownEngine(name) => EditError::UnknownEngine(name),
         Kind::Thresholds(wire::Thresholds { lower, upper }) => EditError::Thresholds { lower, upper },
         Kind::Exists(what) => EditError::Exists(what),
         Kind::Missing(what) => EditError::Missing(what),
@@ -305,6 +307,7 @@ mod tests {
             EditError::ServerExists(SERVICE, SERVER),
             EditError::NoServer(SERVICE, SERVER),
             EditError::UnknownScheduler("best".into()),
+            EditError::UnknownEngine("sap".into()),
             EditError::Thresholds { lower: 2, upper: 1 },
             EditError::Exists("route to 10.0.0.0/8".into()),
             EditError::Missing("route to 10.0.0.0/8".into()),

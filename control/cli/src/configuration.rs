@@ -1,10 +1,11 @@
 //! Whole configurations: `fulcrum apply`, `diff`, `save`, `check`, `replay`.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use fulcrum_model::Config;
+use fulcrum_model::file::read_text;
 use serde::Serialize;
 
 use crate::command::{Global, note};
@@ -108,14 +109,11 @@ pub fn replay(arguments: &fulcrum_replay::Args, out: &mut Output<'_>) -> Result<
 }
 
 fn read(path: &Path) -> Result<Config, Failure> {
-    let mut text = String::new();
     let (name, read) = match path.to_str() {
-        Some("-") => ("standard input".to_owned(), std::io::stdin().read_to_string(&mut text)),
-        _ => {
-            (path.display().to_string(), File::open(path).and_then(|mut file| file.read_to_string(&mut text)))
-        }
+        Some("-") => ("standard input".to_owned(), read_text(std::io::stdin())),
+        _ => (path.display().to_string(), File::open(path).and_then(read_text)),
     };
-    read.map_err(|source| Failure::file(path, source))?;
+    let text = read.map_err(|source| Failure::file(path, source))?;
     Config::parse(&name, &text).map_err(|errors| Failure::Invalid(errors.to_string()))
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fulcrum_api::fingerprint;
-use fulcrum_model::file::Config;
+use fulcrum_model::file::{Config, read_text};
 use fulcrum_model::{Edit, EditError, State, validate};
 use tokio::sync::watch;
 
@@ -146,7 +146,7 @@ impl Desired {
 
 /// Reads the configuration file at `path`; `None` when there is none.
 pub fn read_file(path: &Path) -> Result<Option<Config>, FileError> {
-    match std::fs::read_to_string(path) {
+    match std::fs::File::open(path).and_then(read_text) {
         Ok(text) => Ok(Some(Config::parse(&path.display().to_string(), &text)?)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(FileError::Unreadable { path: path.to_owned(), source }),

@@ -1,17 +1,21 @@
 //! Changes to a desired state: what a command or a request asks for, applied whole or not at all.
 //!
 //! Lives here: the edits, what each keeps, and why one is refused (with the error number that IPVS would
-//! answer). Does not live here: what makes a state valid (`validate`), how edits are spelled (`ipvsadm`, `fulcrum`).
+//! answer). What each does is in `apply`. Does not live here: what makes a state valid (`validate`), how edits are spelled (`ipvsadm`, `fulcrum`).
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use crate::state::{
-    ClientAddress, LocalAddress, LocalPool, MarkRule, Neighbour, Route, Server, ServerKey, Service,
-    ServiceKey, Settings, State, TimeoutState, Timeouts,
+    ClientAddress, LocalPool, MarkRule, Neighbour, Route, Server, ServerKey, Service, ServiceKey, Settings,
+    State, TimeoutState, Timeouts,
 };
 use crate::validate;
+
+mod apply;
+#[cfg(test)]
+mod tests;
 
 /// One change of a [`State`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +106,9 @@ pub enum EditError {
     /// No scheduler of this name.
     #[error("there is no scheduler `{0}`; known: {known}", known = validate::SCHEDULERS.join(", "))]
     UnknownScheduler(String),
+    /// No persistence engine of this name.
+    #[error("there is no persistence engine `{0}`; known: {known}", known = validate::PERSISTENCE_ENGINES.join(", "))]
+    UnknownEngine(String),
     /// The lower threshold is above the upper one.
     #[error("lower threshold {lower} is above the upper one, {upper}")]
     Thresholds {
@@ -127,7 +134,10 @@ impl EditError {
         match self {
             EditError::ServiceExists(_) | EditError::ServerExists(..) | EditError::Exists(_) => 17, // EEXIST
             EditError::NoService(_) => 3,                                                           // ESRCH
-            EditError::NoServer(..) | EditError::UnknownScheduler(_) | EditError::Missing(_) => 2,  // ENOENT
+            EditError::NoServer(..)
+            | EditError::UnknownScheduler(_)
+            | EditError::UnknownEngine(_)
+            | EditError::Missing(_) => 2, // ENOENT
             EditError::Thresholds { .. } => 34,                                                     // ERANGE
             EditError::Invalid(_) => 22,                                                            // EINVAL
         }
@@ -161,233 +171,12 @@ impl State {
             if judged.insert(key)
                 && let Some(service) = next.service(key)
             {
-                validate::fullnat_has_addresses(service).map_err(|why| (at, EditError::Invalid(why)))?;
+                validate::fullnat_has_addresses(&next, service)
+                    .map_err(|why| (at, EditError::Invalid(why)))?;
             }
         }
         *self = next;
         Ok(())
-    }
-
-    fn apply_one(&mut self, edit: &Edit) -> Result<(), EditError> {
-        match edit {
-            Edit::AddService(service) => self.add_service(service),
-            Edit::UpdateService(service) => self.update_service(service),
-            Edit::DeleteService(key) => {
-                let at = self.service_index(*key)?;
-                self.services.remove(at);
-                Ok(())
-            }
-            Edit::ClearServices => {
-                self.services.clear();
-                Ok(())
-            }
-            Edit::SetServicePool(key, pool) => {
-                let at = self.service_index(*key)?;
-                let changed = Service { local_pool: pool.clone(), ..self.services[at].clone() };
-                self.put_service(at, changed)
-            }
-            Edit::SetServiceInterface(key, interface) => {
-                let at = self.service_index(*key)?;
-                let changed = Service { interface: interface.clone(), ..self.services[at].clone() };
-                self.put_service(at, changed)
-            }
-            Edit::SetServiceMss(key, mss) => {
-                let at = self.service_index(*key)?;
-                let changed = Service { mss: *mss, ..self.services[at].clone() };
-                self.put_service(at, changed)
-            }
-            Edit::SetServiceClientAddress(key, client_address) => {
-                let at = self.service_index(*key)?;
-                let changed = Service { client_address: *client_address, ..self.services[at].clone() };
-                self.put_service(at, changed)
-            }
-            Edit::SetStateTimeout(Some(key), state, seconds) => {
-                let at = self.service_index(*key)?;
-                let mut changed = self.services[at].clone();
-                match seconds {
-                    Some(seconds) => drop(changed.timeouts.insert(*state, *seconds)),
-                    None => drop(changed.timeouts.remove(state)),
-                }
-                self.put_service(at, changed)
-            }
-            Edit::SetStateTimeout(None, state, seconds) => {
-                let mut changed = self.timeouts.clone();
-                changed.set(*state, *seconds);
-                valid(validate::timeouts(&changed))?;
-                self.timeouts = changed;
-                Ok(())
-            }
-            Edit::AddServer(key, server) => {
-                let at = self.service_index(*key)?;
-                let service = &mut self.services[at];
-                known_thresholds(server)?;
-                if service.servers.iter().any(|s| s.key == server.key) {
-                    return Err(EditError::ServerExists(*key, server.key));
-                }
-                valid(validate::server(service.key, server))?;
-                service.servers.push(server.clone());
-                Ok(())
-            }
-            Edit::UpdateServer(key, server) => {
-                let at = self.service_index(*key)?;
-                let service = &mut self.services[at];
-                known_thresholds(server)?;
-                let at = server_index(service, server.key)?;
-                valid(validate::server(service.key, server))?;
-                service.servers[at] = server.clone();
-                Ok(())
-            }
-            Edit::DeleteServer(key, server) => {
-                let at = self.service_index(*key)?;
-                let service = &mut self.services[at];
-                let at = server_index(service, *server)?;
-                service.servers.remove(at);
-                Ok(())
-            }
-            Edit::AddLocalAddress(key, address) => {
-                let at = self.service_index(*key)?;
-                if self.services[at].local_addresses.iter().any(|a| a.0 == *address) {
-                    return Err(EditError::Exists(format!("local address {address} of service {key}")));
-                }
-                valid(validate::local_address(self, *address))?;
-                self.services[at].local_addresses.push(LocalAddress(*address));
-                Ok(())
-            }
-            Edit::DeleteLocalAddress(key, address) => {
-                let at = self.service_index(*key)?;
-                remove_where(&mut self.services[at].local_addresses, |a| a.0 == *address)
-                    .ok_or_else(|| EditError::Missing(format!("local address {address} of service {key}")))
-            }
-            Edit::SetTimeouts(timeouts) => {
-                let keep = |new: u32, old: u32| if new == 0 { old } else { new };
-                let mut merged = Timeouts {
-                    tcp: keep(timeouts.tcp, self.timeouts.tcp),
-                    tcp_fin: keep(timeouts.tcp_fin, self.timeouts.tcp_fin),
-                    udp: keep(timeouts.udp, self.timeouts.udp),
-                    states: self.timeouts.states.clone(),
-                };
-                for (state, seconds) in &timeouts.states {
-                    merged.set(*state, Some(*seconds));
-                }
-                valid(validate::timeouts(&merged))?;
-                self.timeouts = merged;
-                Ok(())
-            }
-            Edit::SetSettings(settings) => {
-                valid(validate::settings(settings))?;
-                self.settings = settings.clone();
-                Ok(())
-            }
-            Edit::SetSetting { name, value } => {
-                self.settings.set(name, value).map_err(|bad| EditError::Invalid(bad.to_string()))
-            }
-            Edit::AddMark(rule, at) => {
-                valid(validate::mark(self, rule))?;
-                let at = at.unwrap_or(self.marks.len());
-                if at > self.marks.len() {
-                    return Err(EditError::Missing(format!("mark rule number {at}")));
-                }
-                self.marks.insert(at, rule.clone());
-                Ok(())
-            }
-            Edit::DeleteMark(rule) => remove_where(&mut self.marks, |r| r == rule)
-                .ok_or_else(|| EditError::Missing("mark rule like this".to_owned())),
-            Edit::ClearMarks => {
-                self.marks.clear();
-                Ok(())
-            }
-            Edit::AddRoute(route) => {
-                if self.routes.iter().any(|r| r.to == route.to) {
-                    return Err(EditError::Exists(format!("route to {}", route.to)));
-                }
-                valid(validate::route(self, route))?;
-                self.routes.push(route.clone());
-                Ok(())
-            }
-            Edit::DeleteRoute(to) => remove_where(&mut self.routes, |r| r.to == *to)
-                .ok_or_else(|| EditError::Missing(format!("route to {to}"))),
-            Edit::AddNeighbour(neighbour) => {
-                if self.neighbours.iter().any(|n| same_neighbour(n, &neighbour.interface, neighbour.address))
-                {
-                    let text = format!("neighbour {} on {}", neighbour.address, neighbour.interface);
-                    return Err(EditError::Exists(text));
-                }
-                valid(validate::neighbour(self, neighbour))?;
-                self.neighbours.push(neighbour.clone());
-                Ok(())
-            }
-            Edit::DeleteNeighbour { interface, address } => {
-                remove_where(&mut self.neighbours, |n| same_neighbour(n, interface, *address))
-                    .ok_or_else(|| EditError::Missing(format!("neighbour {address} on {interface}")))
-            }
-            Edit::AddLocalPool(pool) => {
-                if self.local_pools.iter().any(|p| p.name == pool.name) {
-                    return Err(EditError::Exists(format!("local pool `{}`", pool.name)));
-                }
-                valid(validate::local_pool(self, pool))?;
-                self.local_pools.push(pool.clone());
-                Ok(())
-            }
-            Edit::DeleteLocalPool(name) => {
-                if let Some(user) = self.services.iter().find(|s| s.local_pool.as_ref() == Some(name)) {
-                    let text = format!(
-                        "local pool `{name}` is used by service {}; take it away there first",
-                        user.key
-                    );
-                    return Err(EditError::Invalid(text));
-                }
-                remove_where(&mut self.local_pools, |p| p.name == *name)
-                    .ok_or_else(|| EditError::Missing(format!("local pool `{name}`")))
-            }
-        }
-    }
-
-    fn add_service(&mut self, service: &Service) -> Result<(), EditError> {
-        if self.service(service.key).is_some() {
-            return Err(EditError::ServiceExists(service.key));
-        }
-        known_scheduler(&service.scheduler)?;
-        let service = Service { servers: Vec::new(), ..service.clone() };
-        valid(validate::service(self, &service))?;
-        self.services.push(service);
-        Ok(())
-    }
-
-    fn update_service(&mut self, new: &Service) -> Result<(), EditError> {
-        let at = self.service_index(new.key)?;
-        known_scheduler(&new.scheduler)?;
-        let old = &self.services[at];
-        let changed = Service {
-            servers: old.servers.clone(),
-            local_pool: new.local_pool.clone().or_else(|| old.local_pool.clone()),
-            interface: new.interface.clone().or_else(|| old.interface.clone()),
-            mss: new.mss.or(old.mss),
-            timeouts: match new.timeouts.is_empty() {
-                true => old.timeouts.clone(),
-                false => new.timeouts.clone(),
-            },
-            client_address: match new.client_address {
-                ClientAddress::None => old.client_address,
-                given => given,
-            },
-            local_addresses: match new.local_addresses.is_empty() {
-                true => old.local_addresses.clone(),
-                false => new.local_addresses.clone(),
-            },
-            ..new.clone()
-        };
-        self.put_service(at, changed)
-    }
-
-    fn put_service(&mut self, at: usize, service: Service) -> Result<(), EditError> {
-        valid(validate::service(self, &service))?;
-        self.services[at] = service;
-        Ok(())
-    }
-
-    fn service_index(&self, key: ServiceKey) -> Result<usize, EditError> {
-        // From the end: most edits are about the service that was added last.
-        self.services.iter().rposition(|s| s.key == key).ok_or(EditError::NoService(key))
     }
 }
 
@@ -401,113 +190,5 @@ impl Edit {
             | Edit::DeleteLocalAddress(key, _) => Some(*key),
             _ => None,
         }
-    }
-}
-
-fn server_index(service: &Service, key: ServerKey) -> Result<usize, EditError> {
-    service.servers.iter().position(|s| s.key == key).ok_or(EditError::NoServer(service.key, key))
-}
-
-fn same_neighbour(neighbour: &Neighbour, interface: &str, address: IpAddr) -> bool {
-    neighbour.interface == interface && neighbour.address == address
-}
-
-fn remove_where<T>(list: &mut Vec<T>, matches: impl Fn(&T) -> bool) -> Option<()> {
-    let at = list.iter().position(matches)?;
-    list.remove(at);
-    Some(())
-}
-
-fn known_scheduler(name: &str) -> Result<(), EditError> {
-    match validate::SCHEDULERS.contains(&name) {
-        true => Ok(()),
-        false => Err(EditError::UnknownScheduler(name.to_owned())),
-    }
-}
-
-/// IPVS judges the thresholds before it looks whether the server is there.
-fn known_thresholds(server: &Server) -> Result<(), EditError> {
-    match server.lower_threshold > server.upper_threshold {
-        true => Err(EditError::Thresholds { lower: server.lower_threshold, upper: server.upper_threshold }),
-        false => Ok(()),
-    }
-}
-
-fn valid(problems: Vec<validate::Problem>) -> Result<(), EditError> {
-    match problems.into_iter().next() {
-        None => Ok(()),
-        Some(problem) => Err(EditError::Invalid(problem.to_string())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::file::Config;
-    use crate::ipvsadm::edits;
-
-    const POOL: &str = "[[port]]\nname = \"p\"\ndevice = \"net_null0\"\n\
-        [[interface]]\nname = \"i\"\nport = \"p\"\naddresses = [\"10.0.0.1/24\"]\n\
-        [[local-pool]]\nname = \"l\"\ninterface = \"i\"\naddresses = [\"10.0.0.200\"]\n";
-
-    fn state(lines: &[&str]) -> State {
-        let mut state = Config::parse("f", POOL).unwrap().state;
-        state.apply_all(&all(lines)).unwrap();
-        state
-    }
-
-    fn all(lines: &[&str]) -> Vec<Edit> {
-        lines.iter().flat_map(|line| edits(line).unwrap()).collect()
-    }
-
-    #[test]
-    fn an_update_keeps_what_ipvsadm_does_not_know() {
-        let mut state = state(&[
-            "-A -t 10.9.0.1:80 -s rr -p 60 --local-pool l --vip-interface i",
-            "-P -t 10.9.0.1:80 -z 10.0.0.201",
-            "-a -t 10.9.0.1:80 -r 10.1.0.1:80 -b",
-        ]);
-        let before = state.services[0].clone();
-        state.apply_all(&all(&["-E -t 10.9.0.1:80 -s wrr"])).unwrap();
-        let after = Service { scheduler: "wrr".into(), persistent: None, ..before };
-        assert_eq!(state.services, [after]);
-    }
-
-    #[test]
-    fn within_a_transaction_the_local_address_may_come_last() {
-        let mut state = state(&["-A -t 10.9.0.1:80"]);
-        let before = state.clone();
-        let server = "-a -t 10.9.0.1:80 -r 10.1.0.1:80 -b";
-        let (at, error) = state.apply_all(&all(&["-A -t 10.9.0.2:80", server])).unwrap_err();
-        assert_eq!((at, error.errno()), (1, 22));
-        assert_eq!(state, before);
-        state.apply_all(&all(&[server, "-P -t 10.9.0.1:80 -z 10.0.0.201"])).unwrap();
-        let last = all(&["-Q -t 10.9.0.1:80 -z 10.0.0.201"]);
-        assert!(state.apply(&last[0]).is_err());
-    }
-
-    #[test]
-    fn addresses_have_one_meaning() {
-        let mut state = state(&["-A -t 10.9.0.1:80", "-P -t 10.9.0.1:80 -z 10.0.0.201"]);
-        for line in [
-            "-A -t 10.0.0.200:80",                    // a pool's
-            "-A -t 10.0.0.201:80",                    // a service's own
-            "-P -t 10.9.0.1:80 -z 10.0.0.1",          // an interface's
-            "-P -t 10.9.0.1:80 -z 10.9.0.1",          // a VIP
-            "-A -t 10.9.0.3:80 --local-pool missing", // nobody's
-        ] {
-            assert!(matches!(state.apply_all(&all(&[line])), Err((0, EditError::Invalid(_)))), "{line}");
-        }
-        // Pools, and services' own addresses, may share.
-        state.apply_all(&all(&["-P -t 10.9.0.1:80 -z 10.0.0.200"])).unwrap();
-    }
-
-    #[test]
-    fn a_pool_in_use_stays() {
-        let mut state = state(&["-A -t 10.9.0.1:80 --local-pool l"]);
-        let delete = Edit::DeleteLocalPool("l".into());
-        assert!(state.apply(&delete).is_err());
-        state.apply_all(&[Edit::SetServicePool(state.services[0].key, None), delete]).unwrap();
-        assert!(state.local_pools.is_empty());
     }
 }

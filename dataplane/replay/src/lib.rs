@@ -23,6 +23,7 @@ use std::vec;
 use fulcrum_director::SECOND;
 use fulcrum_model::Config;
 use fulcrum_model::file::FileErrors;
+use fulcrum_model::file::read_text;
 
 pub use bench::{Bench, BenchConfig, Outcome, Sent, mac};
 pub use verdict::Line;
@@ -314,7 +315,7 @@ impl Ports {
 }
 
 fn read(path: &Path) -> Result<String, Error> {
-    fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_owned(), source })
+    fs::File::open(path).and_then(read_text).map_err(|source| Error::Io { path: path.to_owned(), source })
 }
 
 /// By what they are, not by name: a link is the same file. What is no file (/dev/null) may be used often.

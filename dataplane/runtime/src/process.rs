@@ -12,7 +12,7 @@ use fulcrum_api::socket::{ListenError, Listener, MESSAGE_LIMIT};
 use fulcrum_director::session::Sessions;
 use fulcrum_dpdk::{Eal, EalConfig, EalError, Hugepages, LaunchError, Lcore, Mempool, MempoolError, Queues};
 use fulcrum_model::State;
-use fulcrum_model::file::{Config, Dataplane, FileErrors, HugePages, Idle};
+use fulcrum_model::file::{Config, Dataplane, FileErrors, HugePages, Idle, read_text};
 use fulcrum_program::{PortFacts, Program};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -120,7 +120,9 @@ fn log_to_stderr(format: LogFormat) {
 }
 
 fn read(path: &Path) -> Result<(Dataplane, State), Failure> {
-    let text = fs::read_to_string(path).map_err(|source| Failure::Read { path: path.to_owned(), source })?;
+    let text = fs::File::open(path)
+        .and_then(read_text)
+        .map_err(|source| Failure::Read { path: path.to_owned(), source })?;
     let Config { dataplane, state, .. } = Config::parse(&path.display().to_string(), &text)?;
     if state.ports.is_empty() {
         return Err(Failure::NoPorts(path.to_owned()));

@@ -9,6 +9,7 @@ mod table;
 mod write;
 
 use std::fmt;
+use std::io::{self, Read};
 use std::path::PathBuf;
 
 use crate::state::State;
@@ -26,6 +27,9 @@ pub const DEFAULT_CONTROL_SOCKET: &str = "/run/fulcrum/control.sock";
 
 /// Where the control process keeps run-time changes unless told otherwise.
 pub const DEFAULT_STATE_FILE: &str = "/var/lib/fulcrum/state.toml";
+
+/// The longest configuration file that is read, in bytes.
+pub const MAX_BYTES: usize = 256 << 20;
 
 /// A whole configuration file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -126,6 +130,17 @@ pub struct ControlSettings {
 impl Default for ControlSettings {
     fn default() -> ControlSettings {
         ControlSettings { socket: DEFAULT_CONTROL_SOCKET.into(), state_file: DEFAULT_STATE_FILE.into() }
+    }
+}
+
+/// Everything of `reader` as text, as far as a configuration file may be long.
+pub fn read_text(reader: impl Read) -> io::Result<String> {
+    let mut text = String::new();
+    let limit = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX);
+    let read = reader.take(limit.saturating_add(1)).read_to_string(&mut text)?;
+    match read > MAX_BYTES {
+        true => Err(io::Error::other(format!("it has more than {MAX_BYTES} bytes"))),
+        false => Ok(text),
     }
 }
 

@@ -119,6 +119,35 @@ impl<'a> Table<'a> {
         value
     }
 
+    /// A text that stands for a value, or why it does not.
+    pub(super) fn read<T>(
+        &mut self,
+        key: &'static str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let text = self.text(key)?;
+        read(&text).map_err(|why| self.complain(key, why)).ok()
+    }
+
+    /// A number, a flag or a text, as text.
+    pub(super) fn scalar(&mut self, key: &'static str) -> Option<String> {
+        let value = self.take(key)?;
+        match value.get_ref() {
+            DeValue::String(text) => Some(text.as_ref().to_owned()),
+            DeValue::Boolean(flag) => Some(flag.to_string()),
+            DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
+                Ok(number) => Some(number.to_string()),
+                Err(_) => Some(number.as_str().to_owned()),
+            },
+            other => self.wrong_kind(key, "a number, a text, true or false", other),
+        }
+    }
+
+    /// Whether the file has a key that was asked for.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.places.keys.contains_key(key)
+    }
+
     /// A list of texts that stand for values; what cannot be read is complained about and left out.
     pub(super) fn list<T>(
         &mut self,

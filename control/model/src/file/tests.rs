@@ -3,6 +3,8 @@
 use super::*;
 use crate::state::*;
 
+mod nouns;
+
 const EXAMPLE: &str = r#"
 [dataplane]
 lcores = "1"                 # worker lcores
@@ -127,7 +129,7 @@ fn every_mistake_is_named_with_its_line() {
             "f:5: name is an integer; it must be a text in quotes",
             "f:6: vlan of 5000 is out of range; 0 to 4094",
             "f:7: unknown key `rout` in the file; known: dataplane, control, port, interface, route, neighbour, \
-             local-pool, service, timeouts, ipvs",
+             local-pool, mark, service, timeouts, ipvs",
         ]
     );
 }
@@ -164,7 +166,7 @@ fn rules_between_objects_name_line_and_remedy() {
         (
             "scheduler = \"wrr\"",
             "scheduler = \"wrrr\"",
-            "f:46: there is no scheduler `wrrr`; known: rr, wrr, lc, wlc",
+            "f:46: there is no scheduler `wrrr`; known: rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos",
         ),
         (
             "netmask = \"255.255.255.255\"",
@@ -196,7 +198,7 @@ fn rules_between_objects_name_line_and_remedy() {
             "172.16.100.9",
             "f:61: port 0 (every port) needs a persistent service; give a port or `persistent`",
         ),
-        ("conn_reuse_mode = 0", "conn_reuse_mode = 2", "f:67: conn_reuse_mode of 2 is out of range; 0 to 1"),
+        ("conn_reuse_mode = 0", "conn_reuse_mode = 4", "f:67: conn_reuse_mode of 4 is out of range; 0 to 3"),
         ("weight = 3", "weight = -1", "f:53: weight of -1 is out of range; 0 to 2147483647"),
         (
             "lcores = \"1\"",
@@ -232,6 +234,33 @@ fn two_services_alike_are_refused() {
         "address = \"172.16.100.9:80\"\nprotocol = \"tcp\"",
     );
     assert_eq!(found, ["f:61: two services tcp 172.16.100.9:80"]);
+}
+
+#[test]
+fn a_file_that_is_too_long_is_not_looked_at() {
+    assert_eq!(
+        errors(&" ".repeat(MAX_BYTES + 1)),
+        ["f:1: the file has 268435457 bytes; at most 268435456 are read"]
+    );
+    assert!(read_text(std::io::repeat(b'#')).unwrap_err().to_string().contains("268435456"));
+    assert_eq!(read_text(&b"# short"[..]).unwrap(), "# short");
+}
+
+#[test]
+fn sockets_are_two_and_have_names() {
+    let both = "[dataplane]\nsocket = \"/run/x\"\n[control]\nsocket = \"/run/x\"\n";
+    assert_eq!(errors(both), ["f:4: socket /run/x is the data plane's too; each process needs its own"]);
+    let default = format!("[dataplane]\nsocket = \"{DEFAULT_CONTROL_SOCKET}\"\n");
+    assert_eq!(errors(&default).len(), 1);
+    let empty = "[dataplane]\nsocket = \"\"\n[control]\nsocket = \" \"\nstate-file = \"\"\n";
+    assert_eq!(
+        errors(empty),
+        [
+            "f:2: socket is empty; give a path, such as \"/run/fulcrum/dataplane.sock\"",
+            "f:4: socket is empty; give a path, such as \"/run/fulcrum/control.sock\"",
+            "f:5: state-file is empty; give a path, such as \"/var/lib/fulcrum/state.toml\"",
+        ]
+    );
 }
 
 #[test]

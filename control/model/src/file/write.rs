@@ -4,8 +4,8 @@ use std::fmt::{self, Display, Write as _};
 
 use super::{Config, ControlSettings, Dataplane, HugePages, Idle};
 use crate::state::{
-    Interface, LocalPool, Neighbour, Port, PortRange, Route, RouteTarget, Server, ServerKey, Service,
-    ServiceKey, Settings, State, Timeouts,
+    ClientAddress, Family, Interface, LocalPool, MarkRule, Neighbour, Port, PortRange, Route, RouteTarget,
+    Server, ServerKey, Service, ServiceKey, Settings, State, Timeouts, Tunnel, TunnelChecksum, TunnelKind,
 };
 
 /// The whole file of a configuration.
@@ -64,6 +64,7 @@ fn state(out: &mut Out, state: &State) {
     state.routes.iter().for_each(|r| route(out, r));
     state.neighbours.iter().for_each(|n| neighbour(out, n));
     state.local_pools.iter().for_each(|p| local_pool(out, p));
+    state.marks.iter().for_each(|rule| mark(out, rule));
     timeouts(out, &state.timeouts);
     settings(out, &state.settings);
     state.services.iter().for_each(|s| service(out, s));
@@ -87,6 +88,9 @@ fn interface(out: &mut Out, interface: &Interface) {
     }
     if interface.mtu != 1500 {
         out.bare("mtu", interface.mtu);
+    }
+    if let Some(mss) = interface.mss {
+        out.bare("mss", mss);
     }
     out.list("addresses", &interface.addresses);
 }
@@ -121,6 +125,26 @@ fn local_pool(out: &mut Out, pool: &LocalPool) {
     out.text("ports", format_args!("{first}-{last}"));
 }
 
+fn mark(out: &mut Out, rule: &MarkRule) {
+    out.table("[[mark]]");
+    out.maybe("family", rule.family.map(Family::name));
+    out.maybe("protocol", rule.protocol);
+    out.maybe("source", rule.source);
+    out.maybe("source-ports", ports(&rule.source_ports));
+    out.maybe("destination", rule.destination);
+    out.maybe("destination-ports", ports(&rule.destination_ports));
+    out.maybe("interface", rule.interface.as_ref());
+    out.bare("mark", rule.mark);
+    if rule.mask != u32::MAX {
+        out.bare("mask", format_args!("{:#x}", rule.mask));
+    }
+}
+
+fn ports(ranges: &[PortRange]) -> Option<String> {
+    let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+    (!ranges.is_empty()).then(|| ranges.join(","))
+}
+
 fn timeouts(out: &mut Out, timeouts: &Timeouts) {
     if *timeouts == Timeouts::default() {
         return;
@@ -129,43 +153,69 @@ fn timeouts(out: &mut Out, timeouts: &Timeouts) {
     out.bare("tcp", timeouts.tcp);
     out.bare("tcp-fin", timeouts.tcp_fin);
     out.bare("udp", timeouts.udp);
+    for (state, seconds) in &timeouts.states {
+        out.bare(state.name(), seconds);
+    }
 }
 
+/// Those that are not as IPVS has them.
 fn settings(out: &mut Out, settings: &Settings) {
     if *settings == Settings::default() {
         return;
     }
     out.table("[ipvs]");
-    out.bare("expire_nodest_conn", settings.expire_nodest_conn);
-    out.bare("conn_reuse_mode", settings.conn_reuse_mode);
-    out.bare("expire_quiescent_template", settings.expire_quiescent_template);
-    out.bare("sloppy_tcp", settings.sloppy_tcp);
-    out.bare("nat_icmp_send", settings.nat_icmp_send);
-    out.bare("ip_forward", settings.ip_forward);
+    let default = Settings::default();
+    for name in Settings::NAMES {
+        if let Some(value) = settings.get(name).filter(|value| default.get(name).as_ref() != Some(value)) {
+            out.bare(name, value);
+        }
+    }
 }
 
 fn service(out: &mut Out, service: &Service) {
     out.table("[[service]]");
-    if let ServiceKey::Address { protocol, address, port } = service.key {
-        out.text("address", ServerKey { address, port });
-        out.text("protocol", protocol);
+    match service.key {
+        ServiceKey::Address { protocol, address, port } => {
+            out.text("address", ServerKey { address, port });
+            out.text("protocol", protocol);
+        }
+        ServiceKey::Mark { family, mark } => {
+            out.bare("mark", mark);
+            out.text("family", family.name());
+        }
     }
     out.text("scheduler", &service.scheduler);
+    let flags = service.scheduler_flag_names();
+    if !flags.is_empty() {
+        out.list("scheduler-flags", &flags);
+    }
+    if service.one_packet {
+        out.bare("one-packet", true);
+    }
     if let Some(seconds) = service.persistent {
         out.bare("persistent", seconds);
     }
-    if let Some(mask) = service.mask() {
-        out.text("netmask", mask);
+    match service.key.family() {
+        Family::V4 => out.maybe("netmask", service.mask()),
+        Family::V6 if service.prefix == Family::V6.bits() => {}
+        Family::V6 => out.bare("netmask", service.prefix),
     }
-    if let Some(pool) = &service.local_pool {
-        out.text("local-pool", pool);
-    }
+    out.maybe("persistence-engine", service.persistence_engine.as_ref());
+    out.maybe("local-pool", service.local_pool.as_ref());
     if !service.local_addresses.is_empty() {
         let addresses: Vec<_> = service.local_addresses.iter().map(|a| a.0).collect();
         out.list("local-addresses", &addresses);
     }
-    if let Some(interface) = &service.interface {
-        out.text("interface", interface);
+    out.maybe("interface", service.interface.as_ref());
+    if let Some(mss) = service.mss {
+        out.bare("mss", mss);
+    }
+    if service.client_address != ClientAddress::None {
+        out.text("client-address", service.client_address);
+    }
+    if !service.timeouts.is_empty() {
+        let each: Vec<String> = service.timeouts.iter().map(|(state, n)| format!("{state} = {n}")).collect();
+        out.bare("timeouts", format_args!("{{ {} }}", each.join(", ")));
     }
     service.servers.iter().for_each(|s| server(out, s));
 }
@@ -174,12 +224,29 @@ fn server(out: &mut Out, server: &Server) {
     out.table("[[service.server]]");
     out.text("address", server.key);
     out.text("forward", server.forward);
+    tunnel(out, server.tunnel);
     out.bare("weight", server.weight);
     if server.upper_threshold != 0 {
         out.bare("upper-threshold", server.upper_threshold);
     }
     if server.lower_threshold != 0 {
         out.bare("lower-threshold", server.lower_threshold);
+    }
+}
+
+fn tunnel(out: &mut Out, tunnel: Tunnel) {
+    match tunnel.kind {
+        TunnelKind::Ipip => {}
+        TunnelKind::Gre => out.text("tunnel", "gre"),
+        TunnelKind::Gue { port } => {
+            out.text("tunnel", "gue");
+            out.bare("tunnel-port", port);
+        }
+    }
+    match tunnel.checksum {
+        TunnelChecksum::None => {}
+        TunnelChecksum::Csum => out.text("tunnel-checksum", "csum"),
+        TunnelChecksum::Remcsum => out.text("tunnel-checksum", "remcsum"),
     }
 }
 
@@ -195,6 +262,12 @@ impl Out {
 
     fn text(&mut self, key: &str, value: impl Display) {
         self.line(format_args!("{key} = {}", quoted(value)));
+    }
+
+    fn maybe(&mut self, key: &str, value: Option<impl Display>) {
+        if let Some(value) = value {
+            self.text(key, value);
+        }
     }
 
     fn bare(&mut self, key: &str, value: impl Display) {

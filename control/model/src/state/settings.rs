@@ -58,6 +58,16 @@ pub enum BadSetting {
     },
 }
 
+impl BadSetting {
+    /// The name of the setting, empty of one that does not exist.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            BadSetting::Unknown(_) => "",
+            BadSetting::Range { name, .. } | BadSetting::Fixed { name, .. } => name,
+        }
+    }
+}
+
 macro_rules! settings {
     ($($(#[doc = $doc:literal])+ $name:ident: $kind:ty = $default:literal, $range:expr;)*) => {
         /// The settings that IPVS keeps under `net.ipv4.vs`, as far as they mean something here, and the director's

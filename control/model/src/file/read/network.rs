@@ -1,0 +1,98 @@
+//! `[[port]]`, `[[interface]]`, `[[route]]`, `[[neighbour]]`, `[[local-pool]]`.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::super::table::Table;
+use crate::state::{AddressRange, Interface, LocalPool, Neighbour, Port, PortRange, Route, RouteTarget};
+use crate::validate::{MAX_MTU, MSS};
+
+pub(super) fn port(table: &mut Table<'_>) -> Option<Port> {
+    let name = table.text("name");
+    let device = table.text("device");
+    let mac = table.parsed("mac", "a MAC address, such as 02:00:00:00:01:01");
+    let name = table.required("name", "\"wan\"", name);
+    Some(Port { device: table.required("device", "\"eth1\"", device)?, name: name?, mac })
+}
+
+pub(super) fn interface(table: &mut Table<'_>) -> Option<Interface> {
+    let name = table.text("name");
+    let port = table.text("port");
+    let vlan = table.number("vlan", 0..=4094).unwrap_or(0);
+    let mtu = table.number("mtu", 576..=MAX_MTU).unwrap_or(1500);
+    let mss = table.number("mss", MSS);
+    let addresses = table.list("addresses", |text| {
+        text.parse::<IpNet>()
+            .map_err(|_| format!("`{text}` is not an address with its subnet, such as 172.16.100.1/24"))
+    });
+    let name = table.required("name", "\"wan\"", name);
+    let port = table.required("port", "\"wan\"", port);
+    Some(Interface { name: name?, port: port?, vlan, mtu, addresses: addresses.unwrap_or_default(), mss })
+}
+
+pub(super) fn route(table: &mut Table<'_>) -> Option<Route> {
+    let to = table.parsed("to", "a prefix, such as 10.1.0.0/16");
+    let via = table.parsed::<IpAddr>("via", "an IP address, such as 172.16.100.254").map(RouteTarget::Via);
+    let interface = table.text("interface").map(RouteTarget::Interface);
+    let refusal = table.word("type", &[("unreachable", false), ("blackhole", true)]);
+    let refusal =
+        refusal.map(|silent| if silent { RouteTarget::Blackhole } else { RouteTarget::Unreachable });
+    let mtu = table.number("mtu", 576..=MAX_MTU);
+    let to = table.required("to", "\"0.0.0.0/0\"", to);
+    let mut targets: Vec<RouteTarget> = [via, interface, refusal].into_iter().flatten().collect();
+    if targets.len() != 1 {
+        let count = if targets.is_empty() { "no" } else { "more than one" };
+        let rule = "give one of `via = ADDRESS`, `interface = NAME`, `type = \"unreachable\"|\"blackhole\"`";
+        table.complain("", format!("[[route]] has {count} target; {rule}"));
+        return None;
+    }
+    Some(Route { to: to?, target: targets.remove(0), mtu })
+}
+
+pub(super) fn neighbour(table: &mut Table<'_>) -> Option<Neighbour> {
+    let address = table.parsed("address", "an IP address, such as 192.168.20.7");
+    let mac = table.parsed("mac", "a MAC address, such as 02:00:00:00:20:07");
+    let interface = table.text("interface");
+    let address = table.required("address", "\"192.168.20.7\"", address);
+    let mac = table.required("mac", "\"02:00:00:00:20:07\"", mac);
+    let interface = table.required("interface", "\"lan\"", interface);
+    Some(Neighbour { address: address?, mac: mac?, interface: interface? })
+}
+
+pub(super) fn local_pool(table: &mut Table<'_>) -> Option<LocalPool> {
+    let name = table.text("name");
+    let interface = table.text("interface");
+    let addresses = table.list("addresses", |text| {
+        address_range(text).ok_or_else(|| {
+            format!("`{text}` is not a range of addresses, such as 192.168.20.200-192.168.20.203")
+        })
+    });
+    let ports = table.read("ports", |text| {
+        port_range(text).ok_or_else(|| format!("`{text}` is not a range of ports; such as \"1024-65535\""))
+    });
+    let name = table.required("name", "\"inside\"", name);
+    let interface = table.required("interface", "\"lan\"", interface);
+    let addresses = table.required("addresses", "[\"192.168.20.200-192.168.20.203\"]", addresses);
+    Some(LocalPool {
+        name: name?,
+        interface: interface?,
+        addresses: addresses?,
+        ports: ports.unwrap_or_default(),
+    })
+}
+
+/// `1.2.3.4-1.2.3.9`, `1.2.3.4` or `1.2.3.0/28` (every address of it).
+fn address_range(text: &str) -> Option<AddressRange> {
+    if let Ok(net) = text.parse::<IpNet>() {
+        return Some(AddressRange { first: net.network(), last: net.broadcast() });
+    }
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    Some(AddressRange { first: first.trim().parse().ok()?, last: last.trim().parse().ok()? })
+}
+
+/// `1024-65535` or `5000`.
+pub(super) fn port_range(text: &str) -> Option<PortRange> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    Some(PortRange { first: first.trim().parse().ok()?, last: last.trim().parse().ok()? })
+}

@@ -1,0 +1,174 @@
+//! Rules for ports, interfaces, routes, neighbours and pools.
+
+use std::net::IpAddr;
+
+use super::{
+    Problem, add, holders, known_interface, link_local, listed, mss, mtu, name, own_address, unicast,
+    unicast_mac,
+};
+use crate::state::{Interface, LocalPool, Neighbour, Port, Route, RouteTarget, Service, State};
+
+/// Rules for a device.
+pub fn port(port: &Port) -> Vec<Problem> {
+    let mut found = Vec::new();
+    name(&mut found, "a port", &port.name);
+    if port.device.trim().is_empty() {
+        add(
+            &mut found,
+            "device",
+            "device is empty; a PCI address, a DPDK vdev string or a Linux interface name",
+        );
+    }
+    if let Some(mac) = port.mac {
+        unicast_mac(&mut found, mac);
+    }
+    found
+}
+
+/// Rules for an interface in a state.
+pub fn interface(state: &State, interface: &Interface) -> Vec<Problem> {
+    let mut found = Vec::new();
+    name(&mut found, "an interface", &interface.name);
+    if !state.ports.iter().any(|p| p.name == interface.port) {
+        let known = listed(state.ports.iter().map(|p| p.name.as_str()));
+        add(&mut found, "port", format!("there is no port `{}`; {known}", interface.port));
+    }
+    if interface.vlan > 4094 {
+        add(
+            &mut found,
+            "vlan",
+            format!("VLAN {} is out of range; 1 to 4094, 0 for untagged", interface.vlan),
+        );
+    }
+    let ipv6 = interface.addresses.iter().any(|net| net.addr().is_ipv6());
+    mtu(&mut found, interface.mtu, ipv6);
+    if let Some(value) = interface.mss {
+        mss(&mut found, value);
+    }
+    for (item, net) in interface.addresses.iter().enumerate() {
+        let why = match net.addr() {
+            address if !unicast(address) => Some("is not an address that a host can have".to_owned()),
+            IpAddr::V4(a) if net.prefix_len() < 31 && IpAddr::V4(a) == net.network() => {
+                Some("is its subnet's own address; give a host's address, e.g. with last byte 1".to_owned())
+            }
+            IpAddr::V4(a) if net.prefix_len() < 31 && IpAddr::V4(a) == net.broadcast() => {
+                Some("is its subnet's broadcast address".to_owned())
+            }
+            _ => None,
+        };
+        if let Some(why) = why {
+            found.push(Problem { key: "addresses", item: Some(item), message: format!("{net} {why}") });
+        }
+    }
+    found
+}
+
+/// Rules for a route in a state.
+pub fn route(state: &State, route: &Route) -> Vec<Problem> {
+    let mut found = Vec::new();
+    if route.to.addr() != route.to.network() {
+        let message = format!("{} has host bits set; {} would be right", route.to, route.to.trunc());
+        add(&mut found, "to", message);
+    }
+    match &route.target {
+        RouteTarget::Via(gateway) => {
+            let same_family = gateway.is_ipv4() == route.to.addr().is_ipv4();
+            if !same_family {
+                add(
+                    &mut found,
+                    "via",
+                    format!("gateway {gateway} and destination {} are of two families", route.to),
+                );
+            } else if own_address(state, *gateway) {
+                add(
+                    &mut found,
+                    "via",
+                    format!("gateway {gateway} is the director's own address; give the router's"),
+                );
+            } else if link_local(*gateway) && holders(state, *gateway) > 1 {
+                add(
+                    &mut found,
+                    "via",
+                    format!(
+                        "gateway {gateway} is link-local and several interfaces have that subnet; give its global address"
+                    ),
+                );
+            } else if holders(state, *gateway) == 0 {
+                let subnets = listed(state.interfaces.iter().flat_map(|i| &i.addresses).map(|n| n.trunc()));
+                add(&mut found, "via", format!("gateway {gateway} is on no interface's subnet; {subnets}"));
+            }
+        }
+        RouteTarget::Interface(name) => known_interface(&mut found, state, name),
+        RouteTarget::Unreachable | RouteTarget::Blackhole => {}
+    }
+    if let Some(value) = route.mtu {
+        mtu(&mut found, value, route.to.addr().is_ipv6());
+    }
+    found
+}
+
+/// Rules for a neighbour in a state.
+pub fn neighbour(state: &State, neighbour: &Neighbour) -> Vec<Problem> {
+    let mut found = Vec::new();
+    known_interface(&mut found, state, &neighbour.interface);
+    unicast_mac(&mut found, neighbour.mac);
+    if !unicast(neighbour.address) {
+        add(&mut found, "address", format!("{} is not an address that a host can have", neighbour.address));
+    } else if own_address(state, neighbour.address) {
+        add(&mut found, "address", format!("{} is the director's own address", neighbour.address));
+    }
+    found
+}
+
+/// Rules for a pool of local addresses in a state.
+pub fn local_pool(state: &State, pool: &LocalPool) -> Vec<Problem> {
+    let mut found = Vec::new();
+    name(&mut found, "a local pool", &pool.name);
+    known_interface(&mut found, state, &pool.interface);
+    if pool.addresses.is_empty() {
+        add(
+            &mut found,
+            "addresses",
+            "a local pool needs an address, such as \"192.168.20.200-192.168.20.203\"",
+        );
+    }
+    if pool.ports.first == 0 || pool.ports.first > pool.ports.last {
+        let message =
+            format!("ports {}-{} are no range; such as \"1024-65535\"", pool.ports.first, pool.ports.last);
+        add(&mut found, "ports", message);
+    }
+    for (item, range) in pool.addresses.iter().enumerate() {
+        let mut say = |message: String| found.push(Problem { key: "addresses", item: Some(item), message });
+        if range.first.is_ipv4() != range.last.is_ipv4() {
+            say(format!("{}-{} is of two families", range.first, range.last));
+            continue;
+        }
+        if range.first > range.last {
+            say(format!("{}-{} ends before it begins; swap the two", range.first, range.last));
+            continue;
+        }
+        if !unicast(range.first) || !unicast(range.last) || link_local(range.first) || link_local(range.last)
+        {
+            say(format!("{} holds addresses that no host can have", range));
+            continue;
+        }
+        if let Some(other) =
+            pool.addresses[..item].iter().find(|r| r.first <= range.last && range.first <= r.last)
+        {
+            say(format!("{range} and {other} overlap; list each address once"));
+        }
+        for interface in &state.interfaces {
+            for net in interface.addresses.iter().filter(|n| range.contains(n.addr())) {
+                let what = "a local pool needs addresses of its own";
+                say(format!("{} is the address of interface `{}`; {what}", net.addr(), interface.name));
+            }
+        }
+        let vip = |s: &Service| s.key.address().filter(|vip| range.contains(*vip)).map(|vip| (vip, s.key));
+        let mut vips: Vec<_> = state.services.iter().filter_map(vip).collect();
+        vips.dedup_by_key(|(vip, _)| *vip);
+        for (vip, key) in vips {
+            say(format!("{vip} is the VIP of service {key}; a local pool needs addresses of its own"));
+        }
+    }
+    found
+}
