@@ -229,6 +229,7 @@ impl<P: Pool> Engine<P> {
             session.no_output = false;
         }
         let mut assured = false;
+        let before = session.timeout;
         let destination = ctx.snap.destination(session.destination);
         let timeouts = destination.map_or(&DEFAULT_TIMEOUTS, |destination| &destination.profile.timeouts);
         match session.state {
@@ -265,7 +266,10 @@ impl<P: Pool> Engine<P> {
             State::Template { .. } => {}
         }
         session.touch(ctx.now);
-        let control = session.control;
+        let (control, shrank) = (session.control, session.timeout < before);
+        if shrank {
+            self.sessions.requeue(id);
+        }
         if assured && control != NONE {
             self.sessions.get_mut(control).state = State::Template { assured: true };
         }

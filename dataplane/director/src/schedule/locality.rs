@@ -3,6 +3,7 @@
 //!
 //! The address is the one asked for: for caches behind a mark, where a service has many.
 
+use std::collections::HashSet;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -22,18 +23,25 @@ struct Locality {
     cache: Arc<Cache>,
     /// What the cache calls the destinations.
     marks: Box<[u32]>,
+    /// Servers that were deleted and may still be remembered, the latest last.
+    gone: Vec<Arc<Destination>>,
 }
 
 pub(super) fn lblc(_: u8, destinations: &[Arc<Destination>]) -> Box<dyn Scheduler> {
-    make(false, Arc::new(Cache::new(1)), destinations)
+    make(false, Arc::new(Cache::new(1)), destinations, Vec::new())
 }
 
 pub(super) fn lblcr(_: u8, destinations: &[Arc<Destination>]) -> Box<dyn Scheduler> {
-    make(true, Arc::new(Cache::new(MOST)), destinations)
+    make(true, Arc::new(Cache::new(MOST)), destinations, Vec::new())
 }
 
-fn make(several: bool, cache: Arc<Cache>, destinations: &[Arc<Destination>]) -> Box<dyn Scheduler> {
-    Box::new(Locality { several, cache, marks: destinations.iter().map(|d| mark(d)).collect() })
+fn make(
+    several: bool,
+    cache: Arc<Cache>,
+    destinations: &[Arc<Destination>],
+    gone: Vec<Arc<Destination>>,
+) -> Box<dyn Scheduler> {
+    Box::new(Locality { several, cache, marks: destinations.iter().map(|d| mark(d)).collect(), gone })
 }
 
 /// A server is remembered by its address and port: one that is deleted and comes back has its clients again, and
@@ -80,12 +88,14 @@ impl Locality {
         least
     }
 
-    /// The most loaded of an address's servers; one that is gone before all others.
+    /// The most loaded of an address's servers; one that was deleted counts by the sessions that it still has.
     fn most(&self, entry: &Entry, destinations: &[Arc<Destination>]) -> Option<u32> {
         let mut most: Option<(u32, &Destination)> = None;
         for &mark in entry.servers() {
-            let Some(index) = self.index(mark) else { return Some(mark) };
-            let server = &destinations[index];
+            let gone = || self.gone.iter().find(|d| self::mark(d) == mark);
+            let Some(server) = self.index(mark).map(|index| &destinations[index]).or_else(gone) else {
+                return Some(mark);
+            };
             if server.weight > 0 && most.is_none_or(|(_, most)| lighter(measure(most), measure(server))) {
                 most = Some((mark, server));
             }
@@ -130,7 +140,11 @@ impl Scheduler for Locality {
         Some(index)
     }
 
-    fn carry_over(&self, _: u8, _: &[Arc<Destination>], new: &[Arc<Destination>]) -> Box<dyn Scheduler> {
-        make(self.several, Arc::clone(&self.cache), new)
+    fn carry_over(&self, _: u8, old: &[Arc<Destination>], new: &[Arc<Destination>]) -> Box<dyn Scheduler> {
+        let here: HashSet<u32> = new.iter().map(|d| mark(d)).collect();
+        let known = self.gone.iter().chain(old);
+        let mut gone: Vec<_> = known.filter(|d| !here.contains(&mark(d))).cloned().collect();
+        gone.drain(..gone.len().saturating_sub(MOST));
+        make(self.several, Arc::clone(&self.cache), new, gone)
     }
 }

@@ -434,6 +434,13 @@ impl Sessions {
         None
     }
 
+    /// Has the wheel ask for a session when it ends now: its time-out has become shorter.
+    pub fn requeue(&mut self, id: SessionId) {
+        self.wheel.remove(&mut self.arena, id);
+        let at = self.arena[id as usize].expires;
+        self.wheel.add(&mut self.arena, id, at);
+    }
+
     /// When the wheel has to be looked at next.
     pub fn next_deadline(&self) -> Nanos {
         self.wheel.next_tick()

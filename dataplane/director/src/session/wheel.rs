@@ -1,7 +1,7 @@
 //! A hashed timing wheel with lazy re-arm: packets only store a time, the wheel asks when it comes by.
 //!
-//! Time-outs also shrink, so nothing is queued further ahead than the wheel's span of half a minute; what
-//! lives longer is asked once a turn.
+//! Nothing is queued further ahead than the wheel's span of half a minute; what lives longer is asked once a turn.
+//! Time-outs that shrink are queued again.
 
 use super::{NONE, Session, SessionId};
 use crate::Nanos;

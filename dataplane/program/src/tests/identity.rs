@@ -308,3 +308,68 @@ fn a_service_of_every_port_is_told() {
     assert!(snapshot.any_port_services);
     assert_eq!(snapshot.servers[&(6, ip("10.1.0.11"), 0)], Steering::Address(32));
 }
+
+#[test]
+fn weights_and_thresholds_are_remembered_over_edits() {
+    let mut bench = Bench::new();
+    let mut with_server = |weight: u32, upper: u32| {
+        let mut state = with(vec![http_with(1)]);
+        let server = &mut state.services[0].servers[0];
+        (server.weight, server.upper_threshold) = (weight, upper);
+        found(&bench.apply(&state), http()).destinations[0].clone()
+    };
+    let first = with_server(5, 1);
+    assert_eq!((first.last_weight, first.thresholds.limits()), (5, (1, 0)));
+    open_session(&first);
+    first.thresholds.begun(&first.counters);
+    let quiesced = with_server(0, 1);
+    assert_eq!((quiesced.weight, quiesced.last_weight, quiesced.overloaded()), (0, 5, true));
+    assert_eq!(with_server(0, 2).last_weight, 5);
+    let raised = with_server(7, 2);
+    assert_eq!((raised.last_weight, raised.overloaded()), (7, false));
+
+    // A server that comes back quiesced has no weight to remember.
+    let server = {
+        bench.apply(&with(vec![http_with(0)]));
+        let mut state = with(vec![http_with(1)]);
+        state.services[0].servers[0].weight = 0;
+        found(&bench.apply(&state), http()).destinations[0].clone()
+    };
+    assert_eq!((server.id, server.last_weight), (first.id, 0));
+}
+
+#[test]
+fn flags_of_a_scheduler_are_taken_and_changed() {
+    let mut state = with(vec![http_with(2)]);
+    let service = &mut state.services[0];
+    service.scheduler = "sh".to_owned();
+    for server in &mut service.servers {
+        server.weight = 0;
+    }
+    service.servers[1].weight = 1;
+    let mut bench = Bench::new();
+    let taken = |snapshot: &Snapshot| {
+        let service = found(snapshot, http());
+        let choice = |n: u8| {
+            let request = Request {
+                client: ip(&format!("10.0.0.{n}")),
+                client_port: 40000,
+                vip: service.address,
+                vip_port: 80,
+                now: 0,
+                chance: 0,
+                lblc_expiration: 0,
+                lblcr_expiration: 0,
+            };
+            service.scheduler.choose(&service.destinations, &request).is_some()
+        };
+        (2..12).filter(|&n| choice(n)).count()
+    };
+    let some = taken(&bench.apply(&state));
+    assert!((1..10).contains(&some), "{some}");
+    // sh-fallback
+    state.services[0].scheduler_flags = 1;
+    assert_eq!(taken(&bench.apply(&state)), 10);
+    state.services[0].scheduler_flags = 0;
+    assert_eq!(taken(&bench.apply(&state)), some);
+}
