@@ -9,6 +9,9 @@ use crate::net::Namespace;
 use crate::process::{Process, program};
 use crate::server::{Server, big_file};
 
+/// Bytes of what is only some of the large file.
+const SOME: usize = 1 << 20;
+
 /// How often each name came back; `-` counts requests without an answer.
 pub type Tally = BTreeMap<String, usize>;
 
@@ -50,12 +53,40 @@ pub fn ask_udp(from: &Namespace, host: &str, count: usize) -> Tally {
     tally(&from.sh(&format!("{} ask-udp {host} {count}", lab.display())))
 }
 
+/// Asks `count` times with `size` bytes in fragments that are sent in an order that `fulcrum-lab ask-pieces` knows.
+#[track_caller]
+pub fn ask_in_pieces(from: &Namespace, host: &str, size: usize, count: usize, order: &str) -> Tally {
+    let lab = program("fulcrum-lab");
+    tally(&from.sh(&format!("{} ask-pieces {host} {size} {count} {order}", lab.display())))
+}
+
 /// Downloads the large file and compares every byte.
 #[track_caller]
 pub fn download(from: &Namespace, host: &str, lab: &Path) {
     let copy = lab.join("copy");
     from.sh(&format!("curl -sS --fail --max-time 60 -o {} http://{host}/big", copy.display()));
     same_as_big(&copy, lab);
+}
+
+/// Downloads the beginning of the large file, a megabyte, and compares every byte.
+#[track_caller]
+pub fn download_some(from: &Namespace, host: &str, lab: &Path) {
+    let copy = lab.join("copy");
+    let range = format!("0-{}", SOME - 1);
+    from.sh(&format!("curl -sS --fail --max-time 20 -r {range} -o {} http://{host}/big", copy.display()));
+    let sent = fs::read(big_file(lab)).expect("it is there");
+    assert!(fs::read(copy).is_ok_and(|got| got == sent[..SOME]), "the megabyte is not as it was sent");
+}
+
+/// Uploads the beginning of the large file, a megabyte, and compares what a server has.
+#[track_caller]
+pub fn upload_some(from: &Namespace, host: &str, lab: &Path, servers: &[Server]) {
+    let (some, sent) = (lab.join("some"), fs::read(big_file(lab)).expect("it is there"));
+    fs::write(&some, &sent[..SOME]).expect("the lab's directory is writable");
+    servers.iter().for_each(|server| server.forget_upload("some"));
+    from.sh(&format!("curl -sS --fail --max-time 20 -T {} http://{host}/up/some", some.display()));
+    let arrived = servers.iter().any(|server| server.uploaded("some").is_some_and(|got| got == sent[..SOME]));
+    assert!(arrived, "no server has the megabyte as it was sent");
 }
 
 /// Panics unless a downloaded file is the large file.

@@ -41,6 +41,15 @@ enum Command {
         #[arg(long)]
         from: Option<u16>,
     },
+    /// Ask COUNT times by UDP with SIZE bytes in fragments.
+    AskPieces {
+        server: SocketAddr,
+        size: usize,
+        count: u32,
+        order: helper::pieces::Order,
+        #[arg(long, default_value_t = 2000)]
+        wait_ms: u64,
+    },
     /// Keep FLOWS UDP flows busy.
     LoadUdp { server: SocketAddr, flows: usize, gap_ms: u64, seconds: f64 },
     /// Answer SCTP messages with NAME.
@@ -88,6 +97,9 @@ fn run(command: Command) -> Result<(), Box<dyn std::error::Error>> {
         Command::ServeUdp { name, listen } => helper::datagrams::serve(&name, &listen),
         Command::AskUdp { server, count, wait_ms, from } => {
             helper::datagrams::ask(server, count, ms(wait_ms), from)
+        }
+        Command::AskPieces { server, size, count, order, wait_ms } => {
+            helper::pieces::ask(server, size, count, order, ms(wait_ms))
         }
         Command::LoadUdp { server, flows, gap_ms, seconds } => {
             helper::datagrams::load(server, flows, ms(gap_ms), Duration::from_secs_f64(seconds))

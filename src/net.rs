@@ -46,17 +46,24 @@ impl Family {
         }
     }
 
-    /// Lines of commands with their addresses in this family.
+    /// ipvsadm's lines with their addresses in this family.
     pub fn words(self, text: &str) -> String {
         let lines = text.lines().map(|line| {
-            let mut before = "";
+            let (mut before, mut service_port) = ("", "");
             let words = line.split_whitespace().map(|word| {
-                let bare = std::mem::replace(&mut before, word) == "-z";
+                let option = std::mem::replace(&mut before, word);
                 let (address, port) = word.split_at(word.find(':').unwrap_or(word.len()));
-                match address.parse::<Ipv4Addr>() {
-                    Ok(_) if bare => self.address(address).to_string(),
-                    Ok(_) => self.host(address) + port,
-                    Err(_) => word.to_owned(),
+                if self == Family::V4 || address.parse::<Ipv4Addr>().is_err() {
+                    return word.to_owned();
+                }
+                match option {
+                    "-z" => twin(address).to_string(),
+                    // ipvsadm takes no IPv6 address without a port here.
+                    "-r" if port.is_empty() => self.host(address) + service_port,
+                    _ => {
+                        service_port = port;
+                        self.host(address) + port
+                    }
                 }
             });
             words.collect::<Vec<_>>().join(" ")
@@ -277,11 +284,11 @@ mod tests {
 
     #[test]
     fn commands_are_said_in_either_family() {
-        let text = "-a -t 172.16.100.9:80 -r 192.168.20.7:8080 -m\n-P -t 172.16.100.9:80 -z 192.168.20.200\n-r 192.168.0.221 -g";
+        let text = "-a -t 172.16.100.9:80 -r 192.168.20.7:8080 -m\n-P -t 172.16.100.9:80 -z 192.168.20.200\n-a -t 192.168.0.210:80 -r 192.168.0.221 -g";
         assert_eq!(Family::V4.words(text), text);
         assert_eq!(
             Family::V6.words(text),
-            "-a -t [fd00:100::9]:80 -r [fd00:20::7]:8080 -m\n-P -t [fd00:100::9]:80 -z fd00:20::200\n-r [fd00::221] -g"
+            "-a -t [fd00:100::9]:80 -r [fd00:20::7]:8080 -m\n-P -t [fd00:100::9]:80 -z fd00:20::200\n-a -t [fd00::210]:80 -r [fd00::221]:80 -g"
         );
     }
 }

@@ -68,6 +68,79 @@ impl Server {
         ports.iter().for_each(|port| wait_listening(&self.inside, "tcp", *port));
     }
 
+    /// Starts nginx beside [`Server::serve_http`] with `body` in its `http` block, as `name`.
+    #[track_caller]
+    pub fn serve_http_like(&mut self, name: &str, body: &str, ports: &[u16]) {
+        let here = self.directory.display();
+        let configuration = format!(
+            "daemon off; user root; worker_processes 1;
+             pid {here}/{name}.pid; error_log {}/{}.{name}.error.log warn;
+             events {{ }}
+             http {{
+               client_body_temp_path {here}/body; proxy_temp_path {here}/proxy;
+               fastcgi_temp_path {here}/fcgi; uwsgi_temp_path {here}/uwsgi; scgi_temp_path {here}/scgi;
+               default_type text/plain;
+               {body}
+             }}\n",
+            self.lab().display(),
+            self.name,
+        );
+        let file = self.directory.join(format!("{name}.conf"));
+        fs::write(&file, configuration).expect("the lab's directory is writable");
+        let mut command = self.inside.command("nginx");
+        command.arg("-c").arg(&file).arg("-p").arg(&self.directory);
+        self.start(&mut command, name);
+        ports.iter().for_each(|port| wait_listening(&self.inside, "tcp", *port));
+    }
+
+    /// Starts vsftpd: anonymous clients find the file `name`, which tells the server's, the large file `big`, and
+    /// may upload to `up`.
+    #[track_caller]
+    pub fn serve_ftp(&mut self) {
+        let (root, empty) = (self.directory.join("ftp"), self.directory.join("empty"));
+        for directory in [&root, &empty] {
+            fs::create_dir_all(directory).expect("the lab's directory is writable");
+        }
+        fs::write(root.join("name"), format!("{}\n", self.name)).expect("the lab's directory is writable");
+        let _ = fs::hard_link(big_file(self.lab()), root.join("big"));
+        let up = root.join("up");
+        self.inside.sh(&format!("mkdir -p {0}; chown ftp {0}", up.display()));
+        let configuration = format!(
+            "listen=NO\nlisten_ipv6=YES\nbackground=NO\nanonymous_enable=YES\nlocal_enable=NO\n\
+             no_anon_password=YES\nanon_root={}\nsecure_chroot_dir={}\nftp_username=ftp\nnopriv_user=nobody\n\
+             write_enable=YES\nanon_upload_enable=YES\nseccomp_sandbox=NO\nconnect_from_port_20=YES\n\
+             pasv_enable=YES\nxferlog_enable=NO\n",
+            root.display(),
+            empty.display()
+        );
+        let file = self.directory.join("vsftpd.conf");
+        fs::write(&file, configuration).expect("the lab's directory is writable");
+        let mut command = self.inside.command("vsftpd");
+        command.arg(&file);
+        self.start(&mut command, "ftp");
+        wait_listening(&self.inside, "tcp", 21);
+    }
+
+    /// Starts haproxy with `body` after its defaults, which log each request to the haproxy log of this server.
+    #[track_caller]
+    pub fn serve_by_haproxy(&mut self, body: &str, port: u16) {
+        let configuration = format!(
+            "global\n  log stdout format raw local0\ndefaults\n  mode http\n  log global\n  \
+             timeout connect 5s\n  timeout client 10s\n  timeout server 10s\n{body}\n"
+        );
+        let file = self.directory.join("haproxy.cfg");
+        fs::write(&file, configuration).expect("the lab's directory is writable");
+        let mut command = self.inside.command("haproxy");
+        command.arg("-db").arg("-f").arg(&file);
+        self.start(&mut command, "haproxy");
+        wait_listening(&self.inside, "tcp", port);
+    }
+
+    /// What one of its programs has said.
+    pub fn log(&self, what: &str) -> String {
+        fs::read_to_string(self.lab().join(format!("{}.{what}.log", self.name))).unwrap_or_default()
+    }
+
     /// Starts a UDP server at an address and its twin.
     #[track_caller]
     pub fn serve_udp(&mut self, address: &str, port: u16) {
@@ -100,9 +173,17 @@ impl Server {
         self.start(&mut command, "decap").wait_said("ready", Duration::from_secs(5));
     }
 
-    /// What was uploaded under a name.
+    /// What was uploaded under a name, by HTTP or FTP.
     pub fn uploaded(&self, name: &str) -> Option<Vec<u8>> {
-        fs::read(self.directory.join("up").join(name)).ok()
+        let places = [self.directory.join("up"), self.directory.join("ftp/up")];
+        places.iter().find_map(|place| fs::read(place.join(name)).ok())
+    }
+
+    /// Removes an upload.
+    pub fn forget_upload(&self, name: &str) {
+        for place in [self.directory.join("up"), self.directory.join("ftp/up")] {
+            let _ = fs::remove_file(place.join(name));
+        }
     }
 
     #[track_caller]

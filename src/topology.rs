@@ -167,6 +167,9 @@ pub fn stage(lab: &Lab) -> Topology {
         .into();
     let mut web3 = behind_router(lab, &router, "web3", "192.168.30.9");
     web3.serve_udp("192.168.30.9", 5001);
+    web3.decapsulate();
+    web3.hold_vip("172.16.100.11");
+    web3.serve_udp("172.16.100.11", 5000);
     servers.push(web3);
     servers.iter_mut().for_each(|server| server.serve_http(&[80, 8080]));
     let network = interfaces(&TWO_ARMS) + &route("192.168.30", "192.168.20.254");
@@ -231,8 +234,8 @@ fn interface(name: &str, port: &str, more: &str, address: &str) -> String {
     format!("[[interface]]\nname = \"{name}\"\nport = \"{port}\"\n{more}\n{addresses}\n")
 }
 
-/// A route to a subnet, written without its last part, and its twin.
-fn route(subnet: &str, via: &str) -> String {
+/// A route of the director's configuration to a subnet, written without its last part, and its twin.
+pub fn route(subnet: &str, via: &str) -> String {
     let (to6, via6) = (twin(&format!("{subnet}.0")), twin(via));
     format!(
         "[[route]]\nto = \"{subnet}.0/24\"\nvia = \"{via}\"\n[[route]]\nto = \"{to6}/64\"\nvia = \"{via6}\"\n"

@@ -25,7 +25,7 @@ pub(crate) fn serve(name: &str, listen: &[SocketAddr]) -> Result<(), Box<dyn std
 }
 
 /// Any address of the family that `server` has.
-fn any(server: SocketAddr) -> IpAddr {
+pub(crate) fn any(server: SocketAddr) -> IpAddr {
     if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
 }
 

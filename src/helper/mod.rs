@@ -5,6 +5,7 @@ pub(crate) mod connections;
 pub(crate) mod datagrams;
 pub(crate) mod decap;
 pub(crate) mod demo;
+pub(crate) mod pieces;
 pub(crate) mod trunk;
 
 /// Six bytes written `02:00:00:00:01:01`.

@@ -6,10 +6,12 @@
 mod configuration;
 mod devices;
 mod failures;
+mod fragments;
 mod harness;
 mod load;
 mod modes;
 mod persistence;
+mod pmtu;
 mod pools;
 mod schedule;
 mod vlan;
