@@ -2,16 +2,15 @@
 
 use std::net::IpAddr;
 
-use fulcrum_packet::{ipv4, tcp};
+use fulcrum_packet::{ipv4, sctp, tcp};
 
 use crate::buffer::Pool;
 use crate::engine::{Context, Engine};
 use crate::host::Error;
 use crate::marks::network;
-use crate::packet::Packet;
+use crate::packet::{Packet, is_balanced};
 use crate::reason::{Event, Reason};
 use crate::schedule::Request;
-use crate::session::tcp::State as TcpState;
 use crate::session::{Direction, Key, NONE, NewSession, SessionId, State, TEMPLATE};
 use crate::snapshot::{Destination, FTP, FTP_DATA, Forward, Persistence, Service, Snapshot};
 
@@ -24,7 +23,8 @@ const LOCAL_PORT_TRIES: u32 = 512;
 impl<P: Pool> Engine<P> {
     /// A packet to one of our addresses that belongs to no session.
     pub(crate) fn connect(&mut self, ctx: &mut Context<'_, P>, packet: Packet<P::Buf>) {
-        let Some(service) = find_service(ctx.snap, &packet) else {
+        let service = if is_balanced(packet.protocol) { find_service(ctx.snap, &packet) } else { None };
+        let Some(service) = service else {
             let pool = ctx.snap.locals.get(&packet.dst).is_some_and(|local| local.pool.is_some());
             let reason = if pool { Reason::LocalNoSession } else { Reason::NoService };
             return self.refuse(ctx, packet, reason);
@@ -169,7 +169,7 @@ impl<P: Pool> Engine<P> {
         let new = NewSession {
             protocol: packet.protocol,
             forward: destination.forward,
-            state: if packet.protocol == ipv4::TCP { State::Tcp(TcpState::None) } else { State::Udp },
+            state: State::new(packet.protocol),
             client,
             vip: (packet.dst, packet.dport),
             local,
@@ -283,8 +283,13 @@ fn template_key<B>(service: &Service, persistence: Persistence, packet: &Packet<
     }
 }
 
-/// Whether a packet may open a session: any datagram; of TCP a SYN, or with sloppy_tcp anything; never RST.
+/// Whether a packet may open a session: any datagram; of TCP a SYN, of SCTP an INIT, or with sloppy_tcp and
+/// sloppy_sctp anything; never RST or ABORT.
 fn may_open<B>(snap: &Snapshot, packet: &Packet<B>) -> bool {
-    packet.protocol != ipv4::TCP
-        || packet.flags & tcp::RST == 0 && (packet.flags & tcp::SYN != 0 || snap.settings.sloppy_tcp)
+    let flags = packet.flags;
+    match packet.protocol {
+        ipv4::TCP => flags & tcp::RST == 0 && (flags & tcp::SYN != 0 || snap.settings.sloppy_tcp),
+        ipv4::SCTP => flags != sctp::ABORT && (flags == sctp::INIT || snap.settings.sloppy_sctp),
+        _ => true,
+    }
 }

@@ -5,14 +5,13 @@
 
 mod rewrite;
 pub(crate) mod translate;
-mod tunnel;
+pub(crate) mod tunnel;
 
 use std::net::IpAddr;
 
-use fulcrum_packet::{ip, ipv6};
+use fulcrum_packet::{ip, ipv4, ipv6};
 
 use self::rewrite::{Rewrite, rewrite};
-use self::tunnel::outer_header;
 use crate::buffer::Pool;
 use crate::engine::{Context, Engine};
 use crate::host::Error;
@@ -28,6 +27,10 @@ const MIN_MTU: usize = 68;
 impl<P: Pool> Engine<P> {
     /// Sends a client's packet to the server of its session. State and counts are done.
     pub(crate) fn forward(&mut self, ctx: &mut Context<'_, P>, mut packet: Packet<P::Buf>, id: SessionId) {
+        if self.lacks_checksum(&packet, id) {
+            let server = self.sessions.get(id).destination;
+            return self.drop_packet(ctx, packet, Reason::SctpFragment, Some(server));
+        }
         let Some(way) = self.way_to_server(ctx, &packet, id) else {
             return;
         };
@@ -43,19 +46,25 @@ impl<P: Pool> Engine<P> {
         let forward = session.forward;
         let server = (session.server, session.server_port);
         let translates = session.local.is_ipv6() != session.client.is_ipv6();
-        let mtu = match forward {
-            Forward::Tun => usize::from(self.path_mtus.limit(server.0, way.mtu, ctx.now)),
-            _ => usize::from(way.mtu),
+        let way = match forward {
+            Forward::Tun => Way { mtu: self.path_mtus.limit(server.0, way.mtu, ctx.now), ..way },
+            _ => way,
         };
+        let mtu = usize::from(way.mtu);
+        let tunnel =
+            ctx.snap.destination(session.destination).map(|server| server.tunnel).unwrap_or_default();
         let room = match forward {
-            Forward::Tun => mtu.saturating_sub(outer_header(server.0)),
+            Forward::Tun => mtu.saturating_sub(tunnel::overhead(tunnel, server.0)),
             _ if translates => translate::room(&packet, mtu),
             _ => mtu,
         };
         let icmp = packet.is_icmp();
+        // What is in a tunnel may be cut outside of it, unless IPVS is to find paths' MTUs.
+        let cut_outside = forward == Forward::Tun && !packet.is_v6() && !ctx.snap.settings.pmtu_disc;
         let min_mtu = if packet.is_v6() { usize::from(ipv6::MIN_MTU) } else { MIN_MTU };
         // An ICMP error is cut even when it says that it must not be: about it no error can be sent.
-        if room < min_mtu || packet.total > room && packet.ip().dont_fragment() && !icmp {
+        let whole = packet.ip().dont_fragment() && !icmp && !cut_outside;
+        if room < min_mtu || packet.total > room && whole {
             if room >= min_mtu {
                 self.send_session_error(ctx, &packet, id, Error::TooBig(room as u16));
             }
@@ -69,10 +78,11 @@ impl<P: Pool> Engine<P> {
             Forward::Dr => Event::ForwardedDr,
             Forward::Tun => Event::ForwardedTun,
         };
+        let cut_error = icmp && packet.total > room;
         match forward {
             Forward::Dr => {}
             Forward::Tun => {
-                if !self.encapsulate(&mut packet, way.source, server.0) {
+                if !self.encapsulate(&mut packet, tunnel, (way.source, server.0), cut_outside) {
                     let server = self.sessions.get(id).destination;
                     return self.drop_packet(ctx, packet, Reason::NoHeadroom, Some(server));
                 }
@@ -93,19 +103,25 @@ impl<P: Pool> Engine<P> {
                 rewrite(&mut packet, Rewrite { src, dst: Some(server) });
             }
         }
-        if icmp
-            && packet.total > room
-            && let ip::Packet::V4(mut ip) = packet.ip_mut()
-        {
+        if cut_error && let ip::Packet::V4(mut ip) = packet.ip_mut() {
             ip.clear_dont_fragment();
         }
         let port = packet.port;
-        let sent = if translates {
-            self.send_translated(ctx, packet, &way)
+        let sent = if translates || forward == Forward::Tun {
+            self.send_remade(ctx, packet, &way)
         } else {
             self.send(ctx, packet.buf, packet.l3, &way, port, false)
         };
         self.sent(ctx, sent, port, event, Some(id));
+    }
+
+    /// Whether a packet would need a checksum over parts of its datagram that are not here: a fragment of SCTP that
+    /// gets other ports.
+    fn lacks_checksum(&self, packet: &Packet<P::Buf>, id: SessionId) -> bool {
+        let session = self.sessions.get(id);
+        packet.protocol == ipv4::SCTP
+            && packet.fragment.is_some()
+            && (session.vip_port, session.client_port) != (session.server_port, session.local_port)
     }
 
     /// Gives a packet the header of the other family.
@@ -114,8 +130,8 @@ impl<P: Pool> Engine<P> {
         translate::translate(packet, src, dst, id)
     }
 
-    /// Sends a packet that was translated: of IPv6, one that its sender lets be cut is cut here.
-    pub(crate) fn send_translated(
+    /// Sends a packet that has got an IP header of ours: of IPv6, one that its sender lets be cut is cut here.
+    pub(crate) fn send_remade(
         &mut self,
         ctx: &mut Context<'_, P>,
         packet: Packet<P::Buf>,
@@ -184,6 +200,9 @@ impl<P: Pool> Engine<P> {
         let server = session.destination;
         let (client, vip) = ((session.client, session.client_port), (session.vip, session.vip_port));
         let fullnat = session.forward == Forward::FullNat;
+        if self.lacks_checksum(&packet, id) {
+            return self.drop_packet(ctx, packet, Reason::SctpFragment, Some(server));
+        }
         let way = match way(ctx.snap, client.0) {
             Ok(way) => way,
             Err(reason) => {
@@ -211,7 +230,7 @@ impl<P: Pool> Engine<P> {
         self.advance(ctx, id, Direction::Out, &packet);
         let port = packet.port;
         let sent = if translates {
-            self.send_translated(ctx, packet, &way)
+            self.send_remade(ctx, packet, &way)
         } else {
             self.send(ctx, packet.buf, packet.l3, &way, port, false)
         };

@@ -13,7 +13,7 @@ use crate::engine::{Context, Engine};
 use crate::forward::translate;
 use crate::message::{First, Stage};
 use crate::output::way;
-use crate::packet::{Packet, checked, is_balanced};
+use crate::packet::{Packet, checked, ike_key, is_balanced, is_ipsec};
 use crate::reason::{Event, Reason};
 use crate::receive::icmp_checksum_ok;
 use crate::session::{Direction, Key, SessionId};
@@ -41,6 +41,9 @@ pub(crate) fn quoted_key<B: Buf>(packet: &Packet<B>) -> Option<Key> {
         let quoted = ipv4::Packet::new_quoted(error.payload()).ok()?;
         (IpAddr::V4(quoted.src()), IpAddr::V4(quoted.dst()), quoted.protocol(), quoted.header_len())
     };
+    if is_ipsec(protocol) {
+        return Some(ike_key(src, dst));
+    }
     if !is_balanced(protocol) {
         return None;
     }
@@ -192,25 +195,28 @@ fn rewrite_error<B: Buf>(
     let mut error = checked(icmp::Message::new_checked(packet.payload_mut()));
     let quoted = error.payload_mut();
     let before = sum(quoted);
-    let at = match (quoted_src.0, quoted_dst.0) {
+    let (protocol, at) = match (quoted_src.0, quoted_dst.0) {
         (IpAddr::V4(src), IpAddr::V4(dst)) if !v6 => {
             let mut ip = checked(ipv4::Packet::new_quoted(&mut *quoted));
             ip.set_src(src);
             ip.set_dst(dst);
             ip.fill_checksum();
-            ip.header_len()
+            (ip.protocol(), ip.header_len())
         }
         (IpAddr::V6(src), IpAddr::V6(dst)) if v6 => {
             let mut ip = checked(ipv6::Packet::new_quoted(&mut *quoted));
             ip.set_src(src);
             ip.set_dst(dst);
-            checked(ip.upper()).offset
+            let upper = checked(ip.upper());
+            (upper.protocol, upper.offset)
         }
         _ => unreachable!("a session whose ends are of one family"),
     };
-    let mut ports = checked(Ports::new_checked(&mut quoted[at..]));
-    ports.set_src(quoted_src.1);
-    ports.set_dst(quoted_dst.1);
+    if is_balanced(protocol) {
+        let mut ports = checked(Ports::new_checked(&mut quoted[at..]));
+        ports.set_src(quoted_src.1);
+        ports.set_dst(quoted_dst.1);
+    }
     if whole {
         return fill_icmp_checksum(packet.payload_mut(), ends.0, ends.1);
     }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use fulcrum_packet::ports::Ports;
-use fulcrum_packet::{Malformed, ip, ipv4, ipv6, tcp, udp};
+use fulcrum_packet::{Malformed, ip, ipv4, ipv6, sctp, tcp, udp};
 
 use crate::buffer::Buf;
 use crate::message::Stage;
@@ -32,7 +32,7 @@ pub(crate) struct Packet<B> {
     pub(crate) fragment: Option<Fragment>,
     /// Mark that the rules gave it.
     pub(crate) mark: u32,
-    /// Ports and TCP flags; 0 where there are none.
+    /// Ports, and TCP's flags or SCTP's leading chunk; 0 where there are none.
     pub(crate) sport: u16,
     pub(crate) dport: u16,
     pub(crate) flags: u8,
@@ -91,6 +91,9 @@ impl<B: Buf> Packet<B> {
     }
 
     pub(crate) fn key(&self) -> Key {
+        if is_ipsec(self.protocol) {
+            return ike_key(self.src, self.dst);
+        }
         Key {
             protocol: u16::from(self.protocol),
             src: self.src,
@@ -116,7 +119,17 @@ impl<B: Buf> Packet<B> {
 
     /// Whether its ports are known: of a whole packet, or of a fragment whose first one has shown them.
     pub(crate) fn has_ports(&self) -> bool {
-        self.fragment.is_none() || matches!(self.stage, Stage::Fragment { .. })
+        self.fragment.is_none() || matches!(self.stage, Stage::Fragment { .. }) || is_ipsec(self.protocol)
+    }
+
+    /// Whether it asks for a new session: a SYN, of whoever, or an INIT. // IPVS: is_new_conn
+    pub(crate) fn opens(&self) -> bool {
+        match self.protocol {
+            _ if self.is_later_fragment() => false,
+            ipv4::TCP => self.flags & tcp::SYN != 0,
+            ipv4::SCTP => self.flags == sctp::INIT,
+            _ => false,
+        }
     }
 
     /// What it counts: packets and bytes. A fragmented datagram counts once, with what a reassembled one had.
@@ -163,6 +176,10 @@ impl<B: Buf> Packet<B> {
             },
             ipv4::UDP if udp::Datagram::new_checked(payload).is_err() => return false,
             ipv4::UDP => {}
+            ipv4::SCTP => match sctp::Packet::new_checked(payload).map(|packet| packet.leading_chunk()) {
+                Ok(Some(chunk)) => self.flags = chunk,
+                _ => return false,
+            },
             _ => return true,
         }
         let ports = checked(Ports::new_checked(&self.buf.bytes()[self.l4..]));
@@ -181,5 +198,21 @@ pub(crate) fn checked<T>(view: Result<T, Malformed>) -> T {
 
 /// Whether a protocol is one whose packets services balance.
 pub(crate) fn is_balanced(protocol: u8) -> bool {
-    matches!(protocol, ipv4::TCP | ipv4::UDP)
+    matches!(protocol, ipv4::TCP | ipv4::UDP | ipv4::SCTP)
+}
+
+/// Whether a protocol is one that follows its IKE session, AH or ESP.
+pub(crate) fn is_ipsec(protocol: u8) -> bool {
+    matches!(protocol, ipv4::AH | ipv4::ESP)
+}
+
+/// Whether packets of a protocol belong to sessions.
+pub(crate) fn follows_session(protocol: u8) -> bool {
+    is_balanced(protocol) || is_ipsec(protocol)
+}
+
+/// The key of the IKE session that AH and ESP between two ends follow. // IPVS: ah_esp_conn_fill_param_proto
+pub(crate) fn ike_key(src: IpAddr, dst: IpAddr) -> Key {
+    const IKE: u16 = 500;
+    Key { protocol: u16::from(ipv4::UDP), src, sport: IKE, dst, dport: IKE }
 }

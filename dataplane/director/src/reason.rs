@@ -79,6 +79,8 @@ names! {
         FragmentLimit = "fragment-limit",
         /// A fragment whose first one did not come.
         FragmentTimeout = "fragment-timeout",
+        /// A fragment of SCTP in a session that changes ports: its checksum covers the whole.
+        SctpFragment = "sctp-fragment",
         /// TTL ran out (time exceeded was sent, if it may be).
         TtlExpired = "ttl-expired",
         /// Too large for the way out and not to be fragmented (fragmentation needed was sent, if it may be).

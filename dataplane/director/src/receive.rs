@@ -192,7 +192,7 @@ impl<P: Pool> Engine<P> {
         }
         packet.mark = mark(ctx.snap, &packet);
         let owner = match packet.stage {
-            Stage::Arrived if packet.fragment.is_some() => None,
+            Stage::Arrived if !packet.has_ports() => None,
             Stage::Arrived | Stage::Fragment { owner: false, .. } => self.steer.owner(ctx.snap, &packet),
             _ => None,
         };

@@ -401,11 +401,22 @@ pub struct Timeouts {
     pub tcp: [Nanos; crate::session::tcp::STATES],
     /// UDP.
     pub udp: Nanos,
+    /// By [`crate::session::sctp::State`].
+    pub sctp: [Nanos; crate::session::sctp::STATES],
+}
+
+impl Timeouts {
+    /// The kernel's.
+    pub const KERNEL: Timeouts = Timeouts {
+        tcp: crate::session::tcp::TIMEOUTS,
+        udp: 300 * crate::SECOND,
+        sctp: crate::session::sctp::TIMEOUTS,
+    };
 }
 
 impl Default for Timeouts {
     fn default() -> Timeouts {
-        Timeouts { tcp: crate::session::tcp::TIMEOUTS, udp: 300 * crate::SECOND }
+        Timeouts::KERNEL
     }
 }
 

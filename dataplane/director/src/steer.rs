@@ -11,7 +11,7 @@ use crate::buffer::Buf;
 use crate::fragments;
 use crate::hash::folded_multiply;
 use crate::marks::network;
-use crate::packet::{Packet, is_balanced};
+use crate::packet::{Packet, follows_session};
 use crate::session::Key;
 use crate::snapshot::{Snapshot, Steering};
 
@@ -36,7 +36,7 @@ impl Steer {
         if self.workers == 1 {
             return None;
         }
-        if is_balanced(packet.protocol) {
+        if follows_session(packet.protocol) {
             return self.owner_of(snap, packet.key(), packet.mark);
         }
         if let Some(quoted) = crate::icmp::tunnel::quoted(snap, packet) {

@@ -3,20 +3,17 @@
 
 use fulcrum_packet::{ipv4, tcp};
 
-use crate::SECOND;
 use crate::buffer::Pool;
 use crate::engine::{Context, Engine};
 use crate::host::{Error, is_fragmented_echo, is_icmp_error};
 use crate::message::Stage;
 use crate::output::{Sent, way};
-use crate::packet::{Packet, is_balanced};
+use crate::packet::{Packet, follows_session, is_balanced, is_ipsec};
 use crate::reason::{Event, Reason, VerdictKind};
-use crate::session::tcp::{State as TcpState, TIMEOUTS, View};
-use crate::session::{Direction, Key, NONE, SessionId, State};
+use crate::session::sctp::State as SctpState;
+use crate::session::tcp::State as TcpState;
+use crate::session::{Direction, Key, NONE, SessionId, State, View};
 use crate::snapshot::{Destination, Forward, Snapshot, Timeouts};
-
-/// For a session whose server is not known any more.
-const DEFAULT_TIMEOUTS: Timeouts = Timeouts { tcp: TIMEOUTS, udp: 300 * SECOND };
 
 impl<P: Pool> Engine<P> {
     /// A packet to one of our addresses.
@@ -25,10 +22,10 @@ impl<P: Pool> Engine<P> {
             _ if !packet.has_ports() => self.drop_packet(ctx, packet, Reason::Fragment, None),
             _ if is_fragmented_echo(&packet) => self.answer_echo_fragment(ctx, packet),
             // As in the kernel, without a service nothing is balanced, not even old sessions.
-            protocol if is_balanced(protocol) && ctx.snap.without_services() => {
+            protocol if follows_session(protocol) && ctx.snap.without_services() => {
                 self.refuse(ctx, packet, Reason::NoService)
             }
-            protocol if is_balanced(protocol) => match self.find_session(ctx, packet.key()) {
+            protocol if follows_session(protocol) => match self.find_session(ctx, packet.key()) {
                 Some((id, Direction::In)) => self.take_request(ctx, packet, id),
                 Some((id, Direction::Out)) => self.take_answer(ctx, packet, id),
                 None if packet.is_later_fragment() => {
@@ -51,8 +48,8 @@ impl<P: Pool> Engine<P> {
     /// From there a packet that may open a session comes back.
     fn elsewhere(&self, ctx: &Context<'_, P>, packet: &Packet<P::Buf>) -> Option<(u16, Stage)> {
         let plain = packet.is_v6() || packet.l4 - packet.l3 == ipv4::HEADER;
-        let opens = packet.flags & (tcp::SYN | tcp::ACK) == tcp::SYN;
-        if self.steer.workers() == 1 || !plain || opens {
+        let answers = packet.protocol == ipv4::TCP && packet.flags & tcp::ACK != 0;
+        if self.steer.workers() == 1 || !plain || packet.opens() && !answers {
             return None;
         }
         match packet.stage {
@@ -71,7 +68,7 @@ impl<P: Pool> Engine<P> {
     pub(crate) fn route_on(&mut self, ctx: &mut Context<'_, P>, packet: Packet<P::Buf>) {
         let session = match packet.protocol {
             _ if ctx.snap.without_services() || !packet.has_ports() => None,
-            protocol if is_balanced(protocol) => self.find_session(ctx, packet.key()),
+            protocol if follows_session(protocol) => self.find_session(ctx, packet.key()),
             _ if packet.is_icmp() => self.session_of_error(ctx, &packet),
             _ => None,
         }
@@ -166,8 +163,7 @@ impl<P: Pool> Engine<P> {
     fn take_request(&mut self, ctx: &mut Context<'_, P>, packet: Packet<P::Buf>, id: SessionId) {
         let session = self.sessions.get(id);
         let destination = ctx.snap.destination(session.destination);
-        let syn = packet.protocol == ipv4::TCP && packet.flags & tcp::SYN != 0;
-        if syn && self.starts_anew(ctx.snap, id) {
+        if packet.opens() && self.starts_anew(ctx.snap, id) {
             self.counters.event(Event::SessionReused);
             self.end_session(ctx.snap, id);
             return self.connect(ctx, packet);
@@ -185,7 +181,7 @@ impl<P: Pool> Engine<P> {
         self.forward(ctx, packet, id);
     }
 
-    /// Whether a SYN ends the session it meets and is scheduled like a new one. // IPVS: is_new_conn_expected
+    /// Whether a SYN or INIT ends the session it meets and is scheduled like a new one. // IPVS: is_new_conn_expected
     fn starts_anew(&self, snap: &Snapshot, id: SessionId) -> bool {
         let session = self.sessions.get(id);
         let weight = snap.destination(session.destination).map_or(0, |destination| destination.weight);
@@ -197,7 +193,7 @@ impl<P: Pool> Engine<P> {
             return false;
         }
         match session.state {
-            State::Tcp(TcpState::TimeWait | TcpState::Close) => true,
+            State::Tcp(TcpState::TimeWait | TcpState::Close) | State::Sctp(SctpState::Closed) => true,
             State::Tcp(TcpState::FinWait) => mode & 2 != 0 && session.no_output,
             _ => false,
         }
@@ -222,49 +218,41 @@ impl<P: Pool> Engine<P> {
         if packet.is_later_fragment() {
             return;
         }
-        let flags = packet.flags;
         let worker = usize::from(self.config.worker);
         let session = self.sessions.get_mut(id);
+        if is_ipsec(packet.protocol) {
+            return session.touch(ctx.now);
+        }
         if direction == Direction::Out {
             session.no_output = false;
         }
-        let mut assured = false;
         let before = session.timeout;
+        let view = match direction {
+            Direction::Out => View::Output,
+            Direction::In if session.no_output => View::InputOnly,
+            Direction::In => View::Input,
+        };
         let destination = ctx.snap.destination(session.destination);
-        let timeouts = destination.map_or(&DEFAULT_TIMEOUTS, |destination| &destination.profile.timeouts);
-        match session.state {
-            State::Tcp(state) => {
-                let view = match direction {
-                    Direction::Out => View::Output,
-                    Direction::In if session.no_output => View::InputOnly,
-                    Direction::In => View::Input,
+        let next = session.state.next(view, packet.flags);
+        let mut assured = next == State::Udp && direction == Direction::Out;
+        if next != session.state {
+            session.state = next;
+            assured = next.is_established();
+            if let Some(destination) = destination
+                && session.active != next.is_active()
+            {
+                let cells = destination.counters.of(worker);
+                session.active = next.is_active();
+                let (from, to) = match session.active {
+                    true => (&cells.inactive, &cells.active),
+                    false => (&cells.active, &cells.inactive),
                 };
-                let next = crate::session::tcp::next(state, view, flags);
-                if next != state {
-                    session.state = State::Tcp(next);
-                    assured = next == TcpState::Established;
-                    if let Some(destination) = destination {
-                        let cells = destination.counters.of(worker);
-                        if session.active != next.is_active() {
-                            session.active = next.is_active();
-                            let (from, to) = if session.active {
-                                (&cells.inactive, &cells.active)
-                            } else {
-                                (&cells.active, &cells.inactive)
-                            };
-                            from.sub_one();
-                            to.add(1);
-                        }
-                    }
-                }
-                session.timeout = timeouts.tcp[next as usize];
+                from.sub_one();
+                to.add(1);
             }
-            State::Udp => {
-                assured = direction == Direction::Out;
-                session.timeout = timeouts.udp;
-            }
-            State::Template { .. } => {}
         }
+        let timeouts = destination.map_or(&Timeouts::KERNEL, |destination| &destination.profile.timeouts);
+        session.timeout = next.timeout(timeouts).unwrap_or(session.timeout);
         session.touch(ctx.now);
         let (control, shrank) = (session.control, session.timeout < before);
         if shrank {

@@ -415,6 +415,7 @@ fn profile(service: &model::Service, global: &model::Timeouts) -> Profile {
         timeouts: Timeouts {
             tcp: std::array::from_fn(|state| of(TimeoutState::ALL[state])),
             udp: of(TimeoutState::Udp),
+            sctp: std::array::from_fn(|state| of(TimeoutState::ALL[TimeoutState::SctpNone as usize + state])),
         },
         mss: service.mss.unwrap_or(0),
         client_address: match service.client_address {

@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use fulcrum_packet::checksum::{Delta, fold, pseudo_header_of, sum};
 use fulcrum_packet::ports::Ports;
-use fulcrum_packet::{ipv4, tcp, udp};
+use fulcrum_packet::{ipv4, sctp, tcp, udp};
 
 use crate::buffer::Buf;
-use crate::packet::{Packet, checked};
+use crate::packet::{Packet, checked, is_ipsec};
 
 /// New addresses and ports of a packet.
 #[derive(Clone, Copy, Debug)]
@@ -16,7 +16,7 @@ pub(super) struct Rewrite {
     pub(super) dst: Option<(IpAddr, u16)>,
 }
 
-/// Gives a TCP or UDP packet new addresses and ports and mends its checksums.
+/// Gives a packet new addresses and, when its protocol has them, ports, and mends its checksums.
 pub(super) fn rewrite<B: Buf>(packet: &mut Packet<B>, to: Rewrite) {
     let mut delta = Delta::default();
     {
@@ -30,22 +30,32 @@ pub(super) fn rewrite<B: Buf>(packet: &mut Packet<B>, to: Rewrite) {
     }
     packet.src = to.src.map_or(packet.src, |(address, _)| address);
     packet.dst = to.dst.map_or(packet.dst, |(address, _)| address);
-    if packet.is_later_fragment() {
+    if packet.is_later_fragment() || is_ipsec(packet.protocol) {
         return;
     }
     let mut ports = checked(Ports::new_checked(packet.payload_mut()));
+    let before = (ports.src(), ports.dst());
     if let Some((_, port)) = to.src {
         delta = delta.and(ports.set_src(port));
     }
     if let Some((_, port)) = to.dst {
         delta = delta.and(ports.set_dst(port));
     }
-    if packet.protocol == ipv4::TCP {
-        let mut segment = checked(tcp::Segment::new_checked(packet.payload_mut()));
-        let mended = delta.apply(segment.checksum());
-        segment.set_checksum(mended);
-        return;
+    let same_ports = before == (ports.src(), ports.dst());
+    match packet.protocol {
+        ipv4::TCP => {
+            let mut segment = checked(tcp::Segment::new_checked(packet.payload_mut()));
+            let mended = delta.apply(segment.checksum());
+            segment.set_checksum(mended);
+        }
+        // The CRC does not cover addresses. As in the kernel, one that was wrong is right after a change.
+        ipv4::SCTP if same_ports => {}
+        ipv4::SCTP => checked(sctp::Packet::new_checked(packet.payload_mut())).fill_checksum(),
+        _ => mend_udp(packet, delta),
     }
+}
+
+fn mend_udp<B: Buf>(packet: &mut Packet<B>, delta: Delta) {
     let datagram = checked(udp::Datagram::new_checked(packet.payload()));
     let old = datagram.checksum();
     let mended = if old == 0 && packet.fragment.is_some() {

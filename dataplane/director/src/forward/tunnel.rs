@@ -2,54 +2,120 @@
 
 use std::net::IpAddr;
 
-use fulcrum_packet::{ip, ipv4, ipv6};
+use fulcrum_packet::checksum::{fold, pseudo_header_of, sum};
+use fulcrum_packet::{ethernet, gre, gue, ip, ipv4, ipv6, udp};
 
 use crate::buffer::{Buf, Pool};
 use crate::engine::Engine;
+use crate::hash::folded_multiply;
 use crate::packet::Packet;
+use crate::snapshot::{Tunnel, TunnelChecksum, TunnelKind};
+
+/// Where the source ports of GUE are taken from: the kernel's range for connections of its own.
+const SOURCE_PORTS: std::ops::Range<u64> = 32_768..61_000;
+
+/// Length of what a tunnel to a server puts before a packet. Remote checksum offload adds nothing: it is for packets
+/// whose checksum is not computed yet, and ours are.
+pub(crate) fn overhead(tunnel: Tunnel, server: IpAddr) -> usize {
+    let outer = if server.is_ipv6() { ipv6::HEADER } else { ipv4::HEADER };
+    outer + middle(tunnel)
+}
+
+fn middle(tunnel: Tunnel) -> usize {
+    match tunnel.kind {
+        TunnelKind::Ipip => 0,
+        TunnelKind::Gre => gre_header(tunnel, 0).header_len(),
+        TunnelKind::Gue(_) => udp::HEADER + gue::HEADER,
+    }
+}
+
+fn gre_header(tunnel: Tunnel, ethertype: u16) -> gre::Header {
+    gre::Header { ethertype, checksum: tunnel.checksum != TunnelChecksum::None }
+}
 
 impl<P: Pool> Engine<P> {
-    /// Puts an outer IP header before a packet (RFC 2003, RFC 2473, RFC 4213), its fields as IPVS sets them.
-    pub(super) fn encapsulate(&mut self, packet: &mut Packet<P::Buf>, src: IpAddr, dst: IpAddr) -> bool {
+    /// Puts the headers of a tunnel before a packet, their fields as IPVS sets them: the packet now is the outer
+    /// one. False, and nothing done, without room. `may_cut`: routers of the path may cut it even when the inner
+    /// packet must not be.
+    pub(super) fn encapsulate(
+        &mut self,
+        packet: &mut Packet<P::Buf>,
+        tunnel: Tunnel,
+        (src, dst): (IpAddr, IpAddr),
+        may_cut: bool,
+    ) -> bool {
         let inner = packet.ip();
         let (tos, ttl) = (inner.tos(), inner.ttl());
-        let (protocol, df) = match &inner {
-            ip::Packet::V4(inner) => (ipv4::IPIP, inner.fragment() & ipv4::DF),
-            ip::Packet::V6(_) => (ipv6::IPV6, 0),
+        let (inner_protocol, ethertype, df) = match &inner {
+            ip::Packet::V4(_) if may_cut => (ipv4::IPIP, ethernet::IPV4, 0),
+            ip::Packet::V4(inner) => (ipv4::IPIP, ethernet::IPV4, inner.fragment() & ipv4::DF),
+            ip::Packet::V6(_) => (ipv6::IPV6, ethernet::IPV6, 0),
         };
         // RFC 3168, 9.1.1, full functionality: congestion experienced inside does not show outside.
         let tos = if tos & 3 == 3 { tos & !1 } else { tos };
-        let header = outer_header(dst);
+        let header = overhead(tunnel, dst);
         let total = packet.total + header;
+        let source_port = self.tunnel_source_port(packet);
         if total > usize::from(u16::MAX) || !packet.buf.grow_front(header) {
             return false;
         }
+        let bytes = &mut packet.buf.bytes_mut()[packet.l3..];
+        let outer = header - middle(tunnel);
+        let protocol = match tunnel.kind {
+            TunnelKind::Ipip => inner_protocol,
+            TunnelKind::Gre => {
+                gre_header(tunnel, ethertype).emit(&mut bytes[outer..]);
+                gre::PROTOCOL
+            }
+            TunnelKind::Gue(port) => {
+                let datagram = &mut bytes[outer..];
+                let length = datagram.len() as u16;
+                udp::Header { src_port: source_port, dst_port: port, length }.emit(datagram);
+                gue::Header { protocol: inner_protocol }.emit(&mut datagram[udp::HEADER..]);
+                if tunnel.checksum != TunnelChecksum::None {
+                    fill_udp_checksum(datagram, src, dst);
+                }
+                ipv4::UDP
+            }
+        };
         match (src, dst) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {
                 let id = if df != 0 { 0 } else { self.next_ip_id() };
                 let total_len = total as u16;
-                let header = ipv4::Header { tos, total_len, id, fragment: df, ttl, protocol, src, dst };
-                header.emit(&mut packet.buf.bytes_mut()[packet.l3..]);
+                ipv4::Header { tos, total_len, id, fragment: df, ttl, protocol, src, dst }.emit(bytes);
             }
             (IpAddr::V6(src), IpAddr::V6(dst)) => {
-                let header = ipv6::Header {
-                    traffic_class: tos,
-                    flow_label: 0,
-                    payload_len: packet.total as u16,
-                    next_header: protocol,
-                    hop_limit: ttl,
-                    src,
-                    dst,
-                };
-                header.emit(&mut packet.buf.bytes_mut()[packet.l3..]);
+                let payload_len = (total - ipv6::HEADER) as u16;
+                let (traffic_class, hop_limit, next_header) = (tos, ttl, protocol);
+                ipv6::Header { traffic_class, flow_label: 0, payload_len, next_header, hop_limit, src, dst }
+                    .emit(bytes);
             }
-            _ => return false,
+            _ => unreachable!("a way's source has the family of its destination"),
         }
+        let l4 = packet.l3 + outer;
+        (packet.src, packet.dst, packet.protocol) = (src, dst, protocol);
+        (packet.l4, packet.total, packet.fragment) = (l4, total, None);
         true
+    }
+
+    /// The source port that all packets of a flow have in a tunnel: routers and network cards spread by it.
+    fn tunnel_source_port(&self, packet: &Packet<P::Buf>) -> u16 {
+        let word = |address: IpAddr| match address {
+            IpAddr::V4(address) => u64::from(address.to_bits()),
+            IpAddr::V6(address) => (address.to_bits() >> 64) as u64 ^ address.to_bits() as u64,
+        };
+        let ports = u64::from(packet.sport) << 16 | u64::from(packet.dport);
+        let addresses = folded_multiply(word(packet.src) ^ self.config.seed, word(packet.dst) | 1 << 63);
+        let hash = folded_multiply(addresses ^ ports, self.config.seed ^ u64::from(packet.protocol) | 1);
+        let span = SOURCE_PORTS.end - SOURCE_PORTS.start;
+        (SOURCE_PORTS.start + (((hash >> 32) * span) >> 32)) as u16
     }
 }
 
-/// Length of the header that leads to a TUN server.
-pub(super) fn outer_header(server: IpAddr) -> usize {
-    if server.is_ipv6() { ipv6::HEADER } else { ipv4::HEADER }
+fn fill_udp_checksum(datagram: &mut [u8], src: IpAddr, dst: IpAddr) {
+    let pseudo = pseudo_header_of(src, dst, ipv4::UDP, datagram.len());
+    let whole = !fold(pseudo + sum(datagram));
+    if let Ok(mut header) = udp::Datagram::new_checked(datagram) {
+        header.set_checksum(if whole == 0 { 0xffff } else { whole });
+    }
 }

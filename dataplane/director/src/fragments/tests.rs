@@ -242,7 +242,7 @@ proptest! {
         size in prop::sample::select(vec![552u32, 1232, 1480]),
         order in prop::collection::vec(any::<prop::sample::Index>(), 400),
     ) {
-        let mut table = Table::new(Limits::default(), 7);
+        let mut table = Table::new(Limits { held: 4096, ..Limits::default() }, 7);
         let mut left = Vec::new();
         for (n, &(length, family)) in lengths.iter().enumerate() {
             let key = if family == 0 { v4(2, n as u32) } else { v6(2, n as u32) };

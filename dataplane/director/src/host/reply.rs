@@ -116,6 +116,10 @@ impl<P: Pool> Engine<P> {
     /// A packet for one of our addresses that no session and no service takes: what a host without a listener
     /// does. `reason` is why nobody took it.
     pub(crate) fn refuse(&mut self, ctx: &mut Context<'_, P>, packet: Packet<P::Buf>, reason: Reason) {
+        if !matches!(packet.protocol, ipv4::TCP | ipv4::UDP) {
+            self.send_error(ctx, &packet, Error::ProtocolUnreachable);
+            return self.drop_packet(ctx, packet, Reason::UnknownProtocol, None);
+        }
         if !transport_checksum_ok(&packet) {
             return self.drop_packet(ctx, packet, Reason::BadTransportChecksum, None);
         }

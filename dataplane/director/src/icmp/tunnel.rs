@@ -12,7 +12,7 @@ use crate::engine::{Context, Engine};
 use crate::forward::translate::translated_error;
 use crate::host::Error;
 use crate::message::{Envelope, Message};
-use crate::packet::{Packet, is_balanced};
+use crate::packet::{Packet, ike_key, is_balanced, is_ipsec};
 use crate::reason::{Event, Reason, VerdictKind};
 use crate::receive::icmp_checksum_ok;
 use crate::session::{Direction, Key};
@@ -84,8 +84,11 @@ fn inner_key(v6: bool, inner: &[u8]) -> Option<(Key, bool)> {
             (upper.protocol, upper.offset)
         }
     };
-    let ports = Ports::new_checked(inner.get(at..)?).ok().filter(|_| is_balanced(protocol))?;
     let (src, dst) = (ip.src(), ip.dst());
+    if is_ipsec(protocol) {
+        return Some((ike_key(src, dst), ip.dont_fragment()));
+    }
+    let ports = Ports::new_checked(inner.get(at..)?).ok().filter(|_| is_balanced(protocol))?;
     let key = Key { protocol: u16::from(protocol), src, sport: ports.src(), dst, dport: ports.dst() };
     Some((key, ip.dont_fragment()))
 }

@@ -11,7 +11,9 @@ mod wheel;
 
 use std::net::IpAddr;
 
-use crate::snapshot::{DestinationId, Forward};
+use fulcrum_packet::ipv4;
+
+use crate::snapshot::{DestinationId, Forward, Timeouts};
 use crate::{Nanos, SECOND};
 use index::Index;
 use wheel::Wheel;
@@ -61,6 +63,17 @@ pub enum Direction {
     Out,
 }
 
+/// What the director sees of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// A packet of the client.
+    Input,
+    /// A packet of the server.
+    Output,
+    /// A packet of the client; the server's go another way (DR, TUN).
+    InputOnly,
+}
+
 /// State of a session, with IPVS's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -68,6 +81,8 @@ pub enum State {
     Tcp(tcp::State),
     /// UDP has one.
     Udp,
+    /// SCTP, by [`sctp::State`].
+    Sctp(sctp::State),
     /// A template; assured when one of its sessions was established.
     Template {
         /// Whether a session of it was established.
@@ -76,10 +91,53 @@ pub enum State {
 }
 
 impl State {
+    /// The state of a new session.
+    pub const fn new(protocol: u8) -> State {
+        match protocol {
+            ipv4::TCP => State::Tcp(tcp::State::None),
+            ipv4::SCTP => State::Sctp(sctp::State::None),
+            _ => State::Udp,
+        }
+    }
+
+    /// The state after a packet with these TCP flags, or this leading chunk of SCTP.
+    pub fn next(self, view: View, flags: u8) -> State {
+        match self {
+            State::Tcp(state) => State::Tcp(tcp::next(state, view, flags)),
+            State::Sctp(state) => State::Sctp(sctp::next(state, view, flags)),
+            other => other,
+        }
+    }
+
+    /// How long a session stays in it without a packet; a template has a time of its own.
+    pub fn timeout(self, timeouts: &Timeouts) -> Option<Nanos> {
+        match self {
+            State::Tcp(state) => Some(timeouts.tcp[state as usize]),
+            State::Sctp(state) => Some(timeouts.sctp[state as usize]),
+            State::Udp => Some(timeouts.udp),
+            State::Template { .. } => None,
+        }
+    }
+
+    /// Whether a session in it counts as an active one of its server.
+    pub const fn is_active(self) -> bool {
+        match self {
+            State::Tcp(state) => state.is_active(),
+            State::Sctp(state) => state.is_active(),
+            _ => false,
+        }
+    }
+
+    /// Whether both ends have agreed.
+    pub const fn is_established(self) -> bool {
+        matches!(self, State::Tcp(tcp::State::Established) | State::Sctp(sctp::State::Established))
+    }
+
     /// The name that `ipvsadm -Lc` prints.
     pub const fn name(self) -> &'static str {
         match self {
             State::Tcp(state) => state.name(),
+            State::Sctp(state) => state.name(),
             State::Udp => "UDP",
             State::Template { assured: false } => "NONE",
             State::Template { assured: true } => "ASSURED",

@@ -1,7 +1,7 @@
 //! SCTP as IPVS follows it: fourteen states, three tables, one time-out a state; what a packet is about is told by
 //! its leading chunk.
 
-use super::tcp::View;
+use super::View;
 use crate::{Nanos, SECOND};
 use fulcrum_packet::sctp;
 
@@ -60,19 +60,30 @@ impl State {
     pub const fn is_active(self) -> bool {
         matches!(self, ES)
     }
-
-    /// How long a session stays in this state without a packet, unless configured otherwise.
-    pub const fn default_timeout(self) -> Nanos {
-        match self {
-            NO => 2 * SECOND,
-            I1 | RJ => 4 * SECOND,
-            ES => 900 * SECOND,
-            IN | CS | CR | CW | CO | CE | SS | SR | SA | CL => 61 * SECOND,
-        }
-    }
 }
 
-type Row = [State; 14];
+/// How many states there are.
+pub const STATES: usize = State::ALL.len();
+
+/// How long a session stays in each state without a packet, unless configured otherwise. // IPVS: sctp_timeouts
+pub const TIMEOUTS: [Nanos; STATES] = [
+    2 * SECOND,
+    4 * SECOND,
+    61 * SECOND,
+    61 * SECOND,
+    61 * SECOND,
+    61 * SECOND,
+    61 * SECOND,
+    61 * SECOND,
+    900 * SECOND,
+    61 * SECOND,
+    61 * SECOND,
+    61 * SECOND,
+    4 * SECOND,
+    61 * SECOND,
+];
+
+type Row = [State; STATES];
 
 /// Columns: NONE I1 IN CS CR CW CO CE ES SS SR SA RJ CL; rows: DATA INIT INIT_ACK COOKIE_ECHO COOKIE_ACK SHUTDOWN
 /// SHUTDOWN_ACK SHUTDOWN_COMPLETE ERROR ABORT.
@@ -198,7 +209,7 @@ mod tests {
             assert_eq!(state, after, "chunk {chunk}");
             assert_eq!(state.is_active(), state == ES);
         }
-        assert_eq!((ES.default_timeout(), CL.default_timeout()), (900 * SECOND, 61 * SECOND));
+        assert_eq!((TIMEOUTS[ES as usize], TIMEOUTS[RJ as usize]), (900 * SECOND, 4 * SECOND));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! TCP as IPVS follows it: eleven states, three tables, one time-out a state.
 
+use super::View;
 use crate::{Nanos, SECOND};
 use fulcrum_packet::tcp;
 
@@ -67,17 +68,6 @@ pub const TIMEOUTS: [Nanos; STATES] = [
     120 * SECOND,
     120 * SECOND,
 ];
-
-/// What the director sees of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum View {
-    /// A packet of the client.
-    Input,
-    /// A packet of the server.
-    Output,
-    /// A packet of the client; the server's go another way (DR, TUN).
-    InputOnly,
-}
 
 type Row = [State; STATES];
 
