@@ -203,6 +203,8 @@ names! {
         NdReplied = "replied.neighbour-solicitation",
         /// Neighbour solicitation sent.
         NdAsked = "sent.neighbour-solicitation",
+        /// Groups reported in which neighbours ask for our addresses.
+        ListeningReported = "sent.listener-report",
         /// Unsolicited neighbour advertisement sent.
         NdAnnounced = "sent.neighbour-advertisement",
         /// A neighbour's MAC address taken in.

@@ -104,6 +104,8 @@ impl<P: Pool> Engine<P> {
     fn check_addresses(&self, snap: &Snapshot, packet: &Packet<P::Buf>, group: bool) -> Result<(), Reason> {
         let ours = snap.locals.contains_key(&packet.src);
         match packet.src {
+            // Somebody who claims one of our addresses is answered by neighbour discovery.
+            IpAddr::V6(_) if ours && packet.is_icmp() && ndisc::is_for_resolver(packet) => {}
             _ if ours => return Err(Reason::MartianSource),
             IpAddr::V4(src) => {
                 if src.octets()[0] == 0 || src.is_loopback() || src.is_multicast() || src.is_broadcast() {

@@ -171,7 +171,8 @@ pub(crate) fn fill_checksum(message: &mut [u8], src: Ipv6Addr, dst: Ipv6Addr) {
     put_u16(message, CHECKSUM, sum);
 }
 
-fn checksum(message: &[u8], src: Ipv6Addr, dst: Ipv6Addr) -> u16 {
+/// The checksum of a message between these addresses: what to put into a field that is zero, or zero when it is there and right.
+pub(crate) fn checksum(message: &[u8], src: Ipv6Addr, dst: Ipv6Addr) -> u16 {
     !fold(pseudo_header6(src, dst, ipv6::ICMP, message.len() as u32) + sum(message))
 }
 

@@ -17,6 +17,7 @@ pub mod icmpv6;
 pub mod ip;
 pub mod ipv4;
 pub mod ipv6;
+pub mod mld;
 pub mod ndisc;
 pub mod ports;
 pub mod sctp;

@@ -34,6 +34,9 @@ impl<P: Pool> Engine<P> {
             return self.drop_packet(ctx, packet, Reason::BadIpHeader, None);
         };
         let kind = packet.payload().first().copied().unwrap_or(0);
+        if kind == icmpv6::LISTENER_QUERY && packet.fragment.is_none() {
+            return self.take_listener_query(ctx, packet);
+        }
         if packet.fragment.is_some() || packet.ip().ttl() != HOP_LIMIT {
             let reason = if kind == icmpv6::ECHO_REQUEST { Reason::IcmpIgnored } else { Reason::BadNd };
             return self.drop_packet(ctx, packet, reason, None);
@@ -59,6 +62,9 @@ impl<P: Pool> Engine<P> {
         question: Solicitation,
     ) {
         let interface = packet.interface;
+        if ctx.snap.locals.contains_key(&packet.src) {
+            return self.drop_packet(ctx, packet, Reason::NdConflict, None);
+        }
         let ours = self.answers_for(ctx, interface, question.target);
         let asker = checked(ethernet::Frame::new_checked(packet.buf.bytes())).src();
         if let Some(mac) = question.source_mac.filter(|&mac| !src.is_unspecified() && is_station(mac)) {

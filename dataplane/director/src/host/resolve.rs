@@ -153,7 +153,10 @@ impl<P: Pool> Engine<P> {
         }
         match address {
             IpAddr::V4(address) => self.announce_arp(ctx, interface, address),
-            IpAddr::V6(address) => self.advertise(ctx, interface, address, None),
+            IpAddr::V6(address) => {
+                self.report_listening(ctx, interface, address);
+                self.advertise(ctx, interface, address, None);
+            }
         }
     }
 }
