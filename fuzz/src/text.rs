@@ -60,7 +60,7 @@ fn lines(text: &str) {
     let mut restored = State { services: Vec::new(), ..state.clone() };
     match ipvsadm::restore(&saved, &ipvsadm::Numeric) {
         Ok(lines) => {
-            let edits: Vec<_> = lines.into_iter().flat_map(|line| line.edits).collect();
+            let edits: Vec<_> = lines.into_iter().flat_map(ipvsadm::Line::into_edits).collect();
             // Local addresses are not part of ipvsadm's saved form: FULLNAT servers may miss theirs.
             let _ = restored.apply_all(&edits);
         }

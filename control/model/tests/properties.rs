@@ -120,6 +120,68 @@ fn state() -> impl Strategy<Value = State> {
     })
 }
 
+/// What `-S` keeps beside what the configuration of the tests has.
+#[derive(Clone, Debug)]
+struct Kind {
+    key: Option<ServiceKey>,
+    flags: u8,
+    one_packet: bool,
+    sip: bool,
+    tunnel: Tunnel,
+}
+
+fn kind() -> impl Strategy<Value = Kind> {
+    let key = prop_oneof![
+        Just(None),
+        (0..3usize, 1..3u16).prop_map(|(protocol, last)| {
+            let address = std::net::Ipv6Addr::new(0xfd00, 9, 0, 0, 0, 0, 0, last);
+            Some(ServiceKey::new(Protocol::ALL[protocol], address.into(), 80))
+        }),
+        (any::<bool>(), 1..=u32::MAX).prop_map(|(six, mark)| {
+            Some(ServiceKey::Mark { family: if six { Family::V6 } else { Family::V4 }, mark })
+        }),
+    ];
+    let tunnel = prop_oneof![
+        Just(Tunnel::default()),
+        any::<bool>().prop_map(|csum| Tunnel {
+            kind: TunnelKind::Gre,
+            checksum: if csum { TunnelChecksum::Csum } else { TunnelChecksum::None },
+        }),
+        (1..=u16::MAX, any::<bool>()).prop_map(|(port, remcsum)| Tunnel {
+            kind: TunnelKind::Gue { port },
+            checksum: if remcsum { TunnelChecksum::Remcsum } else { TunnelChecksum::Csum },
+        }),
+    ];
+    (key, 0..8u8, any::<bool>(), any::<bool>(), tunnel)
+        .prop_map(|(key, flags, one_packet, sip, tunnel)| Kind { key, flags, one_packet, sip, tunnel })
+}
+
+impl Kind {
+    fn put(self, service: &mut Service) {
+        if let Some(key) = self.key {
+            service.key = key;
+            service.prefix = key.family().bits() - u8::from(service.persistent.is_some());
+        }
+        service.scheduler_flags = self.flags;
+        service.one_packet =
+            self.one_packet && service.key.protocol().is_none_or(|protocol| protocol == Protocol::Udp);
+        service.persistence_engine = self.sip.then(|| "sip".to_owned());
+        let port = service.key.port();
+        for server in &mut service.servers {
+            if service.key.family() == Family::V6 && server.forward != Forward::Tun {
+                // Only tunnels and FULLNAT cross families.
+                server.forward = Forward::Tun;
+            }
+            if server.forward == Forward::Tun {
+                server.tunnel = self.tunnel;
+            }
+            if let (Some(port), Forward::Dr | Forward::Tun) = (port, server.forward) {
+                server.key.port = port;
+            }
+        }
+    }
+}
+
 /// What `-S` keeps of a service: not the order of addition, and no thresholds.
 fn saved(state: &State) -> Vec<Service> {
     let mut services = state.services.clone();
@@ -141,10 +203,16 @@ proptest! {
     }
 
     #[test]
-    fn what_was_saved_restores_the_same(state in state()) {
+    fn what_was_saved_restores_the_same(state in state(), more in vec(kind(), 6)) {
+        let mut state = state;
+        for (service, kind) in state.services.iter_mut().zip(more) {
+            kind.put(service);
+        }
+        let mut keys = std::collections::HashSet::new();
+        state.services.retain(|service| keys.insert(service.key));
         let text = ipvsadm::save(&state.services, true, &Numeric);
         let lines = ipvsadm::restore(&text, &Numeric).map_err(|e| TestCaseError::fail(e.to_string()))?;
-        let edits: Vec<Edit> = lines.into_iter().flat_map(|line| line.edits).collect();
+        let edits: Vec<Edit> = lines.into_iter().flat_map(ipvsadm::Line::into_edits).collect();
         let mut restored = network();
         restored.apply_all(&edits).map_err(|(at, e)| TestCaseError::fail(format!("{:?}: {e}", edits[at])))?;
         prop_assert_eq!(saved(&restored), saved(&state));

@@ -6,8 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use fulcrum_api::convert::{self, BadMessage};
 use fulcrum_api::dataplane as wire;
 use fulcrum_model::ipvsadm::list::{
-    Counters, ListedLocalAddress, ListedLocalAddresses, ListedServer, ListedService, ListedSession,
+    Counters, ListedLocalAddress, ListedLocalAddresses, ListedServer, ListedService,
 };
+use fulcrum_model::ipvsadm::sessions::ListedSession;
 use fulcrum_model::{LocalPool, Protocol, Server, ServerKey, Service, ServiceKey, State};
 
 use crate::{Client, Failure};
@@ -79,9 +80,10 @@ pub(super) fn session(session: wire::Session) -> Result<ListedSession, BadMessag
         Ok(SocketAddr::new(convert::address(field, bytes)?, convert::port(field, port)?))
     };
     let protocol = match session.protocol {
-        6 => Protocol::Tcp,
-        17 => Protocol::Udp,
-        132 => Protocol::Sctp,
+        0 => None,
+        6 => Some(Protocol::Tcp),
+        17 => Some(Protocol::Udp),
+        132 => Some(Protocol::Sctp),
         other => return Err(BadMessage::new("protocol", format!("{other} is none of TCP, UDP, SCTP"))),
     };
     Ok(ListedSession {
@@ -95,6 +97,7 @@ pub(super) fn session(session: wire::Session) -> Result<ListedSession, BadMessag
             false => Some(end("local", &session.local, session.local_port)?),
         },
         state: session.state,
+        persistence: None,
     })
 }
 

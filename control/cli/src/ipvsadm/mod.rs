@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use fulcrum_model::ipvsadm::{
-    self, Command, EXIT_LIST, EXIT_REFUSED, EXIT_USAGE, Numeric, RestoreError, Usage, list,
+    self, Command, EXIT_LIST, EXIT_REFUSED, EXIT_USAGE, Numeric, RestoreError, Usage, list, sessions,
 };
 use fulcrum_model::{Edit, Forward, ServiceKey};
 
@@ -59,7 +59,20 @@ pub async fn run(args: &[String], socket: &Path, mut streams: Streams<'_>) -> u8
     }
 }
 
+/// Does one command. `Command::Restore` is about more of them, which it reads.
 async fn obey(
+    command: Command,
+    socket: &Path,
+    names: &SystemNames,
+    streams: &mut Streams<'_>,
+) -> Result<(), Usage> {
+    match command {
+        Command::Restore => restore(socket, names, streams).await,
+        command => perform(command, socket, names, streams).await,
+    }
+}
+
+async fn perform(
     command: Command,
     socket: &Path,
     names: &SystemNames,
@@ -75,7 +88,7 @@ async fn obey(
                 (failure, _) => refused(failure.to_string()),
             })
         }
-        Command::Restore => restore(socket, names, streams).await,
+        Command::Restore => Err(refused("`-R' cannot stand in what -R reads".to_owned())),
         Command::Zero(service) => {
             let mut client = connect(socket).await?;
             if let Some(key) = service {
@@ -150,7 +163,7 @@ async fn edit(
     }
 }
 
-/// Applies what standard input holds, all of it or nothing.
+/// Applies what standard input holds, all of it or nothing; then does what else it asks for.
 async fn restore(socket: &Path, names: &SystemNames, streams: &mut Streams<'_>) -> Result<(), Usage> {
     let mut input = Vec::new();
     streams
@@ -159,23 +172,31 @@ async fn restore(socket: &Path, names: &SystemNames, streams: &mut Streams<'_>) 
         .map_err(|error| refused(format!("cannot read the input: {error}")))?;
     let input = String::from_utf8(input).map_err(|_| refused("the input is not text".to_owned()))?;
     let wrong = |error: RestoreError| Usage { message: error.to_string(), code: error.code };
-    let lines = ipvsadm::restore(&input, names).map_err(wrong)?;
-    let numbered: Vec<(usize, Edit)> = lines
-        .into_iter()
-        .flat_map(|line| line.edits.into_iter().map(move |edit| (line.number, edit)))
-        .collect();
-    let edits: Vec<Edit> = numbered.iter().map(|(_, edit)| edit.clone()).collect();
-    let mut client = connect(socket).await?;
-    if edits.is_empty() {
-        return Ok(());
-    }
-    edit(&mut client, &edits, streams).await.map_err(|(at, failure)| match (failure, numbered.get(at)) {
-        (Failure::Refused(_, error), Some((line, edit))) => {
-            let message = ipvsadm::refusal(edit, &error);
-            wrong(RestoreError { line: *line, message, code: EXIT_REFUSED })
+    let (mut lines, mut edits, mut others) = (Vec::new(), Vec::new(), Vec::new());
+    for line in ipvsadm::restore(&input, names).map_err(wrong)? {
+        match line.command {
+            Command::Edit(of_line) => {
+                lines.extend(std::iter::repeat_n(line.number, of_line.len()));
+                edits.extend(of_line);
+            }
+            other => others.push(other),
         }
-        (failure, _) => refused(failure.to_string()),
-    })
+    }
+    let mut client = connect(socket).await?;
+    if !edits.is_empty() {
+        let done = edit(&mut client, &edits, streams).await;
+        done.map_err(|(at, failure)| match (failure, lines.get(at).zip(edits.get(at))) {
+            (Failure::Refused(_, error), Some((line, edit))) => {
+                let message = ipvsadm::refusal(edit, &error);
+                wrong(RestoreError { line: *line, message, code: EXIT_REFUSED })
+            }
+            (failure, _) => refused(failure.to_string()),
+        })?;
+    }
+    for command in others {
+        perform(command, socket, names, streams).await?;
+    }
+    Ok(())
 }
 
 async fn list_sessions(
@@ -187,11 +208,11 @@ async fn list_sessions(
     let state = client.state().await.map_err(cannot_list)?;
     let locals = state.services.iter().flat_map(|s| &s.servers).any(|s| s.forward == Forward::FullNat);
     let mut chunks = client.sessions(Default::default()).await.map_err(cannot_list)?;
-    print(streams, format_args!("{}", list::session_title(locals, persistence_data)))?;
+    print(streams, format_args!("{}", sessions::title(locals, persistence_data)))?;
     while let Some(chunk) = chunks.message().await.map_err(|status| cannot_list(status.into()))? {
         for session in chunk.sessions {
             let session = gather::session(session).map_err(|bad| cannot_list(bad.into()))?;
-            print(streams, format_args!("{}", list::session_row(&session, names)))?;
+            print(streams, format_args!("{}", sessions::row(&session, persistence_data, names)))?;
         }
         if streams.output.closed() {
             break;

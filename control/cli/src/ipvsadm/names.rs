@@ -77,6 +77,7 @@ fn protocol_of(name: &str) -> Option<Protocol> {
     match name {
         "tcp" => Some(Protocol::Tcp),
         "udp" => Some(Protocol::Udp),
+        "sctp" => Some(Protocol::Sctp),
         _ => None,
     }
 }

@@ -5,13 +5,13 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::options::{Id, Opt, Scanner, Verb};
 use super::rules;
-use super::values::{Names, host_port, number};
+use super::values::{Names, dotted, host_port, number};
 use super::{Command, Format, List, Usage};
 use crate::edit::Edit;
 use crate::state::{
     Family, Forward, Protocol, Server, ServerKey, Service, ServiceKey, Timeouts, prefix_of_mask,
 };
-use crate::validate::{DEFAULT_SCHEDULER, MAX_TIMEOUT, MAX_WEIGHT, SCHEDULERS};
+use crate::validate::{DEFAULT_SCHEDULER, MAX_TIMEOUT, MAX_WEIGHT};
 
 /// Seconds of a `-p` without a number.
 const DEFAULT_PERSISTENCE: u32 = 360;
@@ -19,34 +19,27 @@ const DEFAULT_PERSISTENCE: u32 = 360;
 /// The longest name of a scheduler that is looked at.
 const SCHEDULER_NAME_LIMIT: usize = 15;
 
-/// Which service is meant.
+/// The granularity of persistence as it was given; whether it makes sense is judged when the command is known.
 #[derive(Clone, Copy, Debug)]
-enum Target {
-    Address { transport: Transport, address: IpAddr, port: u16 },
-    Mark { ipv6: bool },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Transport {
-    Tcp,
-    Udp,
-    Sctp,
+enum Mask {
+    Dotted(Ipv4Addr),
+    Length(u8),
 }
 
 /// The options as they were given.
 #[derive(Debug, Default)]
 struct Given<'a> {
     seen: Vec<Opt>,
-    target: Option<Target>,
+    target: Option<ServiceKey>,
     scheduler: Option<&'a str>,
     persistent: Option<u32>,
-    netmask: Option<Ipv4Addr>,
+    mask: Option<Mask>,
     server: Option<(IpAddr, u16)>,
     forward: Option<Forward>,
     weight: Option<u32>,
     upper_threshold: u32,
     lower_threshold: u32,
-    pe: bool,
+    engine: Option<&'a str>,
     flags: Option<&'a str>,
     tunnel: rules::Tunnel,
     local_address: Option<IpAddr>,
@@ -88,14 +81,12 @@ pub(super) fn parse(args: &[String], names: &dyn Names) -> Result<Command, Usage
     rules::check_options(verb, &given.seen)?;
     match verb {
         Verb::AddService | Verb::EditService => given.service_command(verb),
-        Verb::DeleteService => {
-            given.key("No such service").map(|key| Command::Edit(vec![Edit::DeleteService(key)]))
-        }
+        Verb::DeleteService => Ok(Command::Edit(vec![Edit::DeleteService(given.key()?)])),
         Verb::Flush => Ok(Command::Edit(vec![Edit::ClearServices])),
         Verb::List => given.list_command(),
         Verb::AddServer | Verb::EditServer => given.server_command(verb),
         Verb::DeleteServer => {
-            let key = given.key("Service not defined")?;
+            let key = given.key()?;
             let (address, port) = given.server.ok_or_else(Usage::try_help)?;
             Ok(Command::Edit(vec![Edit::DeleteServer(key, ServerKey { address, port })]))
         }
@@ -104,12 +95,9 @@ pub(super) fn parse(args: &[String], names: &dyn Names) -> Result<Command, Usage
         Verb::StopDaemon => Err(Usage::refused("No daemon is running")),
         Verb::Restore => Ok(Command::Restore),
         Verb::Save => Ok(Command::Save { numeric: given.has(Opt::Numeric) }),
-        Verb::Zero => match given.target {
-            None => Ok(Command::Zero(None)),
-            Some(_) => given.key("No such service").map(|key| Command::Zero(Some(key))),
-        },
+        Verb::Zero => Ok(Command::Zero(given.target)),
         Verb::AddLocalAddress | Verb::DeleteLocalAddress => {
-            let key = given.key("No such service")?;
+            let key = given.key()?;
             let address = given.local_address.ok_or_else(Usage::try_help)?;
             let edit = match verb {
                 Verb::AddLocalAddress => Edit::AddLocalAddress(key, address),
@@ -118,11 +106,7 @@ pub(super) fn parse(args: &[String], names: &dyn Names) -> Result<Command, Usage
             Ok(Command::Edit(vec![edit]))
         }
         Verb::GetLocalAddresses => {
-            let service = match given.target {
-                None => None,
-                Some(_) => Some(given.key("No such service")?),
-            };
-            Ok(Command::LocalAddresses { service, numeric: given.has(Opt::Numeric) })
+            Ok(Command::LocalAddresses { service: given.target, numeric: given.has(Opt::Numeric) })
         }
         Verb::Help | Verb::Version => Err(Usage::try_help()),
     }
@@ -139,19 +123,20 @@ impl<'a> Given<'a> {
     ) -> Result<(), Usage> {
         match id {
             Id::Verb(_) => Err(Usage::wrong(format!("invalid option `{}'", scanner.current()))),
-            Id::Tcp => self.take_address(Transport::Tcp, value, names),
-            Id::Udp => self.take_address(Transport::Udp, value, names),
-            Id::Sctp => self.take_address(Transport::Sctp, value, names),
+            Id::Tcp => self.take_address(Protocol::Tcp, value, names),
+            Id::Udp => self.take_address(Protocol::Udp, value, names),
+            Id::Sctp => self.take_address(Protocol::Sctp, value, names),
             Id::Mark => {
                 self.once(Opt::Service)?;
-                number(value, 1, u32::MAX)
+                let mark = number(value, 1, u32::MAX)
                     .ok_or_else(|| Usage::wrong(format!("invalid fwmark value `{value}' specified")))?;
-                self.target = Some(Target::Mark { ipv6: false });
+                self.target = Some(ServiceKey::Mark { family: Family::V4, mark });
                 Ok(())
             }
             Id::Ipv6 => match &mut self.target {
-                Some(Target::Mark { ipv6 }) => {
-                    *ipv6 = true;
+                Some(ServiceKey::Mark { family, .. }) => {
+                    *family = Family::V6;
+                    self.mask = None;
                     Ok(())
                 }
                 _ => Err(Usage::wrong("-6 used before -f\n")),
@@ -178,21 +163,12 @@ impl<'a> Given<'a> {
             Opt::Persistent => {
                 self.persistent = Some(if valued { seconds(value, 1)? } else { DEFAULT_PERSISTENCE })
             }
-            Opt::Netmask if self.is_ipv6() => {
-                ranged(1, 128, "illegal ipv6 netmask specified")?;
-            }
-            Opt::Netmask => {
-                let mask = super::values::dotted(value);
-                self.netmask = Some(
-                    mask.ok_or_else(|| Usage::wrong("illegal virtual server persistent mask specified"))?,
-                );
-            }
+            Opt::Netmask => self.mask = Some(Mask::read(value, self.is_ipv6())?),
             Opt::Server => {
-                let (transport, service_port) = match self.target {
-                    Some(Target::Address { transport, port, .. }) => (transport, port),
-                    _ => (Transport::Tcp, 0),
-                };
-                let (address, port) = host_port(value, transport.names_as(), names)
+                // A service that is named later has no say in these.
+                let protocol = self.target.and_then(|key| key.protocol()).unwrap_or(Protocol::Tcp);
+                let service_port = self.target.and_then(|key| key.port()).unwrap_or(0);
+                let (address, port) = host_port(value, protocol, names)
                     .ok_or_else(|| Usage::wrong("illegal real server address[:port] specified"))?;
                 self.server = Some((address, port.unwrap_or(service_port)));
             }
@@ -208,10 +184,10 @@ impl<'a> Given<'a> {
             Opt::McastTtl => ranged(1, 255, "illegal mcast-ttl specified").map(drop)?,
             Opt::SyncMaxlen => ranged(1, 65507, "illegal sync-maxlen specified").map(drop)?,
             Opt::McastGroup => multicast_group(value)?,
-            Opt::Pe => self.pe = !value.is_empty(),
+            Opt::Pe => self.engine = Some(value),
             Opt::SchedFlags => self.flags = Some(value),
             Opt::TunType => self.tunnel.set_kind(value)?,
-            Opt::TunPort => ranged(1, 65535, "illegal tunnel port specified").map(drop)?,
+            Opt::TunPort => self.tunnel.set_port(value)?,
             Opt::LocalAddress => {
                 let read = host_port(value, Protocol::Tcp, names).filter(|(_, port)| port.is_none());
                 let (address, _) = read.ok_or_else(|| Usage::wrong("illegal local address specified"))?;
@@ -225,11 +201,15 @@ impl<'a> Given<'a> {
         Ok(())
     }
 
-    fn take_address(&mut self, transport: Transport, value: &str, names: &dyn Names) -> Result<(), Usage> {
+    fn take_address(&mut self, protocol: Protocol, value: &str, names: &dyn Names) -> Result<(), Usage> {
         self.once(Opt::Service)?;
-        let (address, port) = host_port(value, transport.names_as(), names)
+        let (address, port) = host_port(value, protocol, names)
             .ok_or_else(|| Usage::wrong("illegal virtual server address[:port] specified"))?;
-        self.target = Some(Target::Address { transport, address, port: port.unwrap_or(0) });
+        if address.is_ipv6() {
+            // A mask that was given before is forgotten.
+            self.mask = None;
+        }
+        self.target = Some(ServiceKey::new(protocol, address, port.unwrap_or(0)));
         Ok(())
     }
 
@@ -251,73 +231,38 @@ impl<'a> Given<'a> {
         self.seen.contains(&opt)
     }
 
-    const fn is_ipv6(&self) -> bool {
-        matches!(
-            self.target,
-            Some(Target::Address { address: IpAddr::V6(_), .. } | Target::Mark { ipv6: true })
-        )
+    fn is_ipv6(&self) -> bool {
+        self.target.is_some_and(|key| key.family() == Family::V6)
     }
 
-    /// The service meant, for commands about one that exists: a kind that cannot exist here is `missing`.
-    fn key(&self, missing: &str) -> Result<ServiceKey, Usage> {
-        self.available_key().ok_or_else(|| Usage::refused(missing))
-    }
-
-    fn available_key(&self) -> Option<ServiceKey> {
-        match self.target? {
-            Target::Address { transport: Transport::Tcp, address, port } => {
-                Some(ServiceKey::new(Protocol::Tcp, address, port))
-            }
-            Target::Address { transport: Transport::Udp, address, port } => {
-                Some(ServiceKey::new(Protocol::Udp, address, port))
-            }
-            _ => None,
-        }
-        .filter(|key| key.family() == Family::V4)
+    /// The service meant, which the rules have seen to be there.
+    fn key(&self) -> Result<ServiceKey, Usage> {
+        self.target.ok_or_else(Usage::try_help)
     }
 
     fn service_command(self, verb: Verb) -> Result<Command, Usage> {
-        if let Some(Target::Address { transport, port, .. }) = self.target {
-            if port == 0 && self.persistent.is_none() {
-                return Err(Usage::wrong("Zero port specified for non-persistent service"));
-            }
-            if self.has(Opt::Ops) && transport != Transport::Udp {
-                return Err(Usage::wrong("One-Packet Scheduling is only for UDP virtual services"));
-            }
+        let key = self.key()?;
+        if key.port() == Some(0) && self.persistent.is_none() {
+            return Err(Usage::wrong("Zero port specified for non-persistent service"));
+        }
+        if self.has(Opt::Ops) && key.protocol().is_some_and(|protocol| protocol != Protocol::Udp) {
+            return Err(Usage::wrong("One-Packet Scheduling is only for UDP virtual services"));
         }
         let scheduler = self.scheduler.filter(|name| !name.is_empty()).unwrap_or(DEFAULT_SCHEDULER);
-        let flagged = rules::check_flags(scheduler, self.flags.unwrap_or_default())?;
-        let key = match (self.available_key(), self.target) {
-            (Some(key), _) => key,
-            (None, _) if verb == Verb::EditService => return Err(Usage::refused("No such service")),
-            (None, Some(Target::Mark { .. })) => return Err(Usage::unavailable("Services by firewall mark")),
-            (None, Some(Target::Address { transport: Transport::Sctp, .. })) => {
-                return Err(Usage::unavailable("SCTP services"));
-            }
-            (None, _) => return Err(Usage::unavailable("IPv6 services")),
-        };
-        if self.has(Opt::Ops) {
-            return Err(Usage::unavailable("One-packet scheduling"));
-        }
-        if self.pe {
-            return Err(Usage::refused("Scheduler or persistence engine not found"));
-        }
-        if flagged && SCHEDULERS.contains(&scheduler) {
-            return Err(Usage::unavailable("Scheduler flags"));
-        }
         let named = |value: Option<&str>| value.filter(|name| !name.is_empty()).map(str::to_owned);
-        let mut service = Service {
+        let plain = Service::new(key, scheduler);
+        // Without persistence the mask means nothing, and `-E ... -p` sets it anew.
+        let mask = self.mask.filter(|_| self.persistent.is_some());
+        let service = Service {
+            scheduler_flags: rules::flags(scheduler, self.flags.unwrap_or_default())?,
+            one_packet: self.has(Opt::Ops),
             persistent: self.persistent,
+            prefix: mask.map_or(Ok(plain.prefix), Mask::prefix)?,
+            persistence_engine: named(self.engine),
             local_pool: named(self.local_pool),
             interface: named(self.vip_interface),
-            ..Service::new(key, scheduler)
+            ..plain
         };
-        // Without persistence the mask means nothing, and `-E ... -p` sets it anew.
-        if let Some(mask) = self.netmask.filter(|_| self.persistent.is_some()) {
-            service.prefix = prefix_of_mask(mask).ok_or_else(|| {
-                Usage::refused(format!("Invalid operation: netmask {mask} has holes; such as 255.255.255.0"))
-            })?;
-        }
         if verb == Verb::AddService {
             return Ok(Command::Edit(vec![Edit::AddService(service)]));
         }
@@ -332,23 +277,20 @@ impl<'a> Given<'a> {
     }
 
     fn server_command(self, verb: Verb) -> Result<Command, Usage> {
+        let (key, forward) = (self.key()?, self.forward.unwrap_or_default());
         let (address, mut port) = self.server.ok_or_else(Usage::try_help)?;
-        let forward = self.forward.unwrap_or_default();
         // These servers get the packet as it is.
-        if let Some(Target::Address { port: service_port, .. }) = self.target
+        if let Some(service_port) = key.port()
             && matches!(forward, Forward::Dr | Forward::Tun)
         {
             port = service_port;
         }
-        if address.is_ipv6() != self.is_ipv6() && forward != Forward::Tun {
+        // FULLNAT translates between the families.
+        if Family::of(address) != key.family() && !matches!(forward, Forward::Tun | Forward::FullNat) {
             return Err(Usage::wrong("Different address family is allowed only for tunneling servers"));
         }
-        self.tunnel.check(forward, &self.seen)?;
-        let key = self.key("Service not defined")?;
-        if let Some(kind) = self.tunnel.unavailable() {
-            return Err(Usage::unavailable(&format!("Tunnel type {kind}")));
-        }
         let server = Server {
+            tunnel: self.tunnel.of(forward, &self.seen)?,
             weight: self.weight.unwrap_or(1),
             upper_threshold: self.upper_threshold,
             lower_threshold: self.lower_threshold,
@@ -385,22 +327,8 @@ impl<'a> Given<'a> {
         ];
         let format =
             formats.iter().find(|(opt, _)| self.has(*opt)).map_or(Format::Plain, |(_, format)| *format);
-        let service = match self.target {
-            None => None,
-            Some(_) => Some(self.available_key().ok_or_else(Usage::no_such_service_listed)?),
-        };
         let (exact, sort) = (self.has(Opt::Exact), !self.has(Opt::NoSort));
-        Ok(Command::List(List { service, format, numeric, exact, sort }))
-    }
-}
-
-impl Transport {
-    /// Whose port names apply.
-    const fn names_as(self) -> Protocol {
-        match self {
-            Transport::Udp => Protocol::Udp,
-            Transport::Tcp | Transport::Sctp => Protocol::Tcp,
-        }
+        Ok(Command::List(List { service: self.target, format, numeric, exact, sort }))
     }
 }
 
@@ -413,10 +341,35 @@ fn seconds(text: &str, least: u32) -> Result<u32, Usage> {
         .ok_or_else(|| Usage::wrong(format!("invalid timeout value `{text}' specified")))
 }
 
+impl Mask {
+    /// A dotted mask for IPv4, a prefix length for IPv6.
+    fn read(text: &str, ipv6: bool) -> Result<Mask, Usage> {
+        match ipv6 {
+            true => number(text, 1, 128)
+                .and_then(|length| u8::try_from(length).ok())
+                .map(Mask::Length)
+                .ok_or_else(|| Usage::wrong("illegal ipv6 netmask specified")),
+            false => dotted(text)
+                .map(Mask::Dotted)
+                .ok_or_else(|| Usage::wrong("illegal virtual server persistent mask specified")),
+        }
+    }
+
+    fn prefix(self) -> Result<u8, Usage> {
+        match self {
+            Mask::Length(length) => Ok(length),
+            Mask::Dotted(mask) => prefix_of_mask(mask).ok_or_else(|| {
+                let why = format!("netmask {mask} has holes; such as 255.255.255.0");
+                Usage::refused(format!("Invalid operation: {why}"))
+            }),
+        }
+    }
+}
+
 fn multicast_group(text: &str) -> Result<(), Usage> {
     let (good, family) = match text.contains(':') {
         true => (text.parse().is_ok_and(|a: std::net::Ipv6Addr| a.is_multicast()), "IPv6"),
-        false => (super::values::dotted(text).is_some_and(|a| a.is_multicast()), "IPv4"),
+        false => (dotted(text).is_some_and(|a| a.is_multicast()), "IPv4"),
     };
     match good {
         true => Ok(()),

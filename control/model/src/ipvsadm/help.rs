@@ -10,7 +10,8 @@ pub const VERSION: &str = concat!(
 /// The answer to `-h` below [`VERSION`].
 pub const HELP: &str = "\
 Usage:
-  ipvsadm -A|E virtual-service [-s scheduler] [-p [timeout]] [-M netmask] [--local-pool name] [--vip-interface name]
+  ipvsadm -A|E virtual-service [-s scheduler] [-p [timeout]] [-M netmask] [--pe persistence_engine] [-b sched-flags]
+               [-o] [--local-pool name] [--vip-interface name]
   ipvsadm -D virtual-service
   ipvsadm -C
   ipvsadm -R
@@ -46,19 +47,31 @@ Commands (each has a short and a long form):
 virtual-service:
   --tcp-service|-t  service-address   host[:port]
   --udp-service|-u  service-address   host[:port]
+  --sctp-service    service-address   host[:port]
+  --fwmark-service|-f fwmark          packets with this mark, 1 or more
 
 Options:
-  --scheduler    -s scheduler         one of rr|wrr|lc|wlc,
+  --ipv6         -6                   the mark is of IPv6 packets
+  --scheduler    -s scheduler         one of rr|wrr|lc|wlc|lblc|lblcr|dh|sh|sed|nq|fo|ovf|mh|twos,
                                       wlc when none is named
   --persistent   -p [timeout]         keep a client on its server, 360 seconds when no number is given
-  --netmask      -M netmask           clients that agree under this mask count as one
+  --netmask      -M netmask           clients that agree under this mask count as one; IPv6: a prefix length
+  --pe            engine              keep what the engine (sip) says instead of the client's address
+  --ops          -o                   every datagram is scheduled by itself
+  --sched-flags  -b flags             flags of the scheduler, joined by commas: sh-fallback, sh-port,
+                                      mh-fallback, mh-port, flag-1, flag-2, flag-3
   --local-pool   name                 pool of local addresses for fullnat, '' for none
   --vip-interface name                interface on which the address answers ARP, '' for none
   --real-server  -r server-address    host[:port]
   --gatewaying   -g                   direct routing, used when none is named
-  --ipip         -i                   IP in IP tunnel
+  --ipip         -i                   tunnel
   --masquerading -m                   NAT
   --fullnat      -b                   NAT of both ends, with a local address
+  --tun-type      type                one of ipip|gue|gre, ipip when none is named
+  --tun-port      port                UDP port that a gue tunnel goes to
+  --tun-nocsum                        tunnel without a checksum (gue, gre)
+  --tun-csum                          tunnel with a checksum (gue, gre)
+  --tun-remcsum                       tunnel with remote checksum offload (gue)
   --weight       -w weight            share of the real server, 0 for no new connections
   --u-threshold  -x uthreshold        upper threshold of connections
   --l-threshold  -y lthreshold        lower threshold of connections

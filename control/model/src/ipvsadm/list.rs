@@ -1,12 +1,14 @@
 //! What is printed about services, sessions and local addresses: columns and widths are interface.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use super::order::{compare_servers, compare_services, sort_as_ipvsadm};
 use super::values::{Names, Numeric};
 use super::{Format, List, Usage};
-use crate::state::{Family, Forward, Protocol, Server, Service, ServiceKey, Timeouts};
+use crate::state::{
+    Family, Forward, Protocol, Server, Service, ServiceKey, Timeouts, TunnelChecksum, TunnelKind,
+};
 
 /// The size of the connection table in the first line when nobody knows better: the kernel's default.
 pub const TABLE_SIZE: u64 = 4096;
@@ -77,25 +79,6 @@ pub struct Counters {
     pub out_bps: u64,
 }
 
-/// A session or a persistence template.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListedSession {
-    /// Protocol.
-    pub protocol: Protocol,
-    /// Seconds until it expires.
-    pub expires: u64,
-    /// IPVS's name of its state.
-    pub state: String,
-    /// Client's address and port.
-    pub client: SocketAddr,
-    /// Virtual address and port.
-    pub service: SocketAddr,
-    /// Server's address and port.
-    pub server: SocketAddr,
-    /// Local address and port, FULLNAT only.
-    pub local: Option<SocketAddr>,
-}
-
 /// Local addresses of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedLocalAddresses {
@@ -139,8 +122,7 @@ pub fn services(
     for listed in chosen {
         service_row(&mut out, listed, list, names);
         for server in servers_in_order(&listed.servers, list.sort) {
-            let protocol = listed.service.key.protocol().unwrap_or(Protocol::Tcp);
-            server_row(&mut out, protocol, server, list, names);
+            server_row(&mut out, listed.service.key.protocol(), server, list, names);
         }
     }
     Ok(out)
@@ -171,40 +153,63 @@ const fn title(format: Format) -> &'static str {
 
 fn service_row(out: &mut String, listed: &ListedService, list: &List, names: &dyn Names) {
     let service = &listed.service;
-    let key = service.key;
-    let name = match key {
-        ServiceKey::Address { protocol, address, port } => {
-            let name = protocol.to_string().to_uppercase();
-            format!("{name:<4} {}", endpoint(address, port, protocol, names))
-        }
-        ServiceKey::Mark { family: Family::V4, mark } => format!("FWM  {mark}"),
-        ServiceKey::Mark { family: Family::V6, mark } => format!("FWM  {mark} IPv6"),
-    };
+    let name = service_name(service.key, names);
     let c = &listed.counters;
     let numbers = match list.format {
         Format::Stats => [c.connections, c.in_packets, c.out_packets, c.in_bytes, c.out_bytes],
         Format::Rate => [c.cps, c.in_pps, c.out_pps, c.in_bps, c.out_bps],
         _ => {
-            put(out, format_args!("{name:.33} {}", service.scheduler));
+            put(out, format_args!("{name} {}", service.scheduler));
+            let flags = service.scheduler_flag_names();
+            if !flags.is_empty() {
+                put(out, format_args!(" ({})", flags.join(",")));
+            }
             if let Some(seconds) = service.persistent {
                 put(out, format_args!(" persistent {seconds}"));
                 if let Some(mask) = service.mask() {
                     put(out, format_args!(" mask {mask}"));
                 }
+                if let Some(engine) = &service.persistence_engine {
+                    put(out, format_args!(" pe {engine}"));
+                }
             }
-            out.push('\n');
+            out.push_str(if service.one_packet { " ops\n" } else { "\n" });
             return;
         }
     };
-    put(out, format_args!("{name:<33.33}"));
+    put(out, format_args!("{name:<33}"));
     numbers.iter().for_each(|n| large(out, *n, list.exact));
     out.push('\n');
 }
 
-fn server_row(out: &mut String, protocol: Protocol, listed: &ListedServer, list: &List, names: &dyn Names) {
+/// A service's name as lists show it. What is longer than its column is cut, but for IPv6, which moves the rest.
+fn service_name(key: ServiceKey, names: &dyn Names) -> String {
+    match key {
+        ServiceKey::Address { protocol, address, port } => {
+            let word = protocol.name().to_uppercase();
+            let name = format!("{word:<4} {}", endpoint(address, port, Some(protocol), names));
+            cut(name, 33, address)
+        }
+        ServiceKey::Mark { family: Family::V4, mark } => format!("FWM  {mark}"),
+        ServiceKey::Mark { family: Family::V6, mark } => format!("FWM  {mark} IPv6"),
+    }
+}
+
+fn cut(name: String, columns: usize, address: IpAddr) -> String {
+    if address.is_ipv6() { name } else { name.chars().take(columns).collect() }
+}
+
+fn server_row(
+    out: &mut String,
+    protocol: Option<Protocol>,
+    listed: &ListedServer,
+    list: &List,
+    names: &dyn Names,
+) {
     let ListedServer { server, counters: c, active, inactive, persistent } = listed;
-    let name = endpoint(server.key.address, server.key.port, protocol, names);
-    put(out, format_args!("  -> {name:<28.28}"));
+    let address = server.key.address;
+    let name = cut(endpoint(address, server.key.port, protocol, names), 28, address);
+    put(out, format_args!("  -> {name:<28}"));
     let forward = match server.forward {
         Forward::Nat => "Masq",
         Forward::FullNat => "FullNat",
@@ -215,7 +220,7 @@ fn server_row(out: &mut String, protocol: Protocol, listed: &ListedServer, list:
     match list.format {
         Format::Plain => put(out, format_args!(" {forward:<7} {weight:<6} {active:<10} {inactive:<10}")),
         Format::TunInfo => {
-            let tunnel = if server.forward == Forward::Tun { "ipip" } else { "n/a" };
+            let tunnel = tunnel_info(server);
             put(out, format_args!(" {forward:<7} {tunnel:<13} {weight:<6} {active:<10} {inactive:<10}"));
         }
         Format::Stats => {
@@ -239,6 +244,22 @@ fn server_row(out: &mut String, protocol: Protocol, listed: &ListedServer, list:
     out.push('\n');
 }
 
+fn tunnel_info(server: &Server) -> String {
+    if server.forward != Forward::Tun {
+        return "n/a".to_owned();
+    }
+    let checksum = match server.tunnel.checksum {
+        TunnelChecksum::None => "-c",
+        TunnelChecksum::Csum => "+c",
+        TunnelChecksum::Remcsum => "r+c",
+    };
+    match server.tunnel.kind {
+        TunnelKind::Ipip => "ipip".to_owned(),
+        TunnelKind::Gre => format!("gre:{checksum}"),
+        TunnelKind::Gue { port } => format!("gue:{port}:{checksum}"),
+    }
+}
+
 /// A number in nine columns: as it is, or in decimal thousands, cut off.
 fn large(out: &mut String, number: u64, exact: bool) {
     match number {
@@ -248,40 +269,6 @@ fn large(out: &mut String, number: u64, exact: bool) {
         1_000_000_000..=99_999_999_999 => put(out, format_args!("{:>8}M", number / 1_000_000)),
         100_000_000_000..=99_999_999_999_999 => put(out, format_args!("{:>8}G", number / 1_000_000_000)),
         _ => put(out, format_args!("{:>8}T", number / 1_000_000_000_000)),
-    }
-}
-
-/// The titles of `-Lc`. A column for local addresses is only there when asked for.
-pub fn session_title(locals: bool, persistence_data: bool) -> String {
-    let mut out = String::from("IPVS connection entries\n");
-    put(&mut out, format_args!("pro expire {:<11} {:<18} {:<18}", "state", "source", "virtual"));
-    cell(&mut out, "destination", !locals && !persistence_data);
-    if locals {
-        cell(&mut out, "local", !persistence_data);
-    }
-    out.push_str(if persistence_data { " pe name          pe_data\n" } else { "\n" });
-    out
-}
-
-/// A row of `-Lc`; `names` is [`Numeric`] for `-n`. There may be millions: they are printed one by one.
-pub fn session_row(session: &ListedSession, names: &dyn Names) -> String {
-    let mut out = String::new();
-    let expires = format!("{:02}:{:02}", session.expires / 60, session.expires % 60);
-    let protocol = session.protocol.to_string().to_uppercase();
-    put(&mut out, format_args!("{protocol:<3} {expires:<6} {:<11}", session.state));
-    let mut ends = vec![session.client, session.service, session.server];
-    ends.extend(session.local);
-    for (at, end) in ends.iter().enumerate() {
-        cell(&mut out, &endpoint(end.ip(), end.port(), session.protocol, names), at + 1 == ends.len());
-    }
-    out.push('\n');
-    out
-}
-
-fn cell(out: &mut String, text: &str, last: bool) {
-    match last {
-        true => put(out, format_args!(" {text}")),
-        false => put(out, format_args!(" {text:<18}")),
     }
 }
 
@@ -304,7 +291,7 @@ pub fn local_addresses(listed: &[ListedLocalAddresses], numeric: bool, names: &d
     row(["VIP:VPORT", "TOTAL", "SNAT_IP", "CONFLICTS", "CONNS"]);
     for ListedLocalAddresses { service, addresses } in listed {
         let name = match *service {
-            ServiceKey::Address { protocol, address, port } => endpoint(address, port, protocol, names),
+            ServiceKey::Address { protocol, address, port } => endpoint(address, port, Some(protocol), names),
             ServiceKey::Mark { mark, .. } => mark.to_string(),
         };
         let total = addresses.len().to_string();
@@ -321,14 +308,16 @@ pub fn local_addresses(listed: &[ListedLocalAddresses], numeric: bool, names: &d
     out
 }
 
-pub(super) fn endpoint(address: IpAddr, port: u16, protocol: Protocol, names: &dyn Names) -> String {
-    let host = names.host(address).unwrap_or_else(|| match address {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => format!("[{address}]"),
-    });
-    match names.service(port, protocol) {
-        Some(service) => format!("{host}:{service}"),
-        None => format!("{host}:{port}"),
+/// An address and a port, by their names where they have some. A port has no name without a protocol.
+pub(super) fn endpoint(address: IpAddr, port: u16, protocol: Option<Protocol>, names: &dyn Names) -> String {
+    let host = names.host(address).unwrap_or_else(|| address.to_string());
+    let port = match protocol.and_then(|protocol| names.service(port, protocol)) {
+        Some(service) => service,
+        None => port.to_string(),
+    };
+    match address {
+        IpAddr::V4(_) => format!("{host}:{port}"),
+        IpAddr::V6(_) => format!("[{host}]:{port}"),
     }
 }
 
@@ -354,6 +343,8 @@ pub(super) fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
     use crate::state::ServerKey;
 
@@ -383,34 +374,6 @@ mod tests {
         assert_eq!(shown(u64::MAX, false), "18446744T");
         assert_eq!(shown(5, true), "        5");
         assert_eq!(shown(12_345_678_901, true), " 12345678901");
-    }
-
-    #[test]
-    fn sessions_have_a_local_column_when_there_is_one() {
-        let session = ListedSession {
-            protocol: Protocol::Tcp,
-            expires: 899,
-            state: "ESTABLISHED".into(),
-            client: "172.16.100.50:40000".parse().unwrap(),
-            service: "172.16.100.9:80".parse().unwrap(),
-            server: "192.168.20.7:8080".parse().unwrap(),
-            local: None,
-        };
-        let fullnat =
-            ListedSession { local: Some("192.168.20.200:1024".parse().unwrap()), ..session.clone() };
-        assert_eq!(
-            session_title(false, false) + &session_row(&session, &Numeric),
-            "IPVS connection entries\n\
-             pro expire state       source             virtual            destination\n\
-             TCP 14:59  ESTABLISHED 172.16.100.50:40000 172.16.100.9:80    192.168.20.7:8080\n"
-        );
-        assert_eq!(
-            session_title(true, false) + &session_row(&session, &Numeric) + &session_row(&fullnat, &Numeric),
-            "IPVS connection entries\n\
-             pro expire state       source             virtual            destination        local\n\
-             TCP 14:59  ESTABLISHED 172.16.100.50:40000 172.16.100.9:80    192.168.20.7:8080\n\
-             TCP 14:59  ESTABLISHED 172.16.100.50:40000 172.16.100.9:80    192.168.20.7:8080  192.168.20.200:1024\n"
-        );
     }
 
     // Recorded from ipvsadm 1.31 on Debian 12.

@@ -1,7 +1,8 @@
 //! ipvsadm's command line, version 1.31, as pure functions.
 //!
 //! Lives here: the grammar (`options`, `rules`, `values`, `command`), what a command means as [`Edit`]s, the
-//! lines of `-R` (`restore`), and everything that is printed, byte for byte (`list`, `help`, [`refusal`]).
+//! lines of `-R` (`restore`), and everything that is printed, byte for byte (`list`, `sessions`, `save`, `help`,
+//! [`refusal`]).
 //! Does not live here: talking to a director, reading input, resolving names ([`Names`] is the caller's).
 //!
 //! The grammar is ipvsadm's, with a few words more: `-b|--fullnat` on `-a` and `-e` (on `-A` and `-E`, `-b`
@@ -16,6 +17,7 @@ mod order;
 mod restore;
 mod rules;
 mod save;
+pub mod sessions;
 mod values;
 
 use crate::edit::{Edit, EditError};
@@ -43,7 +45,7 @@ pub enum Command {
     ListSessions {
         /// Numbers instead of names.
         numeric: bool,
-        /// Columns of persistence engines, which are always empty here.
+        /// Columns of persistence engines.
         persistence_data: bool,
     },
     /// List the time-outs.

@@ -4,14 +4,22 @@ use std::net::IpAddr;
 
 use crate::state::{Server, ServiceKey};
 
+/// Services by mark after those by address (and before them from 2147483648 on, by the same subtraction as
+/// addresses'), IPv4 before IPv6.
 pub(super) fn compare_services(a: ServiceKey, b: ServiceKey) -> i32 {
+    let marks = a.mark().unwrap_or(0).wrapping_sub(b.mark().unwrap_or(0)).cast_signed();
+    let families = a.family().cmp(&b.family()) as i32;
     let (ServiceKey::Address { protocol, address, port }, ServiceKey::Address { .. }) = (a, b) else {
-        return a.cmp(&b) as i32;
+        return first_difference([marks, families]);
     };
-    let protocol = i32::from(protocol.number()) - b.protocol().map_or(0, |p| i32::from(p.number()));
-    let address = b.address().map_or(0, |other| compare_addresses(address, other));
-    let port = i32::from(port) - b.port().map_or(0, i32::from);
-    [protocol, address, port].into_iter().find(|order| *order != 0).unwrap_or(0)
+    let protocols = i32::from(protocol.number()) - b.protocol().map_or(0, |p| i32::from(p.number()));
+    let addresses = b.address().map_or(0, |other| compare_addresses(address, other));
+    let ports = i32::from(port) - b.port().map_or(0, i32::from);
+    first_difference([families, protocols, addresses, ports])
+}
+
+fn first_difference<const N: usize>(differences: [i32; N]) -> i32 {
+    differences.into_iter().find(|difference| *difference != 0).unwrap_or(0)
 }
 
 pub(super) fn compare_servers(a: &Server, b: &Server) -> i32 {
@@ -20,12 +28,21 @@ pub(super) fn compare_servers(a: &Server, b: &Server) -> i32 {
 }
 
 /// ipvsadm subtracts addresses as 32-bit numbers and looks at the sign, so that 192.168.0.1 comes before
-/// 10.0.0.1. People compare and parse these lists: the order is kept.
+/// 10.0.0.1 and fd00::1 before 64:ff9b::1; of addresses of two families the first 32 bits are compared. People
+/// compare and parse these lists: the order is kept.
 fn compare_addresses(a: IpAddr, b: IpAddr) -> i32 {
-    match (a, b) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => u32::from(a).wrapping_sub(u32::from(b)).cast_signed(),
-        (a, b) => a.cmp(&b) as i32,
-    }
+    let mut differences = words(a).into_iter().zip(words(b)).map(|(a, b)| a.wrapping_sub(b).cast_signed());
+    let most = if a.is_ipv6() && b.is_ipv6() { 4 } else { 1 };
+    differences.by_ref().take(most).find(|difference| *difference != 0).unwrap_or(0)
+}
+
+/// An address in 32-bit words, the first of them for IPv4.
+fn words(address: IpAddr) -> [u32; 4] {
+    let bits = match address {
+        IpAddr::V4(address) => u128::from(address.to_bits()) << 96,
+        IpAddr::V6(address) => address.to_bits(),
+    };
+    [96, 64, 32, 0].map(|shift| u32::try_from(bits >> shift & 0xffff_ffff).expect("32 bits"))
 }
 
 /// Top-down merge sort as in the C library's qsort: that comparison is no total order, so how it is sorted

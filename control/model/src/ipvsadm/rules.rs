@@ -2,7 +2,8 @@
 
 use super::Usage;
 use super::options::{Opt, Verb};
-use crate::state::Forward;
+use super::values::number;
+use crate::state::{self, Forward, TunnelChecksum, TunnelKind};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rule {
@@ -98,9 +99,15 @@ fn judge(seen: &[Opt], whose: &str, what: &str, rule: impl Fn(Opt) -> Rule) -> R
     Ok(())
 }
 
-/// The type of a tunnel; `ipip` is all that can be had.
+/// The tunnel that the options of a server ask for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tunnel {
+    kind: Kind,
+    port: u16,
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Tunnel {
+enum Kind {
     #[default]
     Ipip,
     Gue,
@@ -109,63 +116,73 @@ pub(super) enum Tunnel {
 
 impl Tunnel {
     pub(super) fn set_kind(&mut self, text: &str) -> Result<(), Usage> {
-        *self = match text {
-            "ipip" => Tunnel::Ipip,
-            "gue" => Tunnel::Gue,
-            "gre" => Tunnel::Gre,
+        self.kind = match text {
+            "ipip" => Kind::Ipip,
+            "gue" => Kind::Gue,
+            "gre" => Kind::Gre,
             _ => return Err(Usage::wrong("illegal tunnel type specified")),
         };
         Ok(())
     }
 
-    /// Judges the tunnel options given with a server.
-    pub(super) fn check(self, forward: Forward, seen: &[Opt]) -> Result<(), Usage> {
+    pub(super) fn set_port(&mut self, text: &str) -> Result<(), Usage> {
+        let port = number(text, 1, 65535).and_then(|port| u16::try_from(port).ok());
+        self.port = port.ok_or_else(|| Usage::wrong("illegal tunnel port specified"))?;
+        Ok(())
+    }
+
+    /// Judges the tunnel options given with a server; the tunnel that it gets.
+    pub(super) fn of(self, forward: Forward, seen: &[Opt]) -> Result<state::Tunnel, Usage> {
         let tunnelled = [Opt::TunType, Opt::TunPort, Opt::TunNocsum, Opt::TunCsum, Opt::TunRemcsum];
         if forward != Forward::Tun {
             return match seen.iter().any(|opt| tunnelled.contains(opt)) {
                 true => Err(Usage::wrong("Tunnel options conflict with forward method")),
-                false => Ok(()),
+                false => Ok(state::Tunnel::default()),
             };
         }
-        let name = match self {
-            Tunnel::Ipip => "ipip",
-            Tunnel::Gue => "gue",
-            Tunnel::Gre => "gre",
+        let name = match self.kind {
+            Kind::Ipip => "ipip",
+            Kind::Gue => "gue",
+            Kind::Gre => "gre",
         };
-        judge(seen, name, "tunnel type", |opt| match (self, opt) {
-            (Tunnel::Gue, Opt::TunPort) => Rule::Needed,
-            (Tunnel::Ipip | Tunnel::Gre, Opt::TunPort) => Rule::Illegal,
-            (Tunnel::Gue, Opt::TunNocsum | Opt::TunCsum | Opt::TunRemcsum) => Rule::OneOf,
-            (Tunnel::Gre, Opt::TunNocsum | Opt::TunCsum) => Rule::OneOf,
+        judge(seen, name, "tunnel type", |opt| match (self.kind, opt) {
+            (Kind::Gue, Opt::TunPort) => Rule::Needed,
+            (Kind::Ipip | Kind::Gre, Opt::TunPort) => Rule::Illegal,
+            (Kind::Gue, Opt::TunNocsum | Opt::TunCsum | Opt::TunRemcsum) => Rule::OneOf,
+            (Kind::Gre, Opt::TunNocsum | Opt::TunCsum) => Rule::OneOf,
             (_, Opt::TunNocsum | Opt::TunCsum | Opt::TunRemcsum) => Rule::Illegal,
             _ => Rule::Allowed,
+        })?;
+        Ok(state::Tunnel {
+            kind: match self.kind {
+                Kind::Ipip => TunnelKind::Ipip,
+                Kind::Gue => TunnelKind::Gue { port: self.port },
+                Kind::Gre => TunnelKind::Gre,
+            },
+            checksum: match (seen.contains(&Opt::TunCsum), seen.contains(&Opt::TunRemcsum)) {
+                (true, _) => TunnelChecksum::Csum,
+                (_, true) => TunnelChecksum::Remcsum,
+                _ => TunnelChecksum::None,
+            },
         })
-    }
-
-    /// Its name when it cannot be had.
-    pub(super) const fn unavailable(self) -> Option<&'static str> {
-        match self {
-            Tunnel::Ipip => None,
-            Tunnel::Gue => Some("gue"),
-            Tunnel::Gre => Some("gre"),
-        }
     }
 }
 
-/// Judges the flags of `-b`; whether there are any.
-pub(super) fn check_flags(scheduler: &str, flags: &str) -> Result<bool, Usage> {
-    let mut any = false;
+/// The flags that `-b` means for a scheduler, as bits.
+pub(super) fn flags(scheduler: &str, flags: &str) -> Result<u8, Usage> {
+    let mut bits = 0;
     for flag in flags.split(',').filter(|flag| !flag.is_empty()) {
-        any = true;
-        let fits = match flag {
-            "flag-1" | "flag-2" | "flag-3" => true,
-            "sh-fallback" | "sh-port" => scheduler == "sh",
-            "mh-fallback" | "mh-port" => scheduler == "mh",
+        bits |= match (flag, flag.split_once('-')) {
+            ("flag-1", _) => 1,
+            ("flag-2", _) => 2,
+            ("flag-3", _) => 4,
+            (_, Some((owner @ ("sh" | "mh"), what @ ("fallback" | "port")))) => match owner == scheduler {
+                true if what == "fallback" => 1,
+                true => 2,
+                false => return Err(Usage::wrong(format!("incompatible scheduler flag `{flag}'"))),
+            },
             _ => return Err(Usage::wrong(format!("invalid scheduler flag `{flag}'"))),
         };
-        if !fits {
-            return Err(Usage::wrong(format!("incompatible scheduler flag `{flag}'")));
-        }
     }
-    Ok(any)
+    Ok(bits)
 }

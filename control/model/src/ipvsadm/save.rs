@@ -3,7 +3,9 @@
 use super::list::{endpoint, put};
 use super::order::{compare_servers, compare_services, sort_as_ipvsadm};
 use super::values::{Names, Numeric};
-use crate::state::{Family, Forward, Protocol, Server, Service, ServiceKey};
+use crate::state::{
+    Family, Forward, Protocol, Server, Service, ServiceKey, Tunnel, TunnelChecksum, TunnelKind,
+};
 
 /// The answer to `-S`: lines that `-R` takes. Thresholds and time-outs are not among them, as in ipvsadm.
 pub fn save(services: &[Service], numeric: bool, names: &dyn Names) -> String {
@@ -13,7 +15,6 @@ pub fn save(services: &[Service], numeric: bool, names: &dyn Names) -> String {
     sort_as_ipvsadm(&mut order, |a, b| compare_services(a.key, b.key));
     for service in order {
         let key = service.key;
-        let protocol = key.protocol().unwrap_or(Protocol::Tcp);
         let which = match key {
             ServiceKey::Address { protocol, address, port } => {
                 let option = match protocol {
@@ -21,7 +22,7 @@ pub fn save(services: &[Service], numeric: bool, names: &dyn Names) -> String {
                     Protocol::Udp => "-u",
                     Protocol::Sctp => "--sctp-service",
                 };
-                format!("{option} {}", endpoint(address, port, protocol, names))
+                format!("{option} {}", endpoint(address, port, Some(protocol), names))
             }
             ServiceKey::Mark { family: Family::V4, mark } => format!("-f {mark}"),
             ServiceKey::Mark { family: Family::V6, mark } => format!("-f {mark} -6"),
@@ -32,6 +33,16 @@ pub fn save(services: &[Service], numeric: bool, names: &dyn Names) -> String {
             if let Some(mask) = service.mask() {
                 put(&mut out, format_args!(" -M {mask}"));
             }
+        }
+        if let Some(engine) = &service.persistence_engine {
+            put(&mut out, format_args!(" --pe {engine}"));
+        }
+        if service.one_packet {
+            out.push_str(" -o");
+        }
+        let flags = service.scheduler_flag_names();
+        if !flags.is_empty() {
+            put(&mut out, format_args!(" -b {}", flags.join(",")));
         }
         if let Some(pool) = &service.local_pool {
             put(&mut out, format_args!(" --local-pool {pool}"));
@@ -52,10 +63,26 @@ pub fn save(services: &[Service], numeric: bool, names: &dyn Names) -> String {
                 Forward::Dr => "-g",
                 Forward::Tun => "-i",
             };
-            let name = endpoint(server.key.address, server.key.port, protocol, names);
+            let name = endpoint(server.key.address, server.key.port, key.protocol(), names);
             put(&mut out, format_args!("-a {which} -r {name} {forward} -w {}", server.weight));
-            out.push_str(if server.forward == Forward::Tun { " --tun-type ipip\n" } else { "\n" });
+            if server.forward == Forward::Tun {
+                put_tunnel(&mut out, server.tunnel);
+            }
+            out.push('\n');
         }
     }
     out
+}
+
+fn put_tunnel(out: &mut String, tunnel: Tunnel) {
+    let checksum = match tunnel.checksum {
+        TunnelChecksum::None => "--tun-nocsum",
+        TunnelChecksum::Csum => "--tun-csum",
+        TunnelChecksum::Remcsum => "--tun-remcsum",
+    };
+    match tunnel.kind {
+        TunnelKind::Ipip => out.push_str(" --tun-type ipip"),
+        TunnelKind::Gre => put(out, format_args!(" --tun-type gre {checksum}")),
+        TunnelKind::Gue { port } => put(out, format_args!(" --tun-type gue --tun-port {port} {checksum}")),
+    }
 }
