@@ -1,9 +1,12 @@
 //! `fulcrum mark`: rules that mark packets for services by mark.
 
+use std::fs;
+use std::io::{Read as _, Write as _};
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
-use fulcrum_model::{Edit, Family, MarkRule, PortRange, Protocol};
+use fulcrum_model::{Edit, Family, MarkRule, PortRange, Protocol, iptables};
 use ipnet::IpNet;
 use serde::Serialize;
 
@@ -11,7 +14,7 @@ use crate::command::Global;
 use crate::failure::Failure;
 use crate::name::{mark, protocol};
 use crate::output::Output;
-use crate::table::{self, Row};
+use crate::table::{self, Row, counted};
 
 /// Rules that mark packets for services by mark.
 #[derive(Clone, Debug, Subcommand)]
@@ -37,6 +40,19 @@ pub enum Command {
     },
     /// Delete all rules
     Clear,
+    /// Add the rules that mark packets in what iptables-save prints, all or none
+    Import {
+        /// File with lines such as `-A PREROUTING -d 10.0.0.1/32 -p tcp --dport 80 -j MARK --set-mark 10`, `-` for
+        /// standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// The rules are of IPv6 (ip6tables-save)
+        #[arg(long)]
+        ipv6: bool,
+        /// Instead of the rules that there are
+        #[arg(long)]
+        replace: bool,
+    },
 }
 
 /// What a packet has to be; what is not named may be anything.
@@ -132,6 +148,35 @@ pub async fn run(global: &Global, command: Command, out: &mut Output<'_>) -> Res
             global.edit(&[Edit::DeleteMark(rule.clone())]).await
         }
         Command::Clear => global.edit(&[Edit::ClearMarks]).await,
+        Command::Import { file, ipv6, replace } => {
+            let mut text = String::new();
+            let read = match file.to_str() {
+                Some("-") => std::io::stdin().read_to_string(&mut text).map(drop),
+                _ => fs::read_to_string(&file).map(|read| text = read),
+            };
+            read.map_err(|source| Failure::file(&file, source))?;
+            let family = if ipv6 { Family::V6 } else { Family::V4 };
+            let rules = iptables::parse(family, &text).map_err(|errors| {
+                let lines: Vec<String> =
+                    errors.iter().map(|error| format!("{}:{error}", file.display())).collect();
+                Failure::Invalid(format!("{}\nnothing imported", lines.join("\n")))
+            })?;
+            if rules.is_empty() {
+                let name = file.display();
+                return Err(Failure::Invalid(format!(
+                    "{name}: no rule of the mangle table's PREROUTING chain marks packets; nothing imported"
+                )));
+            }
+            let imported = counted(rules.len() as u64, "rule");
+            let clear = replace.then_some(Edit::ClearMarks);
+            let edits: Vec<Edit> =
+                clear.into_iter().chain(rules.into_iter().map(|rule| Edit::AddMark(rule, None))).collect();
+            global.edit(&edits).await?;
+            match global.json {
+                true => Ok(()),
+                false => Ok(writeln!(out, "{imported} imported")?),
+            }
+        }
     }
 }
 

@@ -86,6 +86,32 @@ fn routes_neighbours_and_pools() {
 }
 
 #[test]
+fn rules_of_iptables_are_imported_whole_or_not_at_all() {
+    let room = Room::running();
+    let file = |lines: &[&str]| std::fs::write(room.path("rules"), lines.join("\n")).unwrap();
+    let fine = "-A PREROUTING -d 172.16.100.9/32 -i lan -p tcp -m multiport --dports 80,443 -j MARK --set-xmark 0xa/0xffffffff";
+    file(&["*mangle", ":PREROUTING ACCEPT [0:0]", fine, "-A PREROUTING -j MARK --or-mark 0x100", "COMMIT"]);
+    assert_eq!(room.fulcrum("mark import rules"), "2 rules imported\n");
+    let rules = room.json("mark list");
+    assert_eq!([&rules[0]["ports"], &rules[0]["mark"]], [&json!(["80", "443"]), &json!(10)]);
+    assert_eq!([&rules[1]["mark"], &rules[1]["mask"]], [256, 256]);
+    file(&[fine, "-A PREROUTING -m state --state NEW -j MARK --set-mark 1", "-A PREROUTING -j ACCEPT"]);
+    let said = room.refused(1, "mark import rules --replace");
+    assert!(
+        said.contains("rules:2: the match `state` cannot be expressed in `-A PREROUTING -m state"),
+        "{said}"
+    );
+    assert!(said.contains("rules:3: the target `ACCEPT`") && said.ends_with("nothing imported\n"), "{said}");
+    file(&[&fine.replace("lan", "eth0")]);
+    assert!(room.refused(1, "mark import rules").contains("there is no interface `eth0`; known: lan"));
+    assert!(room.refused(1, "mark import -").contains("no rule of the mangle table's PREROUTING chain"));
+    assert_eq!(room.json("mark list"), rules);
+    file(&[fine]);
+    room.fulcrum("mark import rules --replace");
+    assert_eq!(room.json("mark list").as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn whole_files_are_compared_applied_and_saved() {
     let room = Room::running();
     std::fs::write(room.path("new.toml"), CONFIG.replace("weight = 3", "weight = 0")).unwrap();

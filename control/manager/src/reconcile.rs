@@ -125,7 +125,7 @@ impl Reconciler {
         let mut client =
             DataplaneClient::new(channel.clone()).max_encoding_message_size(socket::MESSAGE_LIMIT);
         loop {
-            let status = match timeout(ANSWER, client.get_status(GetStatusRequest {})).await {
+            let status = match timeout(ANSWER, client.get_status(GetStatusRequest::default())).await {
                 Ok(Ok(reply)) => reply.into_inner(),
                 Ok(Err(status)) => return format!("no status from the data plane: {}", status.message()),
                 Err(_) => return format!("the data plane did not answer within {} s", ANSWER.as_secs()),
@@ -281,7 +281,7 @@ impl Push {
 /// they not get there, the status shows it.
 async fn taken_up(client: &mut DataplaneClient<Channel>, generation: u64) {
     let all = async {
-        while let Ok(status) = client.get_status(GetStatusRequest {}).await
+        while let Ok(status) = client.get_status(GetStatusRequest::default()).await
             && status.get_ref().acknowledged < generation
         {
             sleep(Duration::from_millis(1)).await;

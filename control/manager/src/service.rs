@@ -166,7 +166,10 @@ impl Control for Service {
         };
         // Asked anew, so that counters are of now; what is known is the answer of a data plane that is busy.
         let fresh = match self.dataplane() {
-            Ok(mut client) => self.answer(client.get_status(dataplane::GetStatusRequest {})).await.ok(),
+            Ok(mut client) => {
+                let asked = dataplane::GetStatusRequest { local_pools: true };
+                self.answer(client.get_status(asked)).await.ok()
+            }
             Err(_) => None,
         };
         let link = self.link.borrow().clone();

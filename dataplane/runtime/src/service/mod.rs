@@ -107,8 +107,8 @@ impl Dataplane for Service {
         Ok(Response::new(SyncReply { generation, fingerprint }))
     }
 
-    async fn get_status(&self, _: Request<GetStatusRequest>) -> Answer<DataplaneStatus> {
-        Ok(Response::new(status::status(&mut self.control())))
+    async fn get_status(&self, request: Request<GetStatusRequest>) -> Answer<DataplaneStatus> {
+        Ok(Response::new(status::status(&mut self.control(), request.get_ref())))
     }
 
     async fn list_sessions(&self, request: Request<ListSessionsRequest>) -> Answer<Self::ListSessionsStream> {

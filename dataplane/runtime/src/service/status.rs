@@ -1,6 +1,6 @@
 //! How the data plane is, in one message.
 
-use fulcrum_api::dataplane::{DataplaneStatus, LocalPoolUse, NamedCount, PortStatus, Worker};
+use fulcrum_api::dataplane::{DataplaneStatus, GetStatusRequest, LocalPoolUse, NamedCount, PortStatus, Worker};
 use fulcrum_director::snapshot::Service;
 use fulcrum_director::{Event, Reason, WorkerCounters};
 use fulcrum_model::{Family, Mac, Protocol, ServiceKey};
@@ -9,7 +9,7 @@ use crate::control::{Control, WorkerLink};
 use crate::ports::Port;
 
 /// The data plane now.
-pub(super) fn status(control: &mut Control) -> DataplaneStatus {
+pub(super) fn status(control: &mut Control, asked: &GetStatusRequest) -> DataplaneStatus {
     control.pump();
     let (generation, fingerprint, acknowledged) = control.held();
     let identity = &control.identity;
@@ -44,7 +44,7 @@ pub(super) fn status(control: &mut Control) -> DataplaneStatus {
             .cloned()
             .chain(lost_messages(control))
             .collect(),
-        local_pools: local_pools(control),
+        local_pools: if asked.local_pools { local_pools(control) } else { Vec::new() },
     }
 }
 

@@ -225,7 +225,7 @@ pub async fn client(socket: &Path) -> Option<DataplaneClient<Channel>> {
 
 async fn try_status(socket: &Path) -> Option<DataplaneStatus> {
     let mut client = client(socket).await?;
-    client.get_status(GetStatusRequest {}).await.ok().map(tonic::Response::into_inner)
+    client.get_status(GetStatusRequest::default()).await.ok().map(tonic::Response::into_inner)
 }
 
 /// A capture of frames.
