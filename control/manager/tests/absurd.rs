@@ -6,6 +6,7 @@ use fulcrum_api::control::{self as wire, edit::Edit as Wire};
 use fulcrum_api::state::{self, change::Change};
 use fulcrum_api::{changes, dataplane};
 use fulcrum_model::{Config, State};
+use prost::Message as _;
 use support::{ControlProcess, DataplaneProcess, Room};
 use tonic::{Code, Status};
 
@@ -172,6 +173,22 @@ async fn each_is_refused_with_words() {
         ),
         (Wire::SetSetting(setting("x\ny", "1")), "there is no setting"),
         (Wire::SetSetting(setting("sloppy_tcp", &"1".repeat(1 << 20))), "sloppy_tcp of 1111"),
+        (Wire::AddService(state::Service { key: Some(port(81)), prefix: 65, ..service() }), "65 bits"),
+        (Wire::AddService(state::Service { key: Some(port(81)), prefix: 1 << 20, ..service() }), "1048576"),
+        (Wire::AddService(state::Service { key: Some(port(81)), scheduler_flags: 255, ..service() }), "flag"),
+        (Wire::AddService(state::Service { key: Some(port(81)), mss: Some(1), ..service() }), "mss"),
+        (
+            Wire::AddService(state::Service { key: Some(port(81)), client_address: 9, ..service() }),
+            "client_address",
+        ),
+        (
+            Wire::AddService(state::Service {
+                key: Some(port(81)),
+                persistence_engine: Some("\u{7}".into()),
+                ..service()
+            }),
+            "no persistence engine",
+        ),
         (state_timeout("tcp-best", Some(1)), "there is no state `tcp-best`"),
         (state_timeout("udp", Some(0)), "out of range"),
         (state_timeout("udp", Some(u32::MAX)), "4294967295"),
@@ -246,4 +263,158 @@ async fn absurd_questions_are_answered() {
         control.client.clone().max_encoding_message_size(usize::MAX).edit(wire::EditRequest { edits }).await;
     assert!(said.is_err());
     control.status().await;
+}
+
+/// Valid edits with bytes changed: whatever is taken can be stored and read back after a crash.
+#[tokio::test]
+async fn what_is_taken_of_mutilated_messages_survives_a_crash() {
+    let room = Room::new();
+    let (mut control, _) = running(&room).await;
+    let mut chance = Chance(0x5eed);
+    let (mut taken, mut refused) = (0, 0);
+    for round in 0..2000u32 {
+        let mut bytes = valid(&mut chance, &control.state().await).encode_to_vec();
+        for _ in 0..chance.below(4) {
+            let at = chance.below(bytes.len());
+            match chance.below(3) {
+                0 => bytes[at] = chance.below(256) as u8,
+                1 => bytes[at] ^= 1 << chance.below(8),
+                _ => bytes.truncate(at.max(1)),
+            }
+        }
+        let Ok(message) = wire::Edit::decode(bytes.as_slice()) else { continue };
+        let text = format!("{message:?}");
+        match control.client.edit(wire::EditRequest { edits: vec![message] }).await {
+            Ok(_) => taken += 1,
+            Err(said) => {
+                let code = said.code();
+                assert!(
+                    matches!(code, Code::InvalidArgument | Code::NotFound | Code::AlreadyExists),
+                    "{said}\n{text}"
+                );
+                assert!(!said.message().is_empty(), "{text}");
+                refused += 1;
+            }
+        }
+        if round % 500 == 499 {
+            let before = control.state().await;
+            control.end("KILL");
+            control = room.control().await;
+            assert_eq!(control.state().await, before);
+            assert!(!room.path("state.toml.damaged").exists());
+        }
+    }
+    assert!(taken > 100 && refused > 100, "{taken} taken, {refused} refused");
+}
+
+/// An edit that makes sense in `state`, more or less.
+fn valid(chance: &mut Chance, state: &State) -> wire::Edit {
+    let any = |chance: &mut Chance| match state.services.is_empty() {
+        true => service(),
+        false => (&state.services[chance.below(state.services.len())]).into(),
+    };
+    let small = |chance: &mut Chance| chance.below(40) as u32;
+    let edit = match chance.below(18) {
+        0 | 1 => Wire::AddService(state::Service {
+            key: Some(state::ServiceKey { port: small(chance), ..key() }),
+            ..any(chance)
+        }),
+        2 => Wire::UpdateService(state::Service { persistent: Some(small(chance)), ..any(chance) }),
+        3 => Wire::DeleteService(any(chance).key.unwrap()),
+        4 | 5 => Wire::AddServer(wire::ServiceServer {
+            service: any(chance).key,
+            server: Some(state::Server { weight: small(chance), upper_threshold: small(chance), ..server() }),
+        }),
+        6 => Wire::AddRoute(state::Route {
+            to: prefix(8 + small(chance) % 8),
+            target: Some(state::route::Target::Via(vec![10, 0, 9, 2 + chance.below(9) as u8])),
+            mtu: Some(1400),
+        }),
+        7 => Wire::AddNeighbour(state::Neighbour {
+            address: vec![10, 0, 9, 2 + chance.below(9) as u8],
+            mac: vec![2, 0, 0, 0, 0, 9],
+            interface: "lan".into(),
+        }),
+        8 => Wire::AddLocalPool(state::LocalPool {
+            name: format!("pool{}", chance.below(9)),
+            interface: "lan".into(),
+            addresses: vec![state::AddressRange {
+                first: vec![10, 0, 9, chance.below(200) as u8],
+                last: vec![10, 0, 9, 200],
+            }],
+            first_port: small(chance),
+            last_port: 60_000,
+        }),
+        9 => Wire::AddLocalAddress(wire::ServiceAddress {
+            service: any(chance).key,
+            address: vec![10, 0, 9, chance.below(256) as u8],
+        }),
+        10 => Wire::AddService(state::Service {
+            key: Some(state::ServiceKey {
+                mark: Some(small(chance)),
+                family: if chance.below(2) == 0 { 4 } else { 6 },
+                ..Default::default()
+            }),
+            scheduler: ["rr", "mh", "sh", "wlc"][chance.below(4)].to_owned(),
+            prefix: small(chance),
+            scheduler_flags: small(chance) % 9,
+            persistent: Some(small(chance)),
+            ..Default::default()
+        }),
+        11 => Wire::AddServer(wire::ServiceServer {
+            service: any(chance).key,
+            server: Some(state::Server {
+                forward: 4,
+                tunnel: Some(state::Tunnel {
+                    kind: chance.below(3) as i32,
+                    port: small(chance),
+                    checksum: chance.below(3) as i32,
+                }),
+                key: Some(state::ServerKey {
+                    address: vec![10, 0, 9, small(chance) as u8],
+                    port: small(chance),
+                }),
+                ..server()
+            }),
+        }),
+        12 | 13 => Wire::AddMark(wire::AddMark {
+            rule: Some(state::MarkRule {
+                protocol: [0, 6, 17, 132][chance.below(4)],
+                destination: prefix(8 + small(chance)),
+                destination_ports: vec![state::PortRange { first: small(chance), last: small(chance) }],
+                interface: (chance.below(4) == 0).then(|| "lan".to_owned()),
+                mark: small(chance),
+                mask: if chance.below(2) == 0 { u32::MAX } else { small(chance) },
+                ..Default::default()
+            }),
+            at: (chance.below(2) == 0).then(|| small(chance) % 4),
+        }),
+        14 => Wire::SetServiceMss(wire::ServiceMss {
+            service: any(chance).key,
+            mss: Some(1000 + small(chance)),
+        }),
+        15 => Wire::SetServiceClientAddress(wire::ServiceClientAddress {
+            service: any(chance).key,
+            client_address: chance.below(4) as i32,
+        }),
+        16 => Wire::SetStateTimeout(wire::SetStateTimeout {
+            service: (chance.below(2) == 0).then(|| any(chance).key.unwrap()),
+            state: ["udp", "tcp-close", "sctp-init"][chance.below(3)].to_owned(),
+            seconds: Some(small(chance)),
+        }),
+        _ => Wire::SetTimeouts(state::Timeouts { udp: small(chance), ..(&state.timeouts).into() }),
+    };
+    wire::Edit { edit: Some(edit) }
+}
+
+/// Numbers that are the same in every run. // Marsaglia's xorshift
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % limit as u64) as usize
+    }
 }

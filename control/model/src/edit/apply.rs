@@ -109,7 +109,7 @@ impl State {
                 valid(validate::mark(self, rule))?;
                 let at = at.unwrap_or(self.marks.len());
                 if at > self.marks.len() {
-                    return Err(EditError::Missing(format!("mark rule number {at}")));
+                    return Err(EditError::Missing(format!("mark rule number {}", at.saturating_add(1))));
                 }
                 self.marks.insert(at, rule.clone());
                 Ok(())
