@@ -31,6 +31,9 @@ impl<P: Pool> Engine<P> {
             let server = self.sessions.get(id).destination;
             return self.drop_packet(ctx, packet, Reason::SctpFragment, Some(server));
         }
+        if ctx.snap.locals.contains_key(&self.sessions.get(id).server) {
+            return self.refuse_of_session(ctx, packet, id);
+        }
         let Some(way) = self.way_to_server(ctx, &packet, id) else {
             return;
         };
@@ -155,9 +158,6 @@ impl<P: Pool> Engine<P> {
         id: SessionId,
     ) -> Option<Result<Way, Reason>> {
         let session = self.sessions.get(id);
-        if ctx.snap.locals.contains_key(&session.server) {
-            return Some(Err(Reason::LocalServer));
-        }
         let way = way(ctx.snap, session.server);
         match way {
             Err(Reason::NoRoute | Reason::RouteUnreachable) => {

@@ -66,6 +66,24 @@ pub(crate) fn way_back(snap: &Snapshot, dst: IpAddr, interface: InterfaceId) -> 
     }
 }
 
+/// The own address that a packet of our own to `dst` comes from. Of several of IPv6 it is the one that has the most
+/// leading bits in common with `dst`, beyond its own prefix not counted (RFC 6724, 5, rule 8).
+pub(crate) fn source_towards(snap: &Snapshot, way: &Way, dst: IpAddr) -> IpAddr {
+    let IpAddr::V6(dst) = dst else { return way.source };
+    let mut best = (way.source, None);
+    for &(own, length) in &snap.interfaces[usize::from(way.interface)].addresses {
+        let IpAddr::V6(address) = own else { continue };
+        if address.is_unicast_link_local() != dst.is_unicast_link_local() {
+            continue;
+        }
+        let common = (address.to_bits() ^ dst.to_bits()).leading_zeros().min(u32::from(length));
+        if best.1.is_none_or(|most| common > most) {
+            best = (own, Some(common));
+        }
+    }
+    best.0
+}
+
 /// Whether an address is one that means nothing beyond its link (RFC 4291, 2.5.6).
 pub(crate) fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())

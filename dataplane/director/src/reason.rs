@@ -113,7 +113,7 @@ names! {
         NoServer = "no-server",
         /// The session's server was deleted.
         ServerDeleted = "server-deleted",
-        /// The server's address is one of the director's own.
+        /// The server's address is one of the director's own, where nobody listens (answered as a host does).
         LocalServer = "local-server",
         /// An ICMP error that says nothing in the address family of whom it is for.
         IcmpUntranslatable = "icmp-untranslatable",

@@ -8,7 +8,7 @@ use fulcrum_packet::{ethernet, icmp, ip, ipv4, ipv6, tcp, udp};
 use crate::buffer::{Buf, Pool};
 use crate::engine::{Context, Engine, RESOLVER};
 use crate::fragments::follow::concerns_us;
-use crate::host::{Error, ndisc, options};
+use crate::host::{Error, extensions, ndisc, options};
 use crate::marks::{has_mark_service, mark};
 use crate::message::{Envelope, First, Message, Stage};
 use crate::packet::Packet;
@@ -88,6 +88,14 @@ impl<P: Pool> Engine<P> {
         if let Err(reason) = self.check_addresses(ctx.snap, &packet, group) {
             return self.drop_packet(ctx, packet, reason, None);
         }
+        if stage == Stage::Arrived
+            && let Err(bad) = extensions::hop_by_hop(packet.ip_bytes())
+        {
+            if let Some(error) = bad {
+                self.send_error(ctx, &packet, error);
+            }
+            return self.drop_packet(ctx, packet, Reason::BadIpOptions, None);
+        }
         if ctx.snap.ports[usize::from(port)].partial_checksums {
             self.complete_checksum(&mut packet);
         }
@@ -105,7 +113,7 @@ impl<P: Pool> Engine<P> {
         let ours = snap.locals.contains_key(&packet.src);
         match packet.src {
             // Somebody who claims one of our addresses is answered by neighbour discovery.
-            IpAddr::V6(_) if ours && packet.is_icmp() && ndisc::is_for_resolver(packet) => {}
+            IpAddr::V6(_) if ours && packet.is_icmp() && ndisc::is_for_resolver(packet, true) => {}
             _ if ours => return Err(Reason::MartianSource),
             IpAddr::V4(src) => {
                 if src.octets()[0] == 0 || src.is_loopback() || src.is_multicast() || src.is_broadcast() {
@@ -122,6 +130,7 @@ impl<P: Pool> Engine<P> {
         }
         match packet.dst {
             IpAddr::V4(_) if group => return Err(Reason::L2Multicast),
+            IpAddr::V6(dst) if group && !dst.is_multicast() => return Err(Reason::L2Multicast),
             _ if snap.locals.contains_key(&packet.dst) => {}
             IpAddr::V4(dst) => {
                 if dst.octets()[0] == 0 || dst.is_loopback() || dst.octets()[0] >= 224 {
@@ -171,14 +180,14 @@ impl<P: Pool> Engine<P> {
 
     /// To the worker that owns the flow, and there to where the packet wants to go.
     fn dispatch(&mut self, ctx: &mut Context<'_, P>, mut packet: Packet<P::Buf>) {
-        if packet.is_v6() && packet.is_icmp() && ndisc::is_for_resolver(&packet) {
+        let ours = ctx.snap.locals.contains_key(&packet.dst);
+        if packet.is_v6() && packet.is_icmp() && ndisc::is_for_resolver(&packet, ours) {
             if self.config.worker != RESOLVER {
                 let Packet { port, hops, stage, buf, .. } = packet;
                 return self.hand_over(ctx, RESOLVER, port, hops, stage, buf);
             }
             return self.receive_ndisc(ctx, packet);
         }
-        let ours = ctx.snap.locals.contains_key(&packet.dst);
         if let Stage::Fragment { first: First::Ports(sport, dport), .. } = packet.stage {
             (packet.sport, packet.dport) = (sport, dport);
         }

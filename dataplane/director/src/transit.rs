@@ -1,7 +1,7 @@
 //! Where a packet goes after the first steps: to one of our addresses ([`Engine::deliver`]) or on to somebody
 //! else's ([`Engine::route_on`]); and what belongs to a session on both ways.
 
-use fulcrum_packet::{ipv4, tcp};
+use fulcrum_packet::{ipv4, ipv6, tcp};
 
 use crate::buffer::Pool;
 use crate::engine::{Context, Engine};
@@ -37,6 +37,8 @@ impl<P: Pool> Engine<P> {
                 },
             },
             _ if packet.is_icmp() => self.icmp_to_us(ctx, packet),
+            // Nothing is asked for, so nothing is refused (RFC 8200, 4.7).
+            ipv6::NONE if packet.is_v6() => self.drop_packet(ctx, packet, Reason::UnknownProtocol, None),
             _ => {
                 self.send_error(ctx, &packet, Error::ProtocolUnreachable);
                 self.drop_packet(ctx, packet, Reason::UnknownProtocol, None);

@@ -82,18 +82,16 @@ impl<T: AsRef<[u8]>> Packet<T> {
     #[inline]
     pub fn new_checked(bytes: T) -> Result<Packet<T>, Malformed> {
         let packet = Packet::new_quoted(bytes)?;
-        if packet.bytes.as_ref().len() < packet.total_len()
-            || packet.bytes.as_ref()[VERSION_CLASS_FLOW] >> 4 != 6
-        {
+        if packet.bytes.as_ref().len() < packet.total_len() {
             return Err(Malformed);
         }
         Ok(packet)
     }
 
-    /// Checks only that the header is there: for headers quoted by ICMP, whose packet is cut.
+    /// Checks version and that the header is there: for headers quoted by ICMP, whose packet is cut.
     #[inline]
     pub fn new_quoted(bytes: T) -> Result<Packet<T>, Malformed> {
-        if bytes.as_ref().len() < HEADER {
+        if bytes.as_ref().len() < HEADER || bytes.as_ref()[VERSION_CLASS_FLOW] >> 4 != 6 {
             return Err(Malformed);
         }
         Ok(Packet { bytes })

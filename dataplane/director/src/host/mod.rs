@@ -1,6 +1,7 @@
 //! The director as a host: what the local stack does behind IPVS. ARP, neighbour discovery, ping, RST, ICMP errors, IP options.
 
 mod arp;
+pub(crate) mod extensions;
 mod mld;
 pub(crate) mod ndisc;
 pub(crate) mod options;

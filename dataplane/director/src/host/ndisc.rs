@@ -18,13 +18,15 @@ use crate::snapshot::InterfaceId;
 /// Hop limit of every message: what comes from beyond the link has another. // RFC 4861, 7.1
 const HOP_LIMIT: u8 = 255;
 
-/// Whether an ICMPv6 message is the resolver's affair: neighbour discovery, and whatever is to a group.
-pub(crate) fn is_for_resolver<B: Buf>(packet: &Packet<B>) -> bool {
+/// Whether an ICMPv6 message is the resolver's affair: neighbour discovery, and whatever is to a group. `ours` says
+/// whether it is to one of our addresses: what is merely routed is nobody's affair.
+pub(crate) fn is_for_resolver<B: Buf>(packet: &Packet<B>, ours: bool) -> bool {
     packet.dst.is_multicast()
-        || packet
-            .payload()
-            .first()
-            .is_some_and(|kind| (icmpv6::ROUTER_SOLICITATION..=icmpv6::REDIRECT).contains(kind))
+        || ours
+            && packet
+                .payload()
+                .first()
+                .is_some_and(|kind| (icmpv6::ROUTER_SOLICITATION..=icmpv6::REDIRECT).contains(kind))
 }
 
 impl<P: Pool> Engine<P> {

@@ -23,7 +23,7 @@ const COPIED: u8 = 0x80;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bad {
     /// Malformed; the offset in the header, for a parameter problem.
-    At(u8),
+    At(u16),
     /// A source route, which is dropped.
     SourceRoute,
 }
@@ -70,7 +70,7 @@ pub(crate) fn process(header: &mut [u8], own: Ipv4Addr, now: Nanos) -> Result<()
 }
 
 fn bad(at: usize) -> Bad {
-    Bad::At(at as u8)
+    Bad::At(at as u16)
 }
 
 /// Gives whether the option was changed, or the offset of what is wrong.

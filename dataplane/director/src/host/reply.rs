@@ -11,10 +11,11 @@ use crate::buffer::{Buf, Pool};
 use crate::engine::{Context, Engine};
 use crate::icmp::fill_icmp_checksum;
 use crate::message::{First, Stage};
-use crate::output::{Sent, way_back};
+use crate::output::{Sent, source_towards, way_back};
 use crate::packet::{Packet, checked};
 use crate::reason::{Event, Reason, VerdictKind};
 use crate::receive::{icmp_checksum_ok, transport_checksum_ok};
+use crate::session::{Direction, SessionId};
 use crate::snapshot::InterfaceId;
 
 /// TTL of packets of our own.
@@ -39,7 +40,9 @@ pub(crate) enum Error {
     /// With the MTU of the way on.
     TooBig(u16),
     /// With the offset of what is wrong with the header.
-    ParameterProblem(u8),
+    ParameterProblem(u16),
+    /// With the offset of an IPv6 option that nobody here knows.
+    UnknownOption(u16),
     /// Somebody else's error, said again to whom it concerns.
     Relayed {
         kind: u8,
@@ -69,6 +72,7 @@ impl Error {
             (Error::PortUnreachable, true) => (six::UNREACHABLE, six::PORT_UNREACHABLE, 0),
             (Error::TooBig(mtu), true) => (six::PACKET_TOO_BIG, 0, mtu.into()),
             (Error::ParameterProblem(at), true) => (six::PARAMETER_PROBLEM, six::ERRONEOUS_FIELD, at.into()),
+            (Error::UnknownOption(at), _) => (six::PARAMETER_PROBLEM, six::UNKNOWN_OPTION, at.into()),
         }
     }
 }
@@ -134,12 +138,39 @@ impl<P: Pool> Engine<P> {
         self.drop_packet(ctx, packet, reason, None);
     }
 
-    /// Answers a segment with RST (RFC 9293, 3.10.7.1).
-    fn send_reset(&mut self, ctx: &mut Context<'_, P>, packet: &Packet<P::Buf>) {
+    /// A client's packet whose server is the director itself, where nobody listens: its host refuses, and the
+    /// session sees that as an answer.
+    pub(crate) fn refuse_of_session(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        mut packet: Packet<P::Buf>,
+        id: SessionId,
+    ) {
+        let server = self.sessions.get(id).destination;
+        if transport_checksum_ok(&packet) {
+            if packet.protocol == ipv4::TCP && packet.flags & tcp::RST == 0 {
+                if let Some(flags) = self.send_reset(ctx, &packet) {
+                    // Of the answer, the state machine only wants to know these.
+                    packet.flags = flags;
+                    self.advance(ctx, id, Direction::Out, &packet);
+                    if let Some(destination) = ctx.snap.destination(server) {
+                        let length = ip_header(packet.is_v6()) + tcp::HEADER;
+                        self.count_out(destination, (1, length as u64));
+                    }
+                }
+            } else if packet.protocol == ipv4::UDP {
+                self.send_error(ctx, &packet, Error::PortUnreachable);
+            }
+        }
+        self.drop_packet(ctx, packet, Reason::LocalServer, Some(server));
+    }
+
+    /// Answers a segment with RST (RFC 9293, 3.10.7.1); gives the flags of the answer when it was sent.
+    fn send_reset(&mut self, ctx: &mut Context<'_, P>, packet: &Packet<P::Buf>) -> Option<u8> {
         let segment = checked(tcp::Segment::new_checked(packet.payload()));
-        let Some(data) = packet.payload().len().checked_sub(segment.header_len()) else { return };
+        let data = packet.payload().len().checked_sub(segment.header_len())?;
         if segment.header_len() < tcp::HEADER {
-            return;
+            return None;
         }
         let flags = segment.flags();
         let taken = data as u32 + u32::from(flags & tcp::SYN != 0) + u32::from(flags & tcp::FIN != 0);
@@ -164,15 +195,17 @@ impl<P: Pool> Engine<P> {
             tos: packet.ip().tos() & 0xfc,
             id: None,
         };
-        let Some(mut buf) = self.own_packet(ctx, own, tcp::HEADER) else { return };
+        let mut buf = self.own_packet(ctx, own, tcp::HEADER)?;
         let body = own_body(&mut buf, packet.is_v6());
         header.emit(body);
         let pseudo = pseudo_header_of(packet.dst, packet.src, ipv4::TCP, tcp::HEADER);
         let whole = !fold(pseudo + sum(body));
         checked(tcp::Segment::new_checked(body)).set_checksum(whole);
-        if self.send_own(ctx, buf, packet.src, packet.interface, packet.port) {
-            self.counters.event(Event::ResetSent);
+        if !self.send_own(ctx, buf, packet.src, packet.interface, packet.port) {
+            return None;
         }
+        self.counters.event(Event::ResetSent);
+        Some(answer)
     }
 
     /// Sends an ICMP error about a packet as it is now, unless none may be sent about it (RFC 1122, 3.2.2) or too
@@ -219,7 +252,8 @@ impl<P: Pool> Engine<P> {
         };
         let quoted = &about[..about.len().min(most)];
         let id = Some(self.next_ip_id());
-        let own = Own { src: src.unwrap_or(back.source), dst, protocol: icmp_protocol(v6), tos, id };
+        let src = src.unwrap_or_else(|| source_towards(ctx.snap, &back, dst));
+        let own = Own { src, dst, protocol: icmp_protocol(v6), tos, id };
         let Some(mut buf) = self.own_packet(ctx, own, icmp::HEADER + quoted.len()) else { return 0 };
         let body = own_body(&mut buf, v6);
         let (kind, code, rest) = error.wire(v6);
