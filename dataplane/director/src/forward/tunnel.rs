@@ -104,9 +104,10 @@ impl<P: Pool> Engine<P> {
             IpAddr::V4(address) => u64::from(address.to_bits()),
             IpAddr::V6(address) => (address.to_bits() >> 64) as u64 ^ address.to_bits() as u64,
         };
-        let ports = u64::from(packet.sport) << 16 | u64::from(packet.dport);
+        let ports = u64::from(packet.sport) << 24 | u64::from(packet.dport) << 8 | u64::from(packet.protocol);
         let addresses = folded_multiply(word(packet.src) ^ self.config.seed, word(packet.dst) | 1 << 63);
-        let hash = folded_multiply(addresses ^ ports, self.config.seed ^ u64::from(packet.protocol) | 1);
+        let hash =
+            folded_multiply(folded_multiply(addresses ^ ports, 0x9e37_79b9_7f4a_7c15), 0xf39c_c060_5ced_c835);
         let span = SOURCE_PORTS.end - SOURCE_PORTS.start;
         (SOURCE_PORTS.start + (((hash >> 32) * span) >> 32)) as u16
     }
