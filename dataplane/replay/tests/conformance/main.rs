@@ -48,6 +48,7 @@ recorded! {
     dr4, "dr4";
     ftp, "ftp";
     host, "host";
+    ipsec, "ipsec";
     lifetimes, "lifetimes";
     mtu, "mtu";
     nat4_frag, "nat4-frag";
@@ -55,6 +56,7 @@ recorded! {
     nat4_tcp, "nat4-tcp";
     nat4_udp, "nat4-udp";
     odd, "odd";
+    sctp_odd, "sctp-odd";
     settings, "settings";
     tun44_ipip, "tun44-ipip";
 }
