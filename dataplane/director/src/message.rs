@@ -30,8 +30,8 @@ pub enum First {
 pub enum Stage {
     /// To be found out.
     Arrived,
-    /// Its owner before the service became persistent: the session may still be there.
-    FormerOwner,
+    /// Its owner when the service was steered otherwise, by the n-th way that was: the session may still be there.
+    FormerOwner(u8),
     /// Its owner, after the former one has been asked.
     Owner,
     /// It is a fragment whose datagram's first one has been seen.

@@ -17,7 +17,7 @@ use crate::snapshot::{DestinationId, InterfaceId, Snapshot};
 
 /// How often a packet may be handed on: by the test setting, to the keeper of its fragments, to its owner, to its former owner and back, and once
 /// more when workers disagree during a change of configuration.
-const MAX_HOPS: u8 = 6;
+pub(crate) const MAX_HOPS: u8 = 6;
 
 impl<P: Pool> Engine<P> {
     /// A frame from a port, or one that another worker has handed over.

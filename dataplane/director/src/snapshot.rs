@@ -67,6 +67,8 @@ pub struct Snapshot {
     pub ftp_services: bool,
     /// Destinations by id: those of services, and deleted ones that sessions still name.
     pub destinations: Vec<Option<Arc<Destination>>>,
+    /// Ways in which services that still have sessions were steered before, each once.
+    pub former_steerings: Vec<Steering>,
     /// How answers are steered: by (protocol number, server address, server port) of NAT servers;
     /// port 0 where the server takes every port.
     pub servers: FastMap<(u8, IpAddr, u16), Steering>,
@@ -283,7 +285,7 @@ pub struct MarkRule {
 }
 
 /// Which part of the client's end decides which worker owns a flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Steering {
     /// Address and port.
     AddressPort,

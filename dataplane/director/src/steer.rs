@@ -59,9 +59,15 @@ impl Steer {
         Some(self.owner_of_client(steering_of_server(snap, key)?, key.dst, key.dport))
     }
 
-    /// The worker that would own a packet if its service were not persistent, when that is another than `owner`:
-    /// sessions older than the persistence are there.
-    pub(crate) fn former_owner<B: Buf>(self, snap: &Snapshot, packet: &Packet<B>, owner: u16) -> Option<u16> {
+    /// The next worker that may have owned a packet when its service was steered otherwise, and by which way,
+    /// `from` the first on; not its owner now. Of what is not known by address and port alone, sessions older than
+    /// that may be anywhere that a former steering says.
+    pub(crate) fn former_owner<B: Buf>(
+        self,
+        snap: &Snapshot,
+        packet: &Packet<B>,
+        from: u8,
+    ) -> Option<(u16, u8)> {
         let key = packet.key();
         let request =
             snap.locals.contains_key(&key.dst) || steering_of_mark(snap, key, packet.mark).is_some();
@@ -70,8 +76,15 @@ impl Steer {
         } else {
             (steering_of_server(snap, key)?, (key.dst, key.dport))
         };
-        let former = self.owner_of_client(Steering::AddressPort, client.0, client.1);
-        (steering != Steering::AddressPort && former != owner).then_some(former)
+        if steering == Steering::AddressPort {
+            return None;
+        }
+        let owner = self.owner_of_client(steering, client.0, client.1);
+        let ways = std::iter::once(Steering::AddressPort).chain(snap.former_steerings.iter().copied());
+        ways.zip(0..)
+            .skip(usize::from(from))
+            .map(|(way, number)| (self.owner_of_client(way, client.0, client.1), number))
+            .find(|&(former, _)| former != owner)
     }
 
     /// The worker that keeps a datagram's fragments together.

@@ -10,6 +10,7 @@ use crate::message::Stage;
 use crate::output::{Sent, way};
 use crate::packet::{Packet, follows_session, is_balanced, is_ipsec};
 use crate::reason::{Event, Reason, VerdictKind};
+use crate::receive::MAX_HOPS;
 use crate::session::sctp::State as SctpState;
 use crate::session::tcp::State as TcpState;
 use crate::session::{Direction, Key, NONE, SessionId, State, View};
@@ -54,12 +55,14 @@ impl<P: Pool> Engine<P> {
         if self.steer.workers() == 1 || !plain || packet.opens() && !answers {
             return None;
         }
-        match packet.stage {
-            Stage::Arrived => {
-                let former = self.steer.former_owner(ctx.snap, packet, self.config.worker)?;
-                Some((former, Stage::FormerOwner))
-            }
-            Stage::FormerOwner if packet.protocol == ipv4::UDP => {
+        let from = match packet.stage {
+            Stage::Arrived => 0,
+            Stage::FormerOwner(way) => way + 1,
+            _ => return None,
+        };
+        match self.steer.former_owner(ctx.snap, packet, from) {
+            Some((former, way)) if packet.hops < MAX_HOPS - 1 => Some((former, Stage::FormerOwner(way))),
+            _ if packet.protocol == ipv4::UDP && packet.stage != Stage::Arrived => {
                 self.steer.owner(ctx.snap, packet).map(|owner| (owner, Stage::Owner))
             }
             _ => None,
@@ -77,7 +80,7 @@ impl<P: Pool> Engine<P> {
         .filter(|&(_, direction)| direction == Direction::Out);
         if session.is_none()
             && is_balanced(packet.protocol)
-            && packet.stage == Stage::Arrived
+            && matches!(packet.stage, Stage::Arrived | Stage::FormerOwner(_))
             && let Some((to, stage)) = self.elsewhere(ctx, &packet)
         {
             return self.hand_over(ctx, to, packet.port, packet.hops, stage, packet.buf);

@@ -2,6 +2,8 @@
 
 mod harness;
 
+use std::net::Ipv4Addr;
+
 use fulcrum_director::{Event, Reason, SECOND};
 use fulcrum_model::{Forward, Server, ServerKey};
 use fulcrum_packet::tcp::{ACK, FIN, RST, SYN};
@@ -291,5 +293,39 @@ fn sessions_outlive_a_change_to_persistence_whichever_worker_has_them() {
         assert_eq!(director.send(0, &tcp_frame(WAN, (CLIENT, 202), (VIP, 80), ACK, b"")).len(), 1, "RST");
         expect_drops!(director, "no-session": 1);
         assert_eq!(director.sessions().iter().filter(|session| session.template).count(), 1);
+    }
+}
+
+#[test]
+fn sessions_outlive_ever_wider_persistence() {
+    for forward in ["nat", "dr"] {
+        let mut director = Director::new(3, &service(forward, "", 80));
+        let client = |host: u8| Ipv4Addr::new(198, 51, 100, host);
+        let segment = |host, port, flags| tcp_frame(WAN, (client(host), port), (VIP, 80), flags, b"");
+        let open = |director: &mut Director, port| {
+            for host in 2..12 {
+                assert_eq!(director.send(0, &segment(host, port, SYN)).len(), 1);
+            }
+        };
+        open(&mut director, 1001);
+        director.change(|state| state.services[0].persistent = Some(600));
+        open(&mut director, 1002);
+        director.change(|state| state.services[0].prefix = 30);
+        open(&mut director, 1003);
+        director.change(|state| state.services[0].prefix = 24);
+        open(&mut director, 1004);
+        for port in 1001..=1004 {
+            for host in 2..12 {
+                let outs = director.send(0, &segment(host, port, ACK));
+                assert_eq!(outs.len(), 1, "{forward}: {host} from {port}, drops: {:?}", director.drops());
+                if forward == "nat" {
+                    let (_, _, server, _) = outs[0].ends();
+                    let back = tcp_frame(LAN, (server, 80), (client(host), port), SYN | ACK, b"");
+                    assert_eq!(director.send(1, &back)[0].ends(), (VIP, 80, client(host), port));
+                }
+            }
+        }
+        expect_drops!(director);
+        assert_eq!(director.sessions().iter().filter(|session| !session.template).count(), 40);
     }
 }

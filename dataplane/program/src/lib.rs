@@ -92,7 +92,7 @@ impl Program {
         let network = network::compile(state, &self.ports, &mut self.slots, &mut warnings);
         let pools = locals::pools(state, &mut warnings);
         let compilation = self.registry.compile(state, &pools, generation, &mut warnings);
-        let Compilation { services, mark_services, deleted, deleted_marks, servers } = compilation;
+        let Compilation { services, mark_services, deleted, deleted_marks, former, servers } = compilation;
         let generations = (generation, self.registry.acknowledged);
         let locals = self.locals.compile(state, &network, &pools, self.registry.workers, generations);
         let destinations = self.registry.destinations();
@@ -108,6 +108,7 @@ impl Program {
             mark_services,
             deleted_services: deleted,
             deleted_mark_services: deleted_marks,
+            former_steerings: former,
             tunnels: destinations.iter().flatten().filter_map(|server| tunnel_end(server)).collect(),
             destinations,
             server_addresses: servers.keys().map(|(_, address, _)| *address).collect(),

@@ -37,6 +37,8 @@ pub(crate) struct Compilation {
     /// How flows of deleted services that are still remembered are steered.
     pub(crate) deleted: ByAddress<Steering>,
     pub(crate) deleted_marks: ByMark<Steering>,
+    /// How services with sessions were steered before.
+    pub(crate) former: Vec<Steering>,
     /// How answers of NAT servers are steered.
     pub(crate) servers: FastMap<NatServer, Steering>,
 }
@@ -68,6 +70,8 @@ struct KnownService {
     now: Option<Compiled>,
     /// How its flows were steered in the last snapshot.
     steering: Steering,
+    /// How they were before that, as long as it has sessions.
+    former: Vec<Steering>,
 }
 
 #[derive(Debug)]
@@ -128,7 +132,11 @@ impl Registry {
         self.delete(&in_state, generation);
         let servers = self.steer(&in_state);
 
-        let mut compilation = Compilation { servers, ..Compilation::default() };
+        let mut former: Vec<Steering> =
+            self.services.values().flat_map(|known| known.former.iter().copied()).collect();
+        former.sort();
+        former.dedup();
+        let mut compilation = Compilation { servers, former, ..Compilation::default() };
         for (key, known) in self.services.iter().filter(|(key, _)| !in_state.contains_key(key)) {
             match *key {
                 ServiceKey::Address { protocol, address, port } => {
@@ -166,6 +174,7 @@ impl Registry {
             profile: Arc::default(),
             now: None,
             steering: Steering::AddressPort,
+            former: Vec::new(),
         });
         let profile = profile(service, global);
         if *known.profile != profile {
@@ -286,8 +295,13 @@ impl Registry {
             .collect();
         let (services, servers) = steer(&prefixes, &servers);
         for (key, steering) in keys.iter().zip(services) {
-            if let Some(known) = self.services.get_mut(key) {
-                known.steering = steering;
+            let Some(known) = self.services.get_mut(key) else { continue };
+            let before = std::mem::replace(&mut known.steering, steering);
+            if in_use.get(key) != Some(&true) {
+                known.former.clear();
+            } else if before != steering && before != Steering::AddressPort && !known.former.contains(&before)
+            {
+                known.former.push(before);
             }
         }
         servers
