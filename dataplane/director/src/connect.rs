@@ -178,27 +178,37 @@ impl<P: Pool> Engine<P> {
             control,
         };
         let id = self.sessions.insert(new, ctx.now).ok_or(Reason::SessionsFull)?;
+        self.begin_care(ctx.now, id, packet, &destination.profile);
         let worker = usize::from(self.config.worker);
         self.counters.event(Event::SessionCreated);
-        let cells = destination.counters.of(worker);
-        cells.inactive.add(1);
-        destination.thresholds.begun(&destination.counters);
+        self.count_begun(ctx.snap, destination, id);
         if destination.available {
-            cells.traffic.connections.add(1);
+            destination.counters.of(worker).traffic.connections.add(1);
             destination.service_counters.of(worker).connections.add(1);
         }
-        if destination.forward == Forward::FullNat
-            && let Some(cells) = ctx.snap.local_cells(local.0, worker)
+        Ok(id)
+    }
+
+    /// Counts a session that is there now with its server and its local address; [`Engine::end_session`] takes it
+    /// back.
+    pub(crate) fn count_begun(&self, snap: &Snapshot, destination: &Destination, id: SessionId) {
+        let worker = usize::from(self.config.worker);
+        destination.counters.of(worker).inactive.add(1);
+        destination.thresholds.begun(&destination.counters);
+        let session = self.sessions.get(id);
+        if session.forward == Forward::FullNat
+            && let Some(cells) = snap.local_cells(session.local, worker)
         {
             cells.sessions.add(1);
         }
-        Ok(id)
     }
 
     /// A local address and port that is free towards a server. "Free" means that no session has the reply key;
     /// a cursor per server goes round addresses and ports, so that a port rests as long as possible. Each worker
     /// takes only ports of its own residue: a reply's port names its owner.
-    fn take_local_port(
+    // A session that is closing gives its port up when there is no other: of those that are met, the one that took
+    // its port first. The server accepts the port again, since its new user's numbers are higher.
+    pub(crate) fn take_local_port(
         &mut self,
         snap: &Snapshot,
         protocol: u8,
@@ -220,6 +230,7 @@ impl<P: Pool> Engine<P> {
         let count = ranges.len() as u32;
         let all = depth.saturating_mul(count);
         let cursor = self.local_cursors[destination.id as usize];
+        let mut closing = None;
         for attempt in 0..all.min(LOCAL_PORT_TRIES) {
             let place = (cursor.wrapping_add(attempt)) % all;
             let range = &ranges[(place % count) as usize];
@@ -236,20 +247,35 @@ impl<P: Pool> Engine<P> {
                 dst: range.address,
                 dport: port,
             };
-            if self.sessions.reply_key_taken(key) {
+            if let Some((taken, direction)) = self.sessions.find(key) {
                 if let Some(cells) = snap.local_cells(range.address, usize::from(self.config.worker)) {
                     cells.conflicts.add(1);
+                }
+                if closing.is_none() && direction == Direction::Out && self.is_closing(taken) {
+                    closing = Some((taken, place, (range.address, port)));
                 }
                 continue;
             }
             self.local_cursors[destination.id as usize] = (place + 1) % all;
             return Ok((range.address, port));
         }
+        if let Some((taken, place, local)) = closing {
+            self.counters.event(Event::LocalPortReclaimed);
+            self.end_session(snap, taken);
+            self.local_cursors[destination.id as usize] = (place + 1) % all;
+            return Ok(local);
+        }
         if all > 0 {
             self.local_cursors[destination.id as usize] =
                 cursor.wrapping_add(all.min(LOCAL_PORT_TRIES)) % all;
         }
         Err(Reason::LocalPortsExhausted)
+    }
+
+    /// Whether a session only waits for its end.
+    fn is_closing(&self, id: SessionId) -> bool {
+        let session = self.sessions.get(id);
+        session.controls == 0 && session.state.is_over()
     }
 }
 

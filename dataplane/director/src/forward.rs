@@ -45,6 +45,7 @@ impl<P: Pool> Engine<P> {
             }
         };
         packet.ip_mut().decrement_ttl();
+        self.clamp_segment_size(ctx.snap, &mut packet, &way, Some(id));
         let session = self.sessions.get(id);
         let forward = session.forward;
         let server = (session.server, session.server_port);
@@ -97,25 +98,62 @@ impl<P: Pool> Engine<P> {
                 }
             }
             Forward::Nat | Forward::FullNat => {
-                let local = (session.local, session.local_port);
-                if translates && !self.translate(&mut packet, local.0, server.0) {
+                if let Err(reason) = self.prepare_request(ctx, &mut packet, id, &way, room) {
                     let server = self.sessions.get(id).destination;
-                    return self.drop_packet(ctx, packet, Reason::NoHeadroom, Some(server));
+                    return self.drop_packet(ctx, packet, reason, Some(server));
                 }
-                let src = (forward == Forward::FullNat).then_some(local);
-                rewrite(&mut packet, Rewrite { src, dst: Some(server) });
             }
         }
         if cut_error && let ip::Packet::V4(mut ip) = packet.ip_mut() {
             ip.clear_dont_fragment();
         }
         let port = packet.port;
-        let sent = if translates || forward == Forward::Tun {
-            self.send_remade(ctx, packet, &way)
-        } else {
-            self.send(ctx, packet.buf, packet.l3, &way, port, false)
-        };
+        let sent = self.send_on(ctx, packet, &way, translates || forward == Forward::Tun);
         self.sent(ctx, sent, port, event, Some(id));
+    }
+
+    /// Gives a client's packet what its session's packets need, and the server's view of the session. What has to
+    /// go before it is sent here.
+    fn prepare_request(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        packet: &mut Packet<P::Buf>,
+        id: SessionId,
+        way: &Way,
+        room: usize,
+    ) -> Result<(), Reason> {
+        if !self.sessions.get(id).care.is_nothing()
+            && let Some(mut before) = self.adapt_request(ctx, packet, id, room)?
+        {
+            self.turn_to_server(&mut before, id)?;
+            let session = self.sessions.get(id);
+            let translates = session.local.is_ipv6() != session.client.is_ipv6();
+            if let Sent::Dropped(reason) = self.send_on(ctx, before, way, translates) {
+                return Err(reason);
+            }
+        }
+        self.turn_to_server(packet, id)
+    }
+
+    /// Gives a client's packet the ends that the server sees.
+    fn turn_to_server(&mut self, packet: &mut Packet<P::Buf>, id: SessionId) -> Result<(), Reason> {
+        let session = self.sessions.get(id);
+        let (local, server) = ((session.local, session.local_port), (session.server, session.server_port));
+        let fullnat = session.forward == Forward::FullNat;
+        if local.0.is_ipv6() != session.client.is_ipv6() && !self.translate(packet, local.0, server.0) {
+            return Err(Reason::NoHeadroom);
+        }
+        rewrite(packet, Rewrite { src: fullnat.then_some(local), dst: Some(server) });
+        Ok(())
+    }
+
+    /// Sends a packet, as it came or with a header of ours.
+    fn send_on(&mut self, ctx: &mut Context<'_, P>, packet: Packet<P::Buf>, way: &Way, remade: bool) -> Sent {
+        let port = packet.port;
+        if remade {
+            return self.send_remade(ctx, packet, way);
+        }
+        self.send(ctx, packet.buf, packet.l3, way, port, false)
     }
 
     /// Whether a packet would need a checksum over parts of its datagram that are not here: a fragment of SCTP that
@@ -220,6 +258,10 @@ impl<P: Pool> Engine<P> {
             return self.drop_packet(ctx, packet, Reason::TooBig, Some(server));
         }
         packet.ip_mut().decrement_ttl();
+        self.clamp_segment_size(ctx.snap, &mut packet, &way, Some(id));
+        if !self.sessions.get(id).care.is_nothing() {
+            self.adapt_answer(ctx, &mut packet, id);
+        }
         if translates && !self.translate(&mut packet, vip.0, client.0) {
             return self.drop_packet(ctx, packet, Reason::NoHeadroom, Some(server));
         }
@@ -229,11 +271,7 @@ impl<P: Pool> Engine<P> {
         }
         self.advance(ctx, id, Direction::Out, &packet);
         let port = packet.port;
-        let sent = if translates {
-            self.send_remade(ctx, packet, &way)
-        } else {
-            self.send(ctx, packet.buf, packet.l3, &way, port, false)
-        };
+        let sent = self.send_on(ctx, packet, &way, translates);
         self.sent(ctx, sent, port, Event::ForwardedReply, Some(id));
     }
 }

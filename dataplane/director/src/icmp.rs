@@ -109,6 +109,7 @@ impl<P: Pool> Engine<P> {
         packet: &mut Packet<P::Buf>,
         id: SessionId,
     ) -> bool {
+        self.renumber_quoted(packet, id, Direction::In);
         let session = self.sessions.get(id);
         let (server, local) = ((session.server, session.server_port), (session.local, session.local_port));
         let src = if local.0 == session.client { packet.src } else { local.0 };
@@ -162,6 +163,7 @@ impl<P: Pool> Engine<P> {
             Err(reason) => return self.drop_packet(ctx, packet, reason, Some(server)),
         };
         packet.ip_mut().decrement_ttl();
+        self.renumber_quoted(&mut packet, id, Direction::Out);
         let ends = (vip.0, client.0);
         if packet.is_v6() == client.0.is_ipv6() {
             rewrite_error(&mut packet, ends, client, vip);

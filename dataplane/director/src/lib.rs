@@ -13,6 +13,7 @@ pub mod engine;
 pub mod export;
 mod forward;
 pub mod fragments;
+mod ftp;
 mod hash;
 mod host;
 mod icmp;
@@ -27,7 +28,9 @@ mod receive;
 pub mod schedule;
 pub mod session;
 pub mod snapshot;
+mod splice;
 mod steer;
+mod stream;
 pub mod threshold;
 mod transit;
 

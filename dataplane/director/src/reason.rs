@@ -193,6 +193,20 @@ names! {
         SessionExpired = "session.expired",
         /// Session ended because its client opened a new one in its place.
         SessionReused = "session.reused",
+        /// Closing session ended because another needed its local port.
+        LocalPortReclaimed = "session.local-port-reclaimed",
+        /// Session made for a data connection that FTP announced.
+        FtpDataExpected = "session.ftp-data",
+        /// Client's address put into a TCP option.
+        AddressOptionAdded = "client-address.option",
+        /// Segment sent without the option with its client's address, for which there was no room.
+        AddressOptionOmitted = "client-address.option-omitted",
+        /// Option that claimed to name a client's address removed from a client's segment.
+        ForgedAddressRemoved = "client-address.forged-removed",
+        /// Header with the client's address put before its data.
+        AddressHeaderSent = "client-address.header",
+        /// Maximum segment size that a SYN announced lowered.
+        SegmentSizeLowered = "mss.lowered",
         /// ARP request answered.
         ArpReplied = "replied.arp",
         /// ARP request sent.

@@ -47,7 +47,7 @@ impl Steer {
         self.owner_of(snap, quoted.inverted(), 0)
     }
 
-    fn owner_of(self, snap: &Snapshot, key: Key, mark: u32) -> Option<u16> {
+    pub(crate) fn owner_of(self, snap: &Snapshot, key: Key, mark: u32) -> Option<u16> {
         let ours = match snap.locals.get(&key.dst) {
             Some(local) if local.pool.is_some() => return Some(self.owner_of_local_port(key.dport)),
             local => local.is_some(),

@@ -32,6 +32,7 @@ impl<P: Pool> Engine<P> {
                 None if packet.is_later_fragment() => {
                     self.drop_packet(ctx, packet, Reason::Fragment, None);
                 }
+                None if self.meet_expected(&packet, ctx) => self.deliver(ctx, packet),
                 None => match self.elsewhere(ctx, &packet) {
                     Some((to, stage)) => self.hand_over(ctx, to, packet.port, packet.hops, stage, packet.buf),
                     None => self.connect(ctx, packet),
@@ -45,6 +46,22 @@ impl<P: Pool> Engine<P> {
                 self.drop_packet(ctx, packet, Reason::UnknownProtocol, None);
             }
         }
+    }
+
+    /// Whether a session of FTP's data waited for this packet, the first of its client.
+    fn meet_expected(&mut self, packet: &Packet<P::Buf>, ctx: &Context<'_, P>) -> bool {
+        let opens = packet.protocol == ipv4::TCP && packet.flags & tcp::SYN != 0;
+        let Some(id) = self.sessions.find_expected(packet.key()).filter(|_| opens) else { return false };
+        if self.sessions.overdue(id, ctx.now) {
+            self.counters.event(Event::SessionExpired);
+            self.end_session(ctx.snap, id);
+            return false;
+        }
+        self.sessions.meet(id, packet.sport);
+        if let Some(destination) = ctx.snap.destination(self.sessions.get(id).destination) {
+            self.begin_care(ctx.now, id, packet, &destination.profile);
+        }
+        true
     }
 
     /// Where a packet that met no session here may meet one: with its owner of before its service was persistent.
@@ -123,6 +140,7 @@ impl<P: Pool> Engine<P> {
             self.send_error(ctx, &packet, Error::PortUnreachable);
             return self.drop_packet(ctx, packet, Reason::StrayServerPacket, None);
         }
+        self.clamp_segment_size(ctx.snap, &mut packet, &way, None);
         let port = packet.port;
         let sent = self.send(ctx, packet.buf, packet.l3, &way, port, true);
         self.sent(ctx, sent, port, Event::ForwardedRoute, None);
@@ -182,6 +200,9 @@ impl<P: Pool> Engine<P> {
             return self.drop_packet(ctx, packet, Reason::ServerDeleted, Some(server));
         };
         self.count_in(destination, &packet);
+        if packet.opens() && session.state.is_over() && !session.care.is_nothing() {
+            self.renew_care(ctx.now, id, &packet, &destination.profile);
+        }
         self.advance(ctx, id, Direction::In, &packet);
         self.forward(ctx, packet, id);
     }
@@ -223,7 +244,6 @@ impl<P: Pool> Engine<P> {
         if packet.is_later_fragment() {
             return;
         }
-        let worker = usize::from(self.config.worker);
         let session = self.sessions.get_mut(id);
         if is_ipsec(packet.protocol) {
             return session.touch(ctx.now);
@@ -237,25 +257,14 @@ impl<P: Pool> Engine<P> {
             Direction::In if session.no_output => View::InputOnly,
             Direction::In => View::Input,
         };
+        let state = session.state;
+        let next = state.next(view, packet.flags);
+        let assured = if next == State::Udp {
+            direction == Direction::Out
+        } else {
+            next != state && next.is_established()
+        };
         let destination = ctx.snap.destination(session.destination);
-        let next = session.state.next(view, packet.flags);
-        let mut assured = next == State::Udp && direction == Direction::Out;
-        if next != session.state {
-            session.state = next;
-            assured = next.is_established();
-            if let Some(destination) = destination
-                && session.active != next.is_active()
-            {
-                let cells = destination.counters.of(worker);
-                session.active = next.is_active();
-                let (from, to) = match session.active {
-                    true => (&cells.inactive, &cells.active),
-                    false => (&cells.active, &cells.inactive),
-                };
-                from.sub_one();
-                to.add(1);
-            }
-        }
         let timeouts = destination.map_or(&Timeouts::KERNEL, |destination| &destination.profile.timeouts);
         session.timeout = next.timeout(timeouts).unwrap_or(session.timeout);
         session.touch(ctx.now);
@@ -263,13 +272,38 @@ impl<P: Pool> Engine<P> {
         if shrank {
             self.sessions.requeue(id);
         }
-        if assured && control != NONE {
+        if next != state {
+            self.change_state(ctx.snap, id, next);
+        }
+        if assured && control != NONE && self.sessions.get(control).is_template() {
             self.sessions.get_mut(control).state = State::Template { assured: true };
         }
     }
 
+    /// Gives a session a state, and its server the counts that follow from it.
+    pub(crate) fn change_state(&mut self, snap: &Snapshot, id: SessionId, state: State) {
+        let session = self.sessions.get_mut(id);
+        session.state = state;
+        if session.active != state.is_active()
+            && let Some(destination) = snap.destination(session.destination)
+        {
+            session.active = state.is_active();
+            let cells = destination.counters.of(usize::from(self.config.worker));
+            let (from, to) = match session.active {
+                true => (&cells.inactive, &cells.active),
+                false => (&cells.active, &cells.inactive),
+            };
+            from.sub_one();
+            to.add(1);
+        }
+    }
+
     /// Ends a session and settles the counts it was part of.
+    /// One that controls others is only hidden: it ends when they have.
     pub(crate) fn end_session(&mut self, snap: &Snapshot, id: SessionId) {
+        if self.sessions.get(id).controls > 0 {
+            return self.sessions.retire(id);
+        }
         let worker = usize::from(self.config.worker);
         let session = self.sessions.remove(id);
         if let Some(destination) = snap.destination(session.destination) {

@@ -1,6 +1,7 @@
 //! UDP headers (RFC 768); ports are in [`ports`](crate::ports).
 
 use crate::Malformed;
+use crate::checksum::Delta;
 use crate::field::{put_u16, u16_at};
 
 const SRC: usize = 0;
@@ -38,6 +39,14 @@ impl<T: AsRef<[u8]>> Datagram<T> {
 }
 
 impl<T: AsRef<[u8]> + AsMut<[u8]>> Datagram<T> {
+    /// Sets the length of header and payload; gives the change for the checksum.
+    #[inline]
+    pub fn set_length(&mut self, length: u16) -> Delta {
+        let delta = Delta::default().word(self.length(), length);
+        put_u16(self.bytes.as_mut(), LENGTH, length);
+        delta
+    }
+
     /// Sets the checksum; a computed 0 goes out as 0xffff (RFC 768), pass it as that.
     #[inline]
     pub fn set_checksum(&mut self, checksum: u16) {

@@ -5,6 +5,7 @@
 //! is decided elsewhere.
 
 mod index;
+pub(crate) mod rare;
 pub mod sctp;
 pub mod tcp;
 mod wheel;
@@ -14,8 +15,10 @@ use std::net::IpAddr;
 use fulcrum_packet::ipv4;
 
 use crate::snapshot::{DestinationId, Forward, Timeouts};
+use crate::stream::{Care, Edits};
 use crate::{Nanos, SECOND};
 use index::Index;
+use rare::RareParts;
 use wheel::Wheel;
 
 /// Index of a session in its worker's arena.
@@ -128,6 +131,14 @@ impl State {
         }
     }
 
+    /// Whether a session in this state only waits for its end.
+    pub const fn is_over(self) -> bool {
+        matches!(
+            self,
+            State::Tcp(tcp::State::TimeWait | tcp::State::Close) | State::Sctp(sctp::State::Closed)
+        )
+    }
+
     /// Whether both ends have agreed.
     pub const fn is_established(self) -> bool {
         matches!(self, State::Tcp(tcp::State::Established) | State::Sctp(sctp::State::Established))
@@ -176,10 +187,12 @@ pub struct Session {
     pub server_port: u16,
     /// Its server.
     pub destination: DestinationId,
-    /// The template that controls it, or [`NONE`].
+    /// The template that controls it, or, of FTP's data, the control connection; or [`NONE`].
     pub control: SessionId,
-    /// How many sessions a template controls.
+    /// How many sessions it controls.
     pub controls: u32,
+    /// What its packets need beside new addresses and ports.
+    pub(crate) care: Care,
     /// When it ends if nothing comes.
     pub expires: Nanos,
     /// What every packet sets `expires` to, from its own time.
@@ -192,7 +205,7 @@ pub struct Session {
     timer: wheel::Link,
     /// Whether the arena slot is in use.
     live: bool,
-    /// Whether the client-side key is in the index (a template that was found invalid has none any more).
+    /// Whether its keys are in the index (what was retired has none any more).
     indexed: bool,
 }
 
@@ -262,6 +275,9 @@ pub struct Sessions {
     live: usize,
     index: Index,
     wheel: Wheel,
+    rare: RareParts,
+    /// How many sessions wait for a client whose port is not known yet.
+    expected: usize,
 }
 
 impl Sessions {
@@ -275,12 +291,14 @@ impl Sessions {
             live: 0,
             index: Index::new(limit * 2, seed),
             wheel: Wheel::new(now),
+            rare: RareParts::new(limit),
+            expected: 0,
         }
     }
 
     /// Memory that `limit` sessions and templates take when all are there, in bytes.
     pub fn bytes(limit: usize) -> usize {
-        limit * size_of::<Session>() + Index::bytes(limit * 2)
+        limit * size_of::<Session>() + Index::bytes(limit * 2) + RareParts::bytes(limit)
     }
 
     /// How many are live.
@@ -361,6 +379,7 @@ impl Sessions {
             destination: new.destination,
             control: new.control,
             controls: 0,
+            care: Care::default(),
             expires: now + NEW_TIMEOUT,
             timeout: NEW_TIMEOUT,
             older: NONE,
@@ -409,7 +428,9 @@ impl Sessions {
     }
 
     fn remove_reply(&mut self, id: SessionId, key: Key) {
-        let Session { older, newer, .. } = self.arena[id as usize];
+        let session = &mut self.arena[id as usize];
+        let older = std::mem::replace(&mut session.older, NONE);
+        let newer = std::mem::replace(&mut session.newer, NONE);
         if older != NONE {
             self.arena[older as usize].newer = newer;
         }
@@ -427,12 +448,11 @@ impl Sessions {
 
     /// Ends a session: every index forgets it, its template has one less. The caller settles the counts.
     pub fn remove(&mut self, id: SessionId) -> Session {
-        self.hide(id);
-        if let Some(key) = self.arena[id as usize].key_out() {
-            self.remove_reply(id, key);
-        }
+        self.retire(id);
         self.wheel.remove(&mut self.arena, id);
-        let control = self.arena[id as usize].control;
+        let Session { control, care, .. } = self.arena[id as usize];
+        self.rare.remove(care.rare);
+        self.expected -= usize::from(care.is_expected());
         if control != NONE {
             self.arena[control as usize].controls -= 1;
         }
@@ -448,17 +468,79 @@ impl Sessions {
     /// Takes a template's key away, so that nobody finds it any more: it is left to die with its sessions.
     // IPVS: an invalid template is rekeyed to port 65535.
     pub fn retire_template(&mut self, id: SessionId) {
-        self.hide(id);
+        self.retire(id);
         let session = &mut self.arena[id as usize];
         session.vip_port = u16::MAX;
         session.server_port = u16::MAX;
     }
 
-    fn hide(&mut self, id: SessionId) {
+    /// Takes a session's keys away, so that no packet finds it any more.
+    pub(crate) fn retire(&mut self, id: SessionId) {
         if std::mem::replace(&mut self.arena[id as usize].indexed, false) {
             let key = self.arena[id as usize].key_in();
             self.index.remove(self.index.hash(key), id << 1);
+            if let Some(key) = self.arena[id as usize].key_out() {
+                self.remove_reply(id, key);
+            }
         }
+    }
+
+    /// Makes a session of a client whose port is not known yet: any packet of it that opens a connection to `vip`
+    /// is the session's first ([`Sessions::find_expected`], [`Sessions::meet`]).
+    // IPVS: IP_VS_CONN_F_NO_CPORT
+    pub(crate) fn expect(&mut self, new: NewSession, now: Nanos) -> Option<SessionId> {
+        let id = self.insert(NewSession { client: (new.client.0, 0), ..new }, now)?;
+        self.arena[id as usize].care.expect();
+        self.expected += 1;
+        Some(id)
+    }
+
+    /// The session that waits for this packet's client.
+    #[inline]
+    pub(crate) fn find_expected(&self, key: Key) -> Option<SessionId> {
+        if self.expected == 0 {
+            return None;
+        }
+        let (id, direction) = self.find(Key { sport: 0, ..key })?;
+        (direction == Direction::In && self.get(id).care.is_expected()).then_some(id)
+    }
+
+    /// Gives a session that waited for its client the client's port.
+    pub(crate) fn meet(&mut self, id: SessionId, port: u16) {
+        self.retire(id);
+        let session = &mut self.arena[id as usize];
+        session.client_port = port;
+        if session.forward == Forward::Nat {
+            session.local_port = port;
+        }
+        session.care.meet();
+        session.indexed = true;
+        self.expected -= 1;
+        let key = session.key_in();
+        self.index.insert(self.index.hash(key), id << 1);
+        if let Some(key) = self.arena[id as usize].key_out() {
+            self.insert_reply(id, key);
+        }
+    }
+
+    /// What was changed in a session's stream.
+    #[inline]
+    pub(crate) fn edits(&self, id: SessionId) -> Option<&Edits> {
+        self.rare.get(self.get(id).care.rare)
+    }
+
+    /// The same, to be changed.
+    #[inline]
+    pub(crate) fn edits_mut(&mut self, id: SessionId) -> Option<&mut Edits> {
+        self.rare.get_mut(self.get(id).care.rare)
+    }
+
+    /// The same, made when there was nothing yet; `None` when there is no room.
+    pub(crate) fn make_edits(&mut self, id: SessionId) -> Option<&mut Edits> {
+        if self.get(id).care.rare == rare::NONE {
+            self.arena[id as usize].care.rare = self.rare.add()?;
+        }
+        self.edits_mut(id)
     }
 
     /// Whether a session is over at `now`; a template that controls sessions is given another minute instead.

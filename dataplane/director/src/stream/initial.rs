@@ -1,0 +1,36 @@
+//! Initial sequence numbers of FULLNAT sessions.
+//!
+//! One local address and port serves many clients one after the other, each of whom counts on its own; a server
+//! that still has the last one's connection in TIME_WAIT takes a SYN for a new one only when its number is higher
+//! (RFC 9293, 3.10.7.4). So the director counts in their place, by the clock, from where nobody else can guess.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
+
+use crate::Nanos;
+
+/// The initial sequence number of a connection that is opened now (RFC 6528, with a clock of 64 ns).
+pub(crate) fn number(secret: u64, local: (IpAddr, u16), server: (IpAddr, u16), now: Nanos) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    (secret, local, server).hash(&mut hasher);
+    (hasher.finish() as u32).wrapping_add((now >> 6) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SECOND;
+    use crate::stream::sequence::after;
+
+    #[test]
+    fn a_port_that_is_used_again_counts_from_higher_up() {
+        let end = |last, port| (IpAddr::from([10, 1, 0, last]), port);
+        let at = |now| number(7, end(1, 5000), end(11, 80), now);
+        for second in 1..120 {
+            assert!(after(at(second * SECOND), at((second - 1) * SECOND)));
+            assert!(after(at(second * SECOND), at(0)), "second {second}");
+        }
+        assert_ne!(at(0), number(7, end(1, 5001), end(11, 80), 0));
+        assert_ne!(at(0), number(8, end(1, 5000), end(11, 80), 0));
+    }
+}

@@ -1,0 +1,317 @@
+//! What the packets of a session need beside new addresses and ports: other sequence numbers, options, a header
+//! before the data.
+//!
+//! A session says in [`Care`] what that is; most need nothing. [`Engine::begin_care`] decides it with the packet
+//! that opens the session, [`Engine::adapt_request`] and [`Engine::adapt_answer`] do it to every packet before its
+//! addresses change. Client and server each see a stream without gaps: [`Numbers`] leads from one's numbers to the
+//! other's. What FTP says is rewritten by [`crate::ftp`], which tells how long it became.
+
+mod client_address;
+mod identity;
+mod initial;
+mod mss;
+mod quoted;
+mod sequence;
+
+use std::net::SocketAddr;
+
+use fulcrum_packet::tcp::{self, options};
+use fulcrum_packet::{checksum::Delta, ipv4};
+
+use crate::Nanos;
+use crate::buffer::Pool;
+use crate::engine::{Context, Engine};
+use crate::ftp::Talk;
+use crate::packet::{Packet, checked};
+use crate::reason::{Event, Reason};
+use crate::session::rare::{self, RareId};
+use crate::session::{Session, SessionId};
+use crate::snapshot::{ClientAddress, FTP, Forward, Profile};
+use sequence::Prefix;
+pub(crate) use sequence::Shift;
+
+/// Part of every session: what its packets need.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Care {
+    /// What the client's numbers are shifted by for the server.
+    offset: u32,
+    /// The number of the server's first byte, once its SYN has shown it.
+    first_answer: u32,
+    /// Where more is kept.
+    pub(crate) rare: RareId,
+    what: u8,
+}
+
+impl Care {
+    /// The session waits for its client's first packet.
+    const EXPECTED: u8 = 1;
+    /// Sequence numbers are the director's: `offset`.
+    const OFFSET: u8 = 2;
+    /// The server is told the client's address in an option.
+    const TOA: u8 = 4;
+    /// The server is told the client's address in a header before the data.
+    const HEADER: u8 = 8;
+    /// `first_answer` is known.
+    const ANSWERED: u8 = 16;
+    /// The client speaks FTP, here.
+    const FTP: u8 = 32;
+
+    /// Whether the packets need nothing.
+    #[inline]
+    pub(crate) fn is_nothing(self) -> bool {
+        self.what == 0
+    }
+
+    #[inline]
+    fn wants(self, what: u8) -> bool {
+        self.what & what != 0
+    }
+
+    pub(crate) fn is_expected(self) -> bool {
+        self.wants(Care::EXPECTED)
+    }
+
+    pub(crate) fn expect(&mut self) {
+        self.what |= Care::EXPECTED;
+    }
+
+    pub(crate) fn meet(&mut self) {
+        self.what &= !Care::EXPECTED;
+    }
+}
+
+impl Default for Care {
+    fn default() -> Care {
+        Care { offset: 0, first_answer: 0, rare: rare::NONE, what: 0 }
+    }
+}
+
+/// The rare part of a session: what was changed in its stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Edits {
+    /// In the client's direction to the server, and in the server's.
+    pub(crate) request: Shift,
+    pub(crate) answer: Shift,
+    /// The header before the client's first byte, and its form.
+    prefix: Option<Prefix>,
+    how: ClientAddress,
+    /// What FTP is about to do.
+    pub(crate) talk: Talk,
+}
+
+/// From the numbers of a session's one side to those of the other.
+#[derive(Clone, Copy, Debug)]
+struct Numbers {
+    offset: u32,
+    edits: Edits,
+}
+
+impl Numbers {
+    /// The server's number of the client's.
+    fn request(&self, seq: u32) -> u32 {
+        let edited = self.edits.request.seq(seq);
+        self.edits.prefix.map_or(edited, |prefix| prefix.seq(edited)).wrapping_add(self.offset)
+    }
+
+    /// The client's number of what the server acknowledges.
+    fn acknowledged(&self, ack: u32) -> u32 {
+        let ack = ack.wrapping_sub(self.offset);
+        self.edits.request.ack(self.edits.prefix.map_or(ack, |prefix| prefix.ack(ack)))
+    }
+}
+
+impl<P: Pool> Engine<P> {
+    /// Decides what a new session's packets need, by the packet of the client that opens it.
+    pub(crate) fn begin_care(
+        &mut self,
+        now: Nanos,
+        id: SessionId,
+        packet: &Packet<P::Buf>,
+        profile: &Profile,
+    ) {
+        let session = self.sessions.get(id);
+        if !matches!(session.forward, Forward::Nat | Forward::FullNat) {
+            return;
+        }
+        let fullnat = session.forward == Forward::FullNat;
+        let data = self.is_ftp_data(session);
+        let mut care = session.care;
+        let header = identity::header(
+            if data { ClientAddress::None } else { profile.client_address },
+            session.protocol,
+            client_of(session),
+            vip_of(session),
+        );
+        if session.protocol != ipv4::TCP {
+            care.what |= if header.is_some() { Care::HEADER } else { 0 };
+            self.sessions.get_mut(id).care = care;
+            return;
+        }
+        if session.vip_port == FTP && !data {
+            care.what |= Care::FTP;
+        }
+        let opens = packet.flags & (tcp::SYN | tcp::ACK | tcp::RST) == tcp::SYN;
+        let seq = tcp::Segment::new_checked(packet.payload()).map_or(0, |segment| segment.seq());
+        if opens && fullnat {
+            let (local, server) =
+                ((session.local, session.local_port), (session.server, session.server_port));
+            care.offset = initial::number(self.config.seed, local, server, now).wrapping_sub(seq);
+            care.what |= Care::OFFSET;
+            if profile.client_address == ClientAddress::Toa {
+                care.what |= Care::TOA;
+            }
+        }
+        self.sessions.get_mut(id).care = care;
+        if let Some(header) = header.filter(|_| opens)
+            && let Some(edits) = self.sessions.make_edits(id)
+        {
+            edits.how = profile.client_address;
+            edits.prefix = Some(Prefix::new(seq.wrapping_add(1), header.bytes().len() as u16));
+            self.sessions.get_mut(id).care.what |= Care::HEADER;
+        }
+    }
+
+    /// Begins anew with a SYN that takes over a session which was over.
+    pub(crate) fn renew_care(
+        &mut self,
+        now: Nanos,
+        id: SessionId,
+        packet: &Packet<P::Buf>,
+        profile: &Profile,
+    ) {
+        let care = &mut self.sessions.get_mut(id).care;
+        *care = Care { rare: care.rare, ..Care::default() };
+        if let Some(edits) = self.sessions.edits_mut(id) {
+            *edits = Edits::default();
+        }
+        self.begin_care(now, id, packet, profile);
+    }
+
+    fn numbers(&self, id: SessionId) -> Numbers {
+        let edits = self.sessions.edits(id).copied().unwrap_or_default();
+        Numbers { offset: self.sessions.get(id).care.offset, edits }
+    }
+
+    /// Makes a client's packet what its server expects, addresses and ports aside; `room` is the length that it
+    /// may have. Gives a packet to be sent before it, when the header before the data does not fit into it.
+    pub(crate) fn adapt_request(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        packet: &mut Packet<P::Buf>,
+        id: SessionId,
+        room: usize,
+    ) -> Result<Option<Packet<P::Buf>>, Reason> {
+        let session = self.sessions.get(id);
+        let care = session.care;
+        if packet.is_later_fragment() {
+            return Ok(None);
+        }
+        match packet.protocol {
+            ipv4::TCP => {}
+            ipv4::UDP if care.wants(Care::HEADER) => return self.lead_datagram(ctx, packet, id, room),
+            _ => return Ok(None),
+        }
+        let syn = packet.flags & tcp::SYN != 0;
+        let segment = packet.payload_mut();
+        let mut delta = Delta::default();
+        if syn && care.wants(Care::OFFSET) {
+            // A server would see the clocks of many clients behind one address, and none that only goes forward.
+            delta = delta.and(options::blank(segment, options::TIMESTAMPS).1);
+        }
+        if syn && care.wants(Care::HEADER) {
+            // Data in a SYN would come before the header.
+            delta = delta.and(options::blank(segment, options::FAST_OPEN).1);
+        }
+        if care.wants(Care::TOA) {
+            for kind in [options::EXPERIMENT_1, options::EXPERIMENT_2] {
+                let (forged, blanked) = options::blank(segment, kind);
+                delta = delta.and(blanked);
+                if forged > 0 {
+                    self.counters.event(Event::ForgedAddressRemoved);
+                }
+            }
+        }
+        packet.mend(delta);
+        let segment = checked(tcp::Segment::new_checked(packet.payload()));
+        let (seq, ack) = (segment.seq(), segment.ack());
+        if care.wants(Care::FTP) {
+            self.hear_client(ctx, packet, id, seq);
+        }
+        let numbers = self.numbers(id);
+        let due = numbers.edits.prefix.is_some_and(|prefix| prefix.is_due(seq))
+            && packet.flags & (tcp::SYN | tcp::RST | tcp::ACK) == tcp::ACK;
+        let to = if syn { seq.wrapping_add(numbers.offset) } else { numbers.request(seq) };
+        self.renumber(packet, to, |ack| numbers.edits.answer.ack(ack));
+        if due {
+            return self.lead_segment(ctx, packet, id, room);
+        }
+        let first = care.wants(Care::ANSWERED) && ack == care.first_answer;
+        if care.wants(Care::TOA) && first && packet.flags & (tcp::SYN | tcp::RST | tcp::ACK) == tcp::ACK {
+            self.add_option(packet, id, room);
+        }
+        Ok(None)
+    }
+
+    /// Makes a server's packet what its client expects, addresses and ports aside.
+    pub(crate) fn adapt_answer(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        packet: &mut Packet<P::Buf>,
+        id: SessionId,
+    ) {
+        if packet.is_later_fragment() || packet.protocol != ipv4::TCP {
+            return;
+        }
+        let segment = checked(tcp::Segment::new_checked(packet.payload()));
+        let (seq, ack) = (segment.seq(), segment.ack());
+        let session = self.sessions.get_mut(id);
+        if packet.flags & (tcp::SYN | tcp::ACK) == tcp::SYN | tcp::ACK {
+            session.care.first_answer = seq.wrapping_add(1);
+            session.care.what |= Care::ANSWERED;
+            if session.care.wants(Care::TOA) {
+                let taken = identity::toa_len(session.client) as u16;
+                mss::leave_room(packet, taken);
+            }
+        }
+        let care = session.care;
+        if packet.flags & tcp::ACK != 0
+            && let Some(edits) = self.sessions.edits_mut(id)
+            && let Some(prefix) = &mut edits.prefix
+        {
+            prefix.acknowledged(ack.wrapping_sub(care.offset));
+        }
+        if care.wants(Care::FTP) {
+            self.hear_server(ctx, packet, id, seq);
+        }
+        let numbers = self.numbers(id);
+        self.renumber(packet, numbers.edits.answer.seq(seq), |ack| numbers.acknowledged(ack));
+    }
+
+    /// Gives a segment another sequence number and its acknowledgments others.
+    fn renumber(&self, packet: &mut Packet<P::Buf>, seq: u32, ack: impl Fn(u32) -> u32) {
+        let acknowledges = packet.flags & tcp::ACK != 0;
+        let mut segment = checked(tcp::Segment::new_checked(packet.payload_mut()));
+        let mut delta = Delta::default();
+        if segment.seq() != seq {
+            delta = delta.and(segment.set_seq(seq));
+        }
+        let old = segment.ack();
+        if acknowledges && ack(old) != old {
+            delta = delta.and(segment.set_ack(ack(old)));
+        }
+        if acknowledges {
+            delta = delta.and(options::shift_sacks(packet.payload_mut(), ack));
+        }
+        packet.mend(delta);
+    }
+}
+
+/// The client's end of a session.
+fn client_of(session: &Session) -> SocketAddr {
+    SocketAddr::new(session.client, session.client_port)
+}
+
+/// The end that the client sees.
+fn vip_of(session: &Session) -> SocketAddr {
+    SocketAddr::new(session.vip, session.vip_port)
+}
