@@ -3,7 +3,7 @@
 //! A refusal travels as the details of a gRPC status, so that the one who asked gets fulcrum-model's own error
 //! back and can say it in its own words (ipvsadm's, for instance).
 
-use fulcrum_model::{Edit, EditError, ServerKey, Service, ServiceKey};
+use fulcrum_model::{Edit, EditError, MarkRule, ServerKey, Service, ServiceKey};
 use prost::Message as _;
 use tonic::{Code, Status};
 
@@ -57,11 +57,8 @@ impl From<&Edit> for wire::Edit {
             Edit::SetSetting { name, value } => {
                 Out::SetSetting(crate::state::Setting { name: name.clone(), value: value.clone() })
             }
-            Edit::AddMark(rule, at) => Out::AddMark(wire::AddMark {
-                rule: Some(rule.into()),
-                at: at.map(|at| u32::try_from(at).unwrap_or(u32::MAX)),
-            }),
-            Edit::DeleteMark(rule) => Out::DeleteMark(rule.into()),
+            Edit::AddMark(rule, at) => Out::AddMark(placed(rule, *at)),
+            Edit::DeleteMark(rule, at) => Out::DeleteMark(placed(rule, *at)),
             Edit::ClearMarks => Out::ClearMarks(true),
             Edit::AddRoute(route) => Out::AddRoute(route.into()),
             Edit::DeleteRoute(to) => Out::DeleteRoute(to.into()),
@@ -121,14 +118,8 @@ impl TryFrom<wire::Edit> for Edit {
             In::SetTimeouts(timeouts) => Edit::SetTimeouts(timeouts.try_into()?),
             In::SetSettings(settings) => Edit::SetSettings(settings.try_into()?),
             In::SetSetting(set) => Edit::SetSetting { name: set.name, value: set.value },
-            In::AddMark(add) => {
-                let rule = present("rule", add.rule)?.try_into();
-                Edit::AddMark(
-                    rule.map_err(|bad: BadMessage| bad.within("rule"))?,
-                    add.at.map(|at| at as usize),
-                )
-            }
-            In::DeleteMark(rule) => Edit::DeleteMark(rule.try_into()?),
+            In::AddMark(placed) => mark(placed).map(|(rule, at)| Edit::AddMark(rule, at))?,
+            In::DeleteMark(placed) => mark(placed).map(|(rule, at)| Edit::DeleteMark(rule, at))?,
             In::ClearMarks(_) => Edit::ClearMarks,
             In::AddRoute(route) => Edit::AddRoute(route.try_into()?),
             In::DeleteRoute(to) => Edit::DeleteRoute(to.try_into()?),
@@ -205,6 +196,16 @@ fn both(pair: wire::ServiceServerKey) -> Result<(ServiceKey, ServerKey), BadMess
     Ok((service_key(pair.service)?, server.try_into().map_err(|bad: BadMessage| bad.within("server"))?))
 }
 
+fn placed(rule: &MarkRule, at: Option<usize>) -> wire::PlacedMark {
+    let at = at.map(|at| u32::try_from(at).unwrap_or(u32::MAX));
+    wire::PlacedMark { rule: Some(rule.into()), at }
+}
+
+fn mark(placed: wire::PlacedMark) -> Result<(MarkRule, Option<usize>), BadMessage> {
+    let rule = present("rule", placed.rule)?.try_into().map_err(|bad: BadMessage| bad.within("rule"))?;
+    Ok((rule, placed.at.map(|at| at as usize)))
+}
+
 fn service_key(key: Option<crate::state::ServiceKey>) -> Result<ServiceKey, BadMessage> {
     present("service", key)?.try_into().map_err(|bad: BadMessage| bad.within("service"))
 }
@@ -275,7 +276,8 @@ mod tests {
             Edit::SetSetting { name: "sloppy_tcp".into(), value: "1".into() },
             Edit::AddMark(mark.clone(), None),
             Edit::AddMark(mark.clone(), Some(3)),
-            Edit::DeleteMark(mark),
+            Edit::DeleteMark(mark.clone(), Some(1)),
+            Edit::DeleteMark(mark, None),
             Edit::ClearMarks,
             Edit::SetSettings(Settings { sloppy_tcp: true, ..Settings::default() }),
             Edit::AddRoute(Route { to: net, target: RouteTarget::Blackhole, mtu: Some(1400) }),

@@ -144,8 +144,9 @@ pub async fn run(global: &Global, command: Command, out: &mut Output<'_>) -> Res
         }
         Command::Delete { number } => {
             let marks = global.client().await?.state().await?.marks;
-            let rule = number.checked_sub(1).and_then(|at| marks.get(at)).ok_or_else(|| no_rule(number))?;
-            global.edit(&[Edit::DeleteMark(rule.clone())]).await
+            let at = number.checked_sub(1);
+            let rule = at.and_then(|at| marks.get(at)).ok_or_else(|| no_rule(number))?;
+            global.edit(&[Edit::DeleteMark(rule.clone(), at)]).await
         }
         Command::Clear => global.edit(&[Edit::ClearMarks]).await,
         Command::Import { file, ipv6, replace } => {
@@ -156,25 +157,30 @@ pub async fn run(global: &Global, command: Command, out: &mut Output<'_>) -> Res
             };
             read.map_err(|source| Failure::file(&file, source))?;
             let family = if ipv6 { Family::V6 } else { Family::V4 };
-            let rules = iptables::parse(family, &text).map_err(|errors| {
+            let mut import = iptables::parse(family, &text).map_err(|errors| {
                 let lines: Vec<String> =
                     errors.iter().map(|error| format!("{}:{error}", file.display())).collect();
                 Failure::Invalid(format!("{}\nnothing imported", lines.join("\n")))
             })?;
-            if rules.is_empty() {
+            if import.rules.is_empty() {
                 let name = file.display();
                 return Err(Failure::Invalid(format!(
                     "{name}: no rule of the mangle table's PREROUTING chain marks packets; nothing imported"
                 )));
             }
-            let imported = counted(rules.len() as u64, "rule");
+            import.name_interfaces(&global.client().await?.state().await?);
+            let imported = counted(import.rules.len() as u64, "rule");
+            let skipped = match import.skipped {
+                0 => String::new(),
+                others => format!(", {others} that mark nothing for services passed over"),
+            };
             let clear = replace.then_some(Edit::ClearMarks);
-            let edits: Vec<Edit> =
-                clear.into_iter().chain(rules.into_iter().map(|rule| Edit::AddMark(rule, None))).collect();
+            let adds = import.rules.into_iter().map(|rule| Edit::AddMark(rule, None));
+            let edits: Vec<Edit> = clear.into_iter().chain(adds).collect();
             global.edit(&edits).await?;
             match global.json {
                 true => Ok(()),
-                false => Ok(writeln!(out, "{imported} imported")?),
+                false => Ok(writeln!(out, "{imported} imported{skipped}")?),
             }
         }
     }

@@ -91,7 +91,7 @@ async fn each_is_refused_with_words() {
         Wire::SetStateTimeout(wire::SetStateTimeout { service: None, state: state.to_owned(), seconds })
     };
     let tunnel = |kind, port| state::Tunnel { kind, port, checksum: 0 };
-    let mark_rule = |rule| Wire::AddMark(wire::AddMark { rule: Some(rule), at: None });
+    let mark_rule = |rule| Wire::AddMark(wire::PlacedMark { rule: Some(rule), at: None });
     let cases: Vec<(Wire, &str)> = vec![
         (Wire::AddService(state::Service::default()), "edits[0].service.key: is missing"),
         (Wire::DeleteService(state::ServiceKey::default()), "edits[0].service."),
@@ -195,7 +195,7 @@ async fn each_is_refused_with_words() {
         (Wire::DeleteService(state::ServiceKey { mark: Some(1), family: 77, ..key() }), "family"),
         (add(state::Server { forward: 4, tunnel: Some(tunnel(9, 0)), ..server() }), "tunnel"),
         (add(state::Server { forward: 4, tunnel: Some(tunnel(2, 1 << 17)), ..server() }), "131072"),
-        (Wire::AddMark(wire::AddMark { rule: None, at: None }), "rule: is missing"),
+        (Wire::AddMark(wire::PlacedMark { rule: None, at: None }), "rule: is missing"),
         (mark_rule(state::MarkRule { protocol: 77, ..Default::default() }), "protocol"),
         (mark_rule(state::MarkRule { source: prefix(99), ..Default::default() }), "99 is no prefix length"),
         (
@@ -377,7 +377,7 @@ fn valid(chance: &mut Chance, state: &State) -> wire::Edit {
                 ..server()
             }),
         }),
-        12 | 13 => Wire::AddMark(wire::AddMark {
+        12 | 13 => Wire::AddMark(wire::PlacedMark {
             rule: Some(state::MarkRule {
                 protocol: [0, 6, 17, 132][chance.below(4)],
                 destination: prefix(8 + small(chance)),

@@ -65,8 +65,8 @@ pub enum Edit {
     },
     /// Adds a rule before the one at this index, or at the end.
     AddMark(MarkRule, Option<usize>),
-    /// Removes the first rule that equals this one.
-    DeleteMark(MarkRule),
+    /// Removes the rule at this index, which must be this rule, or else the first one that equals it.
+    DeleteMark(MarkRule, Option<usize>),
     /// Removes all rules that mark packets.
     ClearMarks,
     /// Adds a static route.

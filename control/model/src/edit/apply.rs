@@ -114,8 +114,14 @@ impl State {
                 self.marks.insert(at, rule.clone());
                 Ok(())
             }
-            Edit::DeleteMark(rule) => remove_where(&mut self.marks, |r| r == rule)
-                .ok_or_else(|| EditError::Missing("mark rule like this".to_owned())),
+            Edit::DeleteMark(rule, at) => {
+                let at = at.or_else(|| self.marks.iter().position(|known| known == rule));
+                match at.filter(|at| self.marks.get(*at) == Some(rule)) {
+                    Some(at) => drop(self.marks.remove(at)),
+                    None => return Err(EditError::Missing(format!("mark rule `{rule}` in this place"))),
+                }
+                Ok(())
+            }
             Edit::ClearMarks => {
                 self.marks.clear();
                 Ok(())

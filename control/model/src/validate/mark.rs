@@ -6,7 +6,7 @@ use super::{Problem, add, known_interface};
 use crate::state::{Family, MarkRule, PortRange, State};
 
 /// The most ranges of ports of a rule, as in iptables' multiport.
-pub(crate) const MAX_PORT_RANGES: usize = 15;
+const MAX_PORT_RANGES: usize = 15;
 
 /// Rules for a rule that marks packets, in a state.
 pub fn mark(state: &State, rule: &MarkRule) -> Vec<Problem> {

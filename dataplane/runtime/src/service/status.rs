@@ -1,6 +1,8 @@
 //! How the data plane is, in one message.
 
-use fulcrum_api::dataplane::{DataplaneStatus, GetStatusRequest, LocalPoolUse, NamedCount, PortStatus, Worker};
+use fulcrum_api::dataplane::{
+    DataplaneStatus, GetStatusRequest, LocalPoolUse, NamedCount, PortStatus, Worker,
+};
 use fulcrum_director::snapshot::Service;
 use fulcrum_director::{Event, Reason, WorkerCounters};
 use fulcrum_model::{Family, Mac, Protocol, ServiceKey};
