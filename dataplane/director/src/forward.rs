@@ -66,8 +66,8 @@ impl<P: Pool> Engine<P> {
         // What is in a tunnel may be cut outside of it, unless IPVS is to find paths' MTUs.
         let cut_outside = forward == Forward::Tun && !packet.is_v6() && !ctx.snap.settings.pmtu_disc;
         let min_mtu = if packet.is_v6() { usize::from(ipv6::MIN_MTU) } else { MIN_MTU };
-        // An ICMP error is cut even when it says that it must not be: about it no error can be sent.
-        let whole = packet.ip().dont_fragment() && !icmp && !cut_outside;
+        // An ICMP error of IPv4 is cut even when it says that it must not be: about it no error can be sent.
+        let whole = packet.is_v6() || packet.ip().dont_fragment() && !icmp && !cut_outside;
         if room < min_mtu || packet.total > room && whole {
             if room >= min_mtu {
                 self.send_session_error(ctx, &packet, id, Error::TooBig(room as u16));

@@ -44,8 +44,11 @@ fn holds(file: &str, workers: u16) {
 }
 
 recorded! {
+    associations, "associations";
     choice, "choice";
     dr4, "dr4";
+    dr6, "dr6";
+    edits, "edits";
     ftp, "ftp";
     host, "host";
     ipsec, "ipsec";
@@ -55,8 +58,21 @@ recorded! {
     nat4_icmp, "nat4-icmp";
     nat4_tcp, "nat4-tcp";
     nat4_udp, "nat4-udp";
+    nat6_headers, "nat6-headers";
+    nat6_icmp, "nat6-icmp";
+    nat6_tcp, "nat6-tcp";
+    nat6_udp, "nat6-udp";
     odd, "odd";
+    odd_services, "odd-services";
+    odd6, "odd6";
+    odd6_icmp, "odd6-icmp";
+    odd6_tunnels, "odd6-tunnels";
+    sctp, "sctp";
     sctp_odd, "sctp-odd";
     settings, "settings";
     tun44_ipip, "tun44-ipip";
+    tun44_other, "tun44-other";
+    tun46, "tun46";
+    tun64, "tun64";
+    tun66, "tun66";
 }
