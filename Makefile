@@ -38,7 +38,7 @@ test: check ## everything: lints, unit, doc, engine and replay tests, and the la
 	# One command for all packages: their programs, which the labs start, are built by it too.
 	env $$runner=$(CURDIR)/tests/runner cargo test --workspace --locked --no-fail-fast
 
-install: ## install what `make build` made: DESTDIR, PREFIX (/usr/local), IPVSADM=1 for the ipvsadm link
+install: ## install what `make build` made: DESTDIR, PREFIX (/usr/local), IPVSADM=1 for ipvsadm and its scripts
 	@for program in $(PROGRAMS); do
 	    [ -x $(TARGET)/release/$$program ] || { echo "$$program is not built yet: run \`make build\` first" >&2; exit 1; }
 	done
@@ -48,7 +48,11 @@ install: ## install what `make build` made: DESTDIR, PREFIX (/usr/local), IPVSAD
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	$(TARGET)/release/fulcrum completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/fulcrum
 	$(TARGET)/release/fulcrum man --directory $(DESTDIR)$(PREFIX)/share/man/man1
-	$(if $(IPVSADM),ln -sf ../bin/fulcrum $(DESTDIR)$(PREFIX)/sbin/ipvsadm)
+	$(if $(IPVSADM),for name in ipvsadm ipvsadm-save ipvsadm-restore; do
+	    ln -sf ../bin/fulcrum $(DESTDIR)$(PREFIX)/sbin/$$name
+	    $(TARGET)/release/fulcrum man $$name --directory $(DESTDIR)$(PREFIX)/share/man/man8
+	    $(TARGET)/release/fulcrum completion bash $$name > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$name
+	done)
 
 clean: ## remove what was built
 	@cargo clean

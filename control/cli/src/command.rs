@@ -1,6 +1,5 @@
 //! The command tree and who does what in it.
 
-use std::ffi::OsStr;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -100,20 +99,20 @@ pub enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Print a shell's completions for `fulcrum`
+    /// Print a shell's completions for `fulcrum`, or for `ipvsadm`
     Completion(generate::CompletionArguments),
-    /// Print the manual page, or write all of them to a directory
+    /// Print the manual page of `fulcrum` or `ipvsadm`, or write all of them to a directory
     Man(generate::ManArguments),
 }
 
 /// Does what the process was called for, under the name that it was called by.
 pub async fn main() -> ExitCode {
     let called = std::env::args_os().next().map(PathBuf::from);
-    if called.is_some_and(|path| path.file_name() == Some(OsStr::new("ipvsadm"))) {
+    if let Some(face) = called.as_deref().and_then(ipvsadm::Face::of) {
         let socket =
             std::env::var_os(SOCKET_VARIABLE).map_or(file::DEFAULT_CONTROL_SOCKET.into(), PathBuf::from);
         let arguments = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
-        return ipvsadm::run_on_stdio(&arguments.collect::<Vec<_>>(), &socket).await;
+        return ipvsadm::run_on_stdio(face, &arguments.collect::<Vec<_>>(), &socket).await;
     }
     let mut out = Output::stdout();
     let done = run(Arguments::parse(), &mut out).await;
@@ -148,7 +147,10 @@ async fn run(arguments: Arguments, out: &mut Output<'_>) -> Result<ExitCode, Fai
         Command::Save(arguments) => configuration::save(global, arguments, out).await,
         Command::Check(arguments) => configuration::check(global, &arguments, out),
         Command::Replay(arguments) => configuration::replay(&arguments, out),
-        Command::Ipvsadm { arguments } => return Ok(ipvsadm::run_on_stdio(&arguments, &global.socket).await),
+        Command::Ipvsadm { arguments } => {
+            let face = ipvsadm::Face::Ipvsadm;
+            return Ok(ipvsadm::run_on_stdio(face, &arguments, &global.socket).await);
+        }
         Command::Completion(arguments) => generate::completion(&arguments, out),
         Command::Man(arguments) => generate::man(&arguments, out),
     };

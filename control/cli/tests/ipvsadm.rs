@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use fulcrum_cli::Output;
-use fulcrum_cli::ipvsadm::{Streams, run};
+use fulcrum_cli::ipvsadm::{Face, Streams, run};
 use fulcrum_manager::process::{Arguments, LogFormat};
 
 /// Runs `test` beside a fulcrum-control of its own that has no data plane.
@@ -36,10 +36,14 @@ async fn with_control<F: Future<Output = ()>>(test: impl FnOnce(PathBuf) -> F) {
 
 /// Output, errors and exit code.
 async fn ipvsadm(socket: &Path, line: &str, input: &str) -> (String, String, u8) {
+    called(Face::Ipvsadm, socket, line, input).await
+}
+
+async fn called(face: Face, socket: &Path, line: &str, input: &str) -> (String, String, u8) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let streams =
         Streams { input: &mut io::Cursor::new(input), output: Output::new(&mut out), errors: &mut err };
-    let code = run(&words(line), socket, streams).await;
+    let code = run(face, &words(line), socket, streams).await;
     (String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap(), code)
 }
 
@@ -120,6 +124,36 @@ async fn restore_is_one_transaction() {
 }
 
 #[tokio::test]
+async fn the_scripts_are_answered_for_with_their_habits() {
+    with_control(|socket| async move {
+        let rules = "# web\n-A -t 10.9.0.100:80 -s rr\n";
+        let (out, _, code) = called(Face::Restore, &socket, "", rules).await;
+        assert_eq!((out.as_str(), code), ("", 0));
+        // What was there is replaced, whatever arguments there are.
+        let rules = "-A -u 10.9.0.100:53 -s wlc\n-a -u 10.9.0.100:53 -r 10.0.0.11:53 -g -w 1\n";
+        assert_eq!(called(Face::Restore, &socket, "-n all", rules).await.2, 0);
+        let (out, _, code) = called(Face::Save, &socket, "-n", "").await;
+        assert_eq!((out.as_str(), code), (rules, 0));
+        assert_eq!(called(Face::Save, &socket, "all -n", "").await.0, rules);
+        // A mistake leaves what was there.
+        let (_, error, code) = called(Face::Restore, &socket, "", "-A -t 10.9.0.100:80\n-A -t bad\n").await;
+        assert_eq!(code, 2);
+        assert_eq!(error, "line 2: illegal virtual server address[:port] specified (nothing was changed)\n");
+        let twice = "-A -t 10.9.0.100:80\n-A -t 10.9.0.100:80\n";
+        let (_, error, code) = called(Face::Restore, &socket, "", twice).await;
+        assert_eq!((error.as_str(), code), ("line 2: Service already exists (nothing was changed)\n", 255));
+        assert_eq!(called(Face::Save, &socket, "-n", "").await.0, rules);
+        let (out, error, code) = called(Face::Save, &socket, "--help", "").await;
+        assert_eq!((out.as_str(), code), ("", 1));
+        assert!(error.starts_with("ipvsadm-save: "), "{error}");
+        // Nothing is what a restore of nothing leaves.
+        assert_eq!(called(Face::Restore, &socket, "", "").await.2, 0);
+        assert_eq!(called(Face::Save, &socket, "", "").await.0, "");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn local_addresses_are_added_listed_and_removed() {
     with_control(|socket| async move {
         for line in [
@@ -183,6 +217,6 @@ async fn a_reader_that_goes_away_is_no_error() {
     }
     let mut err = Vec::new();
     let streams = Streams { input: &mut io::empty(), output: Output::new(Gone), errors: &mut err };
-    assert_eq!(run(&["-h".to_owned()], Path::new("none"), streams).await, 0);
+    assert_eq!(run(Face::Ipvsadm, &["-h".to_owned()], Path::new("none"), streams).await, 0);
     assert_eq!(err, b"");
 }

@@ -3,6 +3,7 @@
 //! Lives here: doing what a command line asks for, and ipvsadm's exit codes. Does not live here: the grammar
 //! and the columns (fulcrum-model's `ipvsadm`).
 
+mod face;
 mod gather;
 mod names;
 
@@ -16,6 +17,7 @@ use fulcrum_model::ipvsadm::{
 use fulcrum_model::{Edit, Forward, ServiceKey};
 
 use crate::{Client, Failure, Output};
+pub use face::Face;
 pub use names::SystemNames;
 
 /// Where a command line reads and writes.
@@ -34,17 +36,18 @@ impl std::fmt::Debug for Streams<'_> {
     }
 }
 
-/// Does what `args` (without the program's name) ask for, on the process's own streams.
-pub async fn run_on_stdio(args: &[String], socket: &Path) -> ExitCode {
+/// Does what `args` (without the program's name) ask the program of that name for, on the process's own streams.
+pub async fn run_on_stdio(face: Face, args: &[String], socket: &Path) -> ExitCode {
     let streams = Streams { input: &mut io::stdin(), output: Output::stdout(), errors: &mut io::stderr() };
-    ExitCode::from(run(args, socket, streams).await)
+    ExitCode::from(run(face, args, socket, streams).await)
 }
 
-/// Does what `args` (without the program's name) ask for and gives the exit code.
-pub async fn run(args: &[String], socket: &Path, mut streams: Streams<'_>) -> u8 {
+/// Does what `args` (without the program's name) ask the program of that name for and gives the exit code.
+pub async fn run(face: Face, args: &[String], socket: &Path, mut streams: Streams<'_>) -> u8 {
     let names = SystemNames::default();
-    let done = match ipvsadm::parse_with(args, &names) {
-        Ok(command) => obey(command, socket, &names, &mut streams).await,
+    let done = match command(face, args, &names) {
+        Ok(Command::Restore) => restore(face == Face::Restore, socket, &names, &mut streams).await,
+        Ok(command) => perform(command, socket, &names, &mut streams).await,
         Err(usage) => Err(usage),
     };
     let flushed = streams.output.flush();
@@ -59,19 +62,23 @@ pub async fn run(args: &[String], socket: &Path, mut streams: Streams<'_>) -> u8
     }
 }
 
-/// Does one command. `Command::Restore` is about more of them, which it reads.
-async fn obey(
-    command: Command,
-    socket: &Path,
-    names: &SystemNames,
-    streams: &mut Streams<'_>,
-) -> Result<(), Usage> {
-    match command {
-        Command::Restore => restore(socket, names, streams).await,
-        command => perform(command, socket, names, streams).await,
+/// What is asked for. The two scripts take less notice of their arguments than one would think, and old crontabs
+/// count on it.
+fn command(face: Face, args: &[String], names: &SystemNames) -> Result<Command, Usage> {
+    let other = args.iter().any(|word| word.starts_with('-') && word != "-n");
+    match face {
+        Face::Ipvsadm => ipvsadm::parse_with(args, names),
+        Face::Save if other => Err(Usage {
+            message: "ipvsadm-save: prints the table as commands for ipvsadm-restore\n   -n  numbers instead of names"
+                .to_owned(),
+            code: EXIT_LIST,
+        }),
+        Face::Save => Ok(Command::Save { numeric: args.iter().any(|word| word == "-n") }),
+        Face::Restore => Ok(Command::Restore),
     }
 }
 
+/// Does one command; `Command::Restore`, which is about more of them, is not among them.
 async fn perform(
     command: Command,
     socket: &Path,
@@ -79,7 +86,7 @@ async fn perform(
     streams: &mut Streams<'_>,
 ) -> Result<(), Usage> {
     match command {
-        Command::Help => print(streams, format_args!("{}\n{}", ipvsadm::VERSION, ipvsadm::HELP)),
+        Command::Help => print(streams, format_args!("{}\n{}", ipvsadm::VERSION, ipvsadm::help())),
         Command::Version => print(streams, format_args!("{}\n", ipvsadm::VERSION)),
         Command::Edit(edits) => {
             let mut client = connect(socket).await?;
@@ -163,8 +170,14 @@ async fn edit(
     }
 }
 
-/// Applies what standard input holds, all of it or nothing; then does what else it asks for.
-async fn restore(socket: &Path, names: &SystemNames, streams: &mut Streams<'_>) -> Result<(), Usage> {
+/// Applies what standard input holds, all of it or nothing, to the table or, with `anew`, in place of it; then
+/// does what else it asks for.
+async fn restore(
+    anew: bool,
+    socket: &Path,
+    names: &SystemNames,
+    streams: &mut Streams<'_>,
+) -> Result<(), Usage> {
     let mut input = Vec::new();
     streams
         .input
@@ -172,7 +185,9 @@ async fn restore(socket: &Path, names: &SystemNames, streams: &mut Streams<'_>) 
         .map_err(|error| refused(format!("cannot read the input: {error}")))?;
     let input = String::from_utf8(input).map_err(|_| refused("the input is not text".to_owned()))?;
     let wrong = |error: RestoreError| Usage { message: error.to_string(), code: error.code };
-    let (mut lines, mut edits, mut others) = (Vec::new(), Vec::new(), Vec::new());
+    // The first edit has no line of its own; it cannot be refused.
+    let mut edits = if anew { vec![Edit::ClearServices] } else { Vec::new() };
+    let (mut lines, mut others) = (vec![0; edits.len()], Vec::new());
     for line in ipvsadm::restore(&input, names).map_err(wrong)? {
         match line.command {
             Command::Edit(of_line) => {

@@ -23,7 +23,7 @@ mod values;
 use crate::edit::{Edit, EditError};
 use crate::state::ServiceKey;
 
-pub use help::{HELP, VERSION};
+pub use help::{COMMANDS, Description, OPTIONS, SERVICES, VERSION, help};
 pub use restore::{Line, RestoreError, edits, restore};
 pub use save::save;
 pub use values::{Names, Numeric};
@@ -31,7 +31,7 @@ pub use values::{Names, Numeric};
 /// What a command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Print [`HELP`].
+    /// Print [`help()`].
     Help,
     /// Print [`VERSION`].
     Version,

@@ -340,3 +340,41 @@ impl<'a> Scanner<'a> {
         format!("{}: {why}", self.current())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::help::{COMMANDS, OPTIONS, SERVICES};
+    use super::*;
+
+    #[test]
+    fn every_option_is_described_as_it_is() {
+        let undescribed = [
+            "start-daemon",
+            "stop-daemon",
+            "syncid",
+            "mcast-interface",
+            "mcast-group",
+            "mcast-port",
+            "mcast-ttl",
+            "sync-maxlen",
+        ];
+        let described: Vec<_> = [COMMANDS, SERVICES, OPTIONS].concat();
+        for Entry(long, short, value, _) in TABLE.iter().filter(|entry| entry.1 != 'l') {
+            let Some(found) = described.iter().find(|d| d.long == *long) else {
+                assert!(undescribed.contains(long), "{long}");
+                continue;
+            };
+            assert_eq!(found.short.unwrap_or(NO), *short, "{long}");
+            let wanted = match value {
+                Value::Needed => !found.value.is_empty() && !found.value.starts_with('['),
+                Value::Optional => found.value.starts_with('['),
+                // The three values of --set are arguments of its own.
+                Value::None => found.value.is_empty() || *long == "set",
+            };
+            assert!(wanted, "{long}");
+        }
+        for description in described {
+            assert!(TABLE.iter().any(|entry| entry.0 == description.long), "{}", description.long);
+        }
+    }
+}

@@ -53,7 +53,7 @@ fn run(state: &mut State, args: &[String], input: &str) -> Answer {
 fn obey(state: &mut State, command: Command) -> Answer {
     let done = |out: String| (out, String::new(), 0);
     match command {
-        Command::Help => done(format!("{}\n{}", ipvsadm::VERSION, ipvsadm::HELP)),
+        Command::Help => done(format!("{}\n{}", ipvsadm::VERSION, ipvsadm::help())),
         Command::Version => done(format!("{}\n", ipvsadm::VERSION)),
         Command::Edit(edits) => match state.apply_all(&edits) {
             Ok(()) => done(String::new()),
