@@ -46,6 +46,13 @@ pub fn get(from: &Namespace, host: &str, count: usize) -> Tally {
     )
 }
 
+/// Opens `count` SCTP associations, asks once on each and shuts it down; `from` is the first one's port.
+#[track_caller]
+pub fn ask_sctp(from: &Namespace, host: &str, count: usize, port: u16) -> Tally {
+    let lab = program("fulcrum-lab");
+    tally(&from.sh(&format!("{} ask-sctp {host} {count} --from {port}", lab.display())))
+}
+
 /// Asks `count` times by UDP, from a new port each time.
 #[track_caller]
 pub fn ask_udp(from: &Namespace, host: &str, count: usize) -> Tally {

@@ -291,7 +291,7 @@ fn read_rows(listing: &str, columns: usize) -> Vec<Counts> {
     for line in listing.lines() {
         let mut words = line.split_whitespace();
         let (Some(kind), Some(address)) = (words.next(), words.next()) else { continue };
-        if !matches!(kind, "TCP" | "UDP" | "->") || address.starts_with("RemoteAddress") {
+        if !matches!(kind, "TCP" | "UDP" | "SCTP" | "->") || address.starts_with("RemoteAddress") {
             continue;
         }
         let words: Vec<&str> = words.collect();

@@ -150,6 +150,17 @@ impl Server {
         self.start(&mut command, &format!("udp{port}-{address}")).wait_said("ready", Duration::from_secs(5));
     }
 
+    /// Starts an SCTP server at an address and its twin.
+    #[track_caller]
+    pub fn serve_sctp(&mut self, address: &str, port: u16) {
+        for family in [Family::V4, Family::V6] {
+            let mut command = self.inside.command(program("fulcrum-lab"));
+            command.args(["serve-sctp", &format!("{}:{port}", family.host(address)), &self.name]);
+            self.start(&mut command, &format!("sctp{port}-{}", family.address(address)))
+                .wait_said("ready", Duration::from_secs(5));
+        }
+    }
+
     /// Makes the server take a VIP and its twin on loopback without telling anybody (DR, TUN).
     #[track_caller]
     pub fn hold_vip(&self, vip: &str) {

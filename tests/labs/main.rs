@@ -14,4 +14,5 @@ mod persistence;
 mod pmtu;
 mod pools;
 mod schedule;
+mod sctp;
 mod vlan;
