@@ -1,6 +1,7 @@
 //! The configuration files and ipvsadm lines of the documentation are ones that work.
 
-use fulcrum_model::{Config, State, ipvsadm};
+use fulcrum_model::validate::SCHEDULERS;
+use fulcrum_model::{ClientAddress, Config, State, TimeoutState, ipvsadm};
 
 fn pages() -> Vec<(String, String)> {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
@@ -26,6 +27,25 @@ fn every_configuration_file_is_valid() {
         }
     }
     assert!(seen >= 2, "the documentation has configuration files");
+}
+
+#[test]
+fn the_reference_names_everything_that_has_a_name() {
+    let page = pages().into_iter().find(|(name, _)| name.ends_with("configuration.md")).unwrap().1;
+    for state in TimeoutState::ALL {
+        let (long, short) = (format!("`{state}` {}", state.default_seconds()), format!("`{state}` ("));
+        assert!(page.contains(&long) || page.contains(&short), "{state}");
+    }
+    let words =
+        |text: &str| page.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').any(|word| word == text);
+    for name in SCHEDULERS.into_iter().chain(ClientAddress::ALL.map(ClientAddress::name)) {
+        assert!(words(name), "{name}");
+    }
+    let block = blocks(&page, "toml").into_iter().max_by_key(|block| block.len()).unwrap();
+    let state = Config::parse("page", block).unwrap().state;
+    let written = fulcrum_model::file::state_to_toml(&state);
+    let keys = written.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key);
+    keys.for_each(|key| assert!(words(key), "{key}"));
 }
 
 #[test]

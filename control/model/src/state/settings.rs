@@ -47,7 +47,10 @@ pub enum BadSetting {
         range: String,
     },
     /// A setting that means nothing here has another value than its default.
-    #[error("{name} can only be {default} here: {why}")]
+    #[error("{name} {can} here: {why}", can = match *default {
+        "" => "cannot be set".to_owned(),
+        default => format!("can only be {default}"),
+    })]
     Fixed {
         /// The setting.
         name: &'static str,
@@ -175,7 +178,7 @@ settings! {
 pub struct FixedSetting {
     /// Its name.
     pub name: &'static str,
-    /// Its default, the only value that is taken.
+    /// Its default, the only value that is taken; empty where the kernel's depends on the machine.
     pub default: &'static str,
     /// Why there is nothing to set.
     pub why: &'static str,
@@ -191,12 +194,18 @@ pub const FIXED_SETTINGS: &[FixedSetting] = &[
         default: "-4",
         why: "the session table has a fixed size, `sessions` of [dataplane]",
     },
+    FixedSetting {
+        name: "conn_max",
+        default: "",
+        why: "the session table has a fixed size, `sessions` of [dataplane]",
+    },
     FixedSetting { name: "conntrack", default: "0", why: "there is no netfilter connection tracking" },
     FixedSetting {
         name: "debug_level",
         default: "0",
         why: "the engine writes no log; look at `fulcrum status`",
     },
+    FixedSetting { name: "est_cpulist", default: "", why: "rates are estimated by no thread of their own" },
     FixedSetting { name: "est_nice", default: "0", why: "rates are estimated by no thread of their own" },
     FixedSetting { name: "run_estimation", default: "1", why: "rates cost nothing and are always estimated" },
     FixedSetting {
@@ -207,6 +216,7 @@ pub const FIXED_SETTINGS: &[FixedSetting] = &[
     FixedSetting { name: "svc_lfactor", default: "-3", why: "the table of services grows by itself" },
     FixedSetting { name: "sync_persist_mode", default: "0", why: NO_SYNC },
     FixedSetting { name: "sync_ports", default: "1", why: NO_SYNC },
+    FixedSetting { name: "sync_qlen_max", default: "", why: NO_SYNC },
     FixedSetting { name: "sync_refresh_period", default: "0", why: NO_SYNC },
     FixedSetting { name: "sync_retries", default: "0", why: NO_SYNC },
     FixedSetting { name: "sync_sock_size", default: "0", why: NO_SYNC },
@@ -271,6 +281,8 @@ mod tests {
         settings.set("sync_threshold", " 3\t50 ").unwrap();
         let why = settings.set("conntrack", "1").unwrap_err().to_string();
         assert_eq!(why, "conntrack can only be 0 here: there is no netfilter connection tracking");
+        let why = settings.set("sync_qlen_max", "7786").unwrap_err().to_string();
+        assert_eq!(why, "sync_qlen_max cannot be set here: sessions are not synchronised between directors");
         assert!(settings.set("best", "1").unwrap_err().to_string().starts_with("there is no setting `best`"));
     }
 }
