@@ -7,29 +7,8 @@ use std::net::IpAddr;
 
 use fulcrum_packet::checksum::{checksum, fold, pseudo_header_of, sum};
 use fulcrum_packet::{ethernet, gre, gue, icmp, icmpv6, ip, ipv4, ipv6, udp};
+use harness::both::{BOTH, addr};
 use harness::*;
-
-/// IPv6 on VLAN 6 of both links.
-const SIX: &str = r#"
-[[interface]]
-name = "wan6"
-port = "wan"
-vlan = 6
-addresses = ["fd00:1::1/64"]
-[[interface]]
-name = "lan6"
-port = "lan"
-vlan = 6
-addresses = ["fd00:2::1/64"]
-[[neighbour]]
-address = "fd00:1::2"
-mac = "02:00:00:00:09:09"
-interface = "wan6"
-[[neighbour]]
-address = "fd00:2::11"
-mac = "02:00:00:00:09:09"
-interface = "lan6"
-"#;
 
 const CLIENTS: [&str; 2] = ["10.0.0.2", "fd00:1::2"];
 const VIPS: [&str; 2] = ["10.0.0.100", "fd00:1::100"];
@@ -46,15 +25,11 @@ const KINDS: [(&str, usize, bool); 6] = [
     ("tunnel = \"gue\"\ntunnel-port = 6080\ntunnel-checksum = \"remcsum\"", 12, true),
 ];
 
-fn addr(text: &str) -> IpAddr {
-    text.parse().unwrap()
-}
-
 fn director(workers: u16, inner: usize, outer: usize, kind: &str, more: &str) -> Director {
     let with_port =
         |text: &str| if text.contains(':') { format!("[{text}]:53") } else { format!("{text}:53") };
     let text = format!(
-        "{SIX}\n[[service]]\naddress = \"{}\"\nprotocol = \"udp\"\nscheduler = \"rr\"\n\
+        "{BOTH}\n[[service]]\naddress = \"{}\"\nprotocol = \"udp\"\nscheduler = \"rr\"\n\
          [[service.server]]\naddress = \"{}\"\nforward = \"tun\"\n{kind}\n{more}",
         with_port(VIPS[inner]),
         with_port(SERVERS[outer]),

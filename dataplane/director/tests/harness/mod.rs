@@ -1,6 +1,7 @@
 //! A director without a network: engines, their messages, a clock; frames in, frames out.
 #![allow(unreachable_pub, dead_code, missing_debug_implementations, reason = "each test file uses a part")]
 
+pub mod both;
 pub mod segments;
 
 use std::net::Ipv4Addr;
