@@ -3,12 +3,15 @@
 mod harness;
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 
 use fulcrum_packet::ipv4;
 use fulcrum_packet::tcp::{ACK, SYN};
 use harness::both::*;
 use harness::*;
 use proptest::prelude::*;
+
+type End = (IpAddr, u16);
 
 /// A service and what is done to it.
 #[derive(Clone, Debug)]
@@ -65,7 +68,7 @@ impl Scene {
         Director::with(self.workers, &file, |config| config.misdirect = self.misdirect)
     }
 
-    fn client(&self, host: u8, port: u16) -> (std::net::IpAddr, u16) {
+    fn client(&self, host: u8, port: u16) -> End {
         let address = if self.front_v6 { format!("fd00:9::{host}") } else { format!("198.51.100.{host}") };
         end(&address, port)
     }
@@ -75,10 +78,10 @@ impl Scene {
 fn pass(
     director: &mut Director,
     port: u16,
-    src: (std::net::IpAddr, u16),
-    dst: (std::net::IpAddr, u16),
+    src: End,
+    dst: End,
     data: &[u8],
-) -> Result<((std::net::IpAddr, u16), (std::net::IpAddr, u16), Vec<u8>), TestCaseError> {
+) -> Result<(End, End, Vec<u8>), TestCaseError> {
     let to = if port == 0 { WAN } else { LAN };
     let body = datagram(src, dst, data);
     let (outs, whole) = if body.len() > 1400 {
