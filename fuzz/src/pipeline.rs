@@ -12,7 +12,7 @@ use fulcrum_director::snapshot::Forward;
 use fulcrum_model::{Config, State};
 use fulcrum_packet::checksum::{checksum, fold, pseudo_header, sum};
 use fulcrum_packet::{ethernet, ipv4};
-use fulcrum_replay::setup::{Action, action};
+use fulcrum_replay::setup;
 use fulcrum_replay::{Bench, BenchConfig, Sent};
 
 const CONFIG: &str = r#"
@@ -227,13 +227,7 @@ fn operation(input: &mut Input, bench: &mut Bench, sent: &mut Vec<Sent>) {
         }
         _ => {
             let text = input.one_of(&EDITS);
-            let edits = match action(text) {
-                Ok(Action::Edits(edits)) => edits,
-                Ok(Action::Setting(setting)) => {
-                    vec![setting.edit()]
-                }
-                Err(error) => panic!("{text}: {error}"),
-            };
+            let edits = setup::edits(text, bench.state()).unwrap_or_else(|error| panic!("{text}: {error}"));
             // Many do not apply at this point; those change nothing.
             let _ = bench.apply(&edits);
         }

@@ -27,7 +27,7 @@ pub fn run(data: &[u8]) {
     match kind % 5 {
         0 => configuration(text),
         1 => lines(text),
-        2 => _ = setup::parse(Path::new("setup"), text),
+        2 => _ = setup::parse(Path::new("setup"), text, &State::default()),
         3 => rules(text),
         _ => settings(text),
     }

@@ -29,7 +29,7 @@ pub use bench::{Bench, BenchConfig, Outcome, Sent, mac};
 pub use verdict::Line;
 
 use capture::{CaptureError, Frame, Reader, Writer};
-use setup::{Action, Command, SetupError};
+use setup::{Command, SetupError};
 
 /// `fulcrum replay`: what the director would do with a capture.
 ///
@@ -43,7 +43,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
     /// Lines in ipvsadm's grammar, applied on top; `@N` before a line: just before frame N. Also
-    /// `sysctl -w net.ipv4.vs.NAME=VALUE`
+    /// `sysctl -w net.ipv4.vs.NAME=VALUE`, and `iptables` or `ip6tables` rules that mark packets
     #[arg(long, value_name = "SETUP")]
     pub ipvsadm: Option<PathBuf>,
     /// Capture to read, pcap or pcapng
@@ -135,7 +135,7 @@ pub struct Summary {
 pub fn run(args: &Args) -> Result<Summary, Error> {
     let config = Config::parse(&args.config.display().to_string(), &read(&args.config)?)?;
     let mut commands = match &args.ipvsadm {
-        Some(path) => setup::parse(path, &read(path)?)?,
+        Some(path) => setup::parse(path, &read(path)?, &config.state)?,
         None => Vec::new(),
     }
     .into_iter()
@@ -261,11 +261,7 @@ fn apply_until(
     bench: &mut Bench,
 ) -> Result<(), SetupError> {
     while let Some(command) = commands.next_if(|command| command.before <= number) {
-        let edits = match command.action {
-            Action::Edits(edits) => edits,
-            Action::Setting(setting) => vec![setting.edit()],
-        };
-        bench.apply(&edits).map_err(|error| SetupError {
+        bench.apply(&command.edits).map_err(|error| SetupError {
             path: args.ipvsadm.clone().unwrap_or_default(),
             line: command.line,
             message: error.to_string(),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use fulcrum_model::{Edit, Settings, ipvsadm};
+use fulcrum_model::{Edit, Family, Settings, State, iptables, ipvsadm};
 
 /// A line that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -23,35 +23,13 @@ pub struct Command {
     pub line: usize,
     /// 1-based number of the frame before which it is applied.
     pub before: u64,
-    /// What it does.
-    pub action: Action,
+    /// What it changes.
+    pub edits: Vec<Edit>,
 }
 
-/// What a line does.
-#[derive(Clone, Debug)]
-pub enum Action {
-    /// Changes in ipvsadm's grammar.
-    Edits(Vec<Edit>),
-    /// A behaviour switch.
-    Setting(Setting),
-}
-
-/// `sysctl -w net.ipv4.vs.NAME=VALUE`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Setting {
-    name: String,
-    value: String,
-}
-
-impl Setting {
-    /// The change of a state.
-    pub fn edit(&self) -> Edit {
-        Edit::SetSetting { name: self.name.clone(), value: self.value.clone() }
-    }
-}
-
-/// Reads the text of a set-up file; commands come in the order in which they are applied.
-pub fn parse(path: &Path, text: &str) -> Result<Vec<Command>, SetupError> {
+/// Reads the text of a set-up file; commands come in the order in which they are applied. `state` knows the
+/// interfaces that rules may name.
+pub fn parse(path: &Path, text: &str, state: &State) -> Result<Vec<Command>, SetupError> {
     let mut commands = Vec::new();
     for (number, text) in (1..).zip(text.lines()) {
         let wrong = |message| SetupError { path: path.to_owned(), line: number, message };
@@ -59,7 +37,7 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Command>, SetupError> {
         if rest.is_empty() || rest.starts_with('#') {
             continue;
         }
-        commands.push(Command { line: number, before, action: action(rest).map_err(wrong)? });
+        commands.push(Command { line: number, before, edits: edits(rest, state).map_err(wrong)? });
     }
     // Stable: lines for one frame stay in their order.
     commands.sort_by_key(|command| command.before);
@@ -76,19 +54,40 @@ fn split_frame(text: &str) -> Result<(u64, &str), String> {
     }
 }
 
-/// What one command does.
-pub fn action(text: &str) -> Result<Action, String> {
-    let mut words = text.split_whitespace();
-    if words.next() != Some("sysctl") {
-        return ipvsadm::edits(text).map(Action::Edits).map_err(|e| e.to_string());
+/// What one command changes.
+pub fn edits(text: &str, state: &State) -> Result<Vec<Edit>, String> {
+    match text.split_whitespace().next() {
+        Some("sysctl") => setting(text).map(|edit| vec![edit]),
+        Some("iptables") => marks(Family::V4, text, state),
+        Some("ip6tables") => marks(Family::V6, text, state),
+        _ => ipvsadm::edits(text).map_err(|e| e.to_string()),
     }
+}
+
+/// `sysctl -w net.ipv4.vs.NAME=VALUE`.
+fn setting(text: &str) -> Result<Edit, String> {
+    let words = text.split_whitespace().skip(1);
     let assignments: Vec<&str> = words.filter(|word| !word.starts_with('-')).collect();
     let usage = "sysctl takes one setting, such as `sysctl -w net.ipv4.vs.sloppy_tcp=1`";
     let [assignment] = assignments[..] else { return Err(usage.to_owned()) };
     let (name, value) = assignment.split_once('=').ok_or(usage)?;
     let known = name.strip_prefix("net.ipv4.vs.").or((name == "net.ipv4.ip_forward").then_some("ip_forward"));
-    let setting = Setting { name: known.unwrap_or(name).to_owned(), value: value.to_owned() };
+    let name = known.unwrap_or(name);
     // Whether it can be set does not depend on the others.
-    Settings::default().set(&setting.name, &setting.value).map_err(|bad| bad.to_string())?;
-    Ok(Action::Setting(setting))
+    Settings::default().set(name, value).map_err(|bad| bad.to_string())?;
+    Ok(Edit::SetSetting { name: name.to_owned(), value: value.to_owned() })
+}
+
+/// A rule that marks packets, as a script gives it to iptables.
+fn marks(family: Family, text: &str, state: &State) -> Result<Vec<Edit>, String> {
+    let mut import = iptables::parse(family, text).map_err(|bad| match &bad[..] {
+        [line, ..] => line.why.clone(),
+        [] => "no rule".to_owned(),
+    })?;
+    import.name_interfaces(state);
+    if import.rules.is_empty() {
+        return Err("this marks nothing; such as `iptables -t mangle -A PREROUTING … -j MARK --set-mark 1`"
+            .to_owned());
+    }
+    Ok(import.rules.into_iter().map(|rule| Edit::AddMark(rule, None)).collect())
 }

@@ -1,7 +1,7 @@
 //! A verdict as a line of JSON, with names where the engine has numbers.
 
 use fulcrum_director::{Verdict, VerdictKind};
-use fulcrum_model::{ServerKey, ServiceKey};
+use fulcrum_model::{Family, ServerKey, ServiceKey};
 use fulcrum_program::Program;
 use serde::Serialize;
 
@@ -14,9 +14,9 @@ pub struct Line {
     pub verdict: &'static str,
     /// The name of a drop reason, else of the event that was counted.
     pub reason: &'static str,
-    /// The service concerned, as `TCP 10.0.0.100:80`.
+    /// The service concerned, as `TCP 10.0.0.100:80` or `FWM 1`.
     pub service: Option<String>,
-    /// The server concerned, as `10.1.0.11:8000`.
+    /// The server concerned, as `10.1.0.11:8000` or `[2001:db8:1::b]:8000`.
     pub server: Option<String>,
     /// 1-based numbers of the frames that were sent while this one was processed.
     pub out: Vec<u64>,
@@ -61,6 +61,7 @@ fn service_text(key: ServiceKey) -> String {
             let protocol = protocol.name().to_uppercase();
             format!("{protocol} {}", std::net::SocketAddr::new(address, port))
         }
-        ServiceKey::Mark { mark, .. } => format!("FWM {mark}"),
+        ServiceKey::Mark { family: Family::V4, mark } => format!("FWM {mark}"),
+        ServiceKey::Mark { family: Family::V6, mark } => format!("FWM {mark} IPv6"),
     }
 }

@@ -25,11 +25,11 @@ mac = "02:00:00:00:02:01"
 [[interface]]
 name = "wan"
 port = "wan"
-addresses = ["10.0.0.1/24", "10.0.0.100/32"]
+addresses = ["10.0.0.1/24", "10.0.0.100/32", "2001:db8::1/64"]
 [[interface]]
 name = "lan"
 port = "lan"
-addresses = ["10.1.0.1/24"]
+addresses = ["10.1.0.1/24", "2001:db8:1::1/64"]
 [[neighbour]]
 address = "10.0.0.2"
 mac = "02:00:00:00:01:02"
@@ -259,6 +259,62 @@ fn setup_lines_apply_at_the_start_and_before_frames() {
     assert!(folder.verdicts()[3].contains("forwarded.nat"), "a segment that is no SYN opens a session now");
 }
 
+/// A TCP segment of IPv6 with these flags, without data.
+fn tcp6(macs: [u8; 12], src: (&str, u16), dst: (&str, u16), flags: u8) -> Vec<u8> {
+    let address = |text: &str| text.parse::<std::net::Ipv6Addr>().unwrap().octets();
+    let ends = [address(src.0), address(dst.0)].concat();
+    let mut segment = [src.1.to_be_bytes(), dst.1.to_be_bytes()].concat();
+    segment.extend([0, 0, 0, 1, 0, 0, 0, 1, 0x50, flags, 0x20, 0, 0, 0, 0, 0]);
+    let pseudo = [&ends[..], &[0, 0, 0, 20, 0, 0, 0, 6], &segment].concat();
+    let check = sum(&pseudo).to_be_bytes();
+    segment[16..18].copy_from_slice(&check);
+    [&macs[..], &[0x86, 0xdd, 0x60, 0, 0, 0, 0, 20, 6, 64], &ends, &segment].concat()
+}
+
+#[test]
+fn ipv6_by_mark() {
+    let folder = Folder::new("six");
+    let to_wan = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 1, 2];
+    let to_lan = [2, 0, 0, 0, 2, 1, 2, 0, 0, 0, 2, 11];
+    let (client, server, vip) = ("2001:db8::2", "2001:db8:1::b", "2001:db8:99::7");
+    folder.capture(
+        PCAPNG,
+        &["wan", "lan"],
+        &[
+            (0, 0, tcp6(to_wan, (client, 4001), (vip, 443), SYN)),
+            (1, 1, tcp6(to_lan, (server, 443), (client, 4001), SYN_ACK)),
+            (2, 0, tcp6(to_wan, (client, 4001), (vip, 22), SYN)),
+        ],
+    );
+    let mut args = folder.args();
+    args.ipvsadm = Some(folder.write(
+        "setup",
+        "ip6tables -t mangle -A PREROUTING -i eth0 -d 2001:db8:99::/48 -p tcp --dport 443 -j MARK --set-mark 9\n\
+         ipvsadm -A -f 9 -6 -s rr\n\
+         ipvsadm -a -f 9 -6 -r [2001:db8:1::b]:0 -m\n",
+    ));
+    let config = format!(
+        "{CONFIG}\n[[neighbour]]\naddress = \"{client}\"\nmac = \"02:00:00:00:01:02\"\ninterface = \"wan\"\n\
+         [[neighbour]]\naddress = \"{server}\"\nmac = \"02:00:00:00:02:0b\"\ninterface = \"lan\"\n"
+    );
+    args.config = folder.write("six.toml", config);
+    assert_eq!(run(&args).unwrap().frames_out, 3);
+    let by_mark = r#""service":"FWM 9 IPv6","server":"[2001:db8:1::b]:0""#;
+    assert_eq!(
+        folder.verdicts(),
+        [
+            format!(r#"{{"frame":1,"verdict":"forward","reason":"forwarded.nat",{by_mark},"out":[1]}}"#),
+            format!(r#"{{"frame":2,"verdict":"forward","reason":"forwarded.reply",{by_mark},"out":[2]}}"#),
+            r#"{"frame":3,"verdict":"drop","reason":"no-route","service":null,"server":null,"out":[3]}"#
+                .to_owned(),
+        ]
+    );
+    let mut expected = tcp6(to_lan, (client, 4001), (server, 443), SYN);
+    expected[..12].copy_from_slice(&[2, 0, 0, 0, 2, 11, 2, 0, 0, 0, 2, 1]);
+    expected[21] = 63;
+    assert_eq!(frames(&folder.file("out"))[0].bytes, expected);
+}
+
 #[test]
 fn sessions_end_between_frames() {
     let folder = Folder::new("time");
@@ -385,6 +441,8 @@ fn bad_arguments_are_refused() {
         ("sysctl -w net.ipv4.vs.cleverness=1\n", ":1: there is no setting `cleverness`"),
         ("sysctl -w net.ipv4.vs.sloppy_tcp=yes\n", ":1: sloppy_tcp of yes is out of range"),
         ("sysctl -a\n", ":1: sysctl takes one setting"),
+        ("ip6tables -t mangle -A PREROUTING -j MARK --set-mark ten\n", ":1: "),
+        ("iptables -t nat -A PREROUTING -j MASQUERADE\n", ":1: this marks nothing"),
     ] {
         let args = Args { ipvsadm: Some(folder.write("setup", text)), ..args.clone() };
         let place = format!("{}{complaint}", folder.file("setup").display());

@@ -18,7 +18,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use fulcrum_model::{Config, Route, RouteTarget, State};
-use fulcrum_replay::setup::{Action, action};
+use fulcrum_replay::setup::edits;
 
 /// The ports in the order of their numbers.
 pub(crate) const PORTS: [&str; 2] = ["wan", "lan"];
@@ -251,11 +251,8 @@ impl Case {
 }
 
 /// What a command changes.
-pub(crate) fn command(text: &str) -> Result<Vec<fulcrum_model::Edit>, String> {
-    Ok(match action(text)? {
-        Action::Edits(edits) => edits,
-        Action::Setting(setting) => vec![setting.edit()],
-    })
+pub(crate) fn command(text: &str, state: &State) -> Result<Vec<fulcrum_model::Edit>, String> {
+    edits(text, state)
 }
 
 fn port_number(name: &str) -> Option<u16> {

@@ -53,6 +53,7 @@ recorded! {
     host, "host";
     ipsec, "ipsec";
     lifetimes, "lifetimes";
+    marks, "marks";
     mtu, "mtu";
     nat4_frag, "nat4-frag";
     nat4_icmp, "nat4-icmp";
@@ -63,6 +64,7 @@ recorded! {
     nat6_tcp, "nat6-tcp";
     nat6_udp, "nat6-udp";
     odd, "odd";
+    odd_marks, "odd-marks";
     odd_services, "odd-services";
     odd6, "odd6";
     odd6_icmp, "odd6-icmp";

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use fulcrum_director::SECOND;
 use fulcrum_director::export::SessionView;
-use fulcrum_model::ServiceKey;
+use fulcrum_model::{Family, ServiceKey};
 use fulcrum_replay::capture::{Format, Writer};
 use fulcrum_replay::{Bench, BenchConfig, Sent};
 
@@ -80,7 +80,7 @@ pub(crate) fn run(case: &Case, workers: u16) -> String {
 }
 
 fn apply(bench: &mut Bench, text: &str) -> Result<(), String> {
-    let edits = case::command(text)?;
+    let edits = case::command(text, bench.state())?;
     bench.apply(&edits).map_err(|e| e.to_string())
 }
 
@@ -154,7 +154,7 @@ fn session_line(view: SessionView) -> SessionLine {
         _ => "SCTP",
     };
     let ends =
-        [view.client, view.vip, view.server].map(|(address, port)| end((address.into(), port)).to_string());
+        [view.client, view.vip, view.server].map(|(address, port)| end((address, port)).to_string());
     SessionLine {
         text: format!("{protocol} {} {}", view.state, ends.join(" ")),
         left: view.expires_in / SECOND,
@@ -185,7 +185,8 @@ fn compare_traffic(faults: &mut String, case: &Case, bench: &Bench) {
                 let protocol = protocol.name().to_uppercase();
                 format!("{protocol} {}", std::net::SocketAddr::new(address, port))
             }
-            ServiceKey::Mark { mark, .. } => format!("FWM {mark}"),
+            ServiceKey::Mark { family: Family::V4, mark } => format!("FWM {mark}"),
+            ServiceKey::Mark { family: Family::V6, mark } => format!("FWM {mark} IPv6"),
         };
         let sums = |sum: &dyn Fn(fn(&fulcrum_director::counters::Traffic) -> u64) -> u64| {
             [
