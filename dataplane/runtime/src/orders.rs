@@ -20,7 +20,7 @@ const RESERVED: usize = 4;
 pub(crate) enum Order {
     /// Go over to this configuration.
     Install(Arc<Snapshot>),
-    /// Copy sessions from `cursor` on into `room`, which is empty.
+    /// Copy sessions from `cursor` on into `room`, which is empty at first.
     Sessions { question: u64, cursor: u32, room: Vec<SessionView> },
     /// Copy neighbours into `room`, which is empty.
     Neighbours { question: u64, room: Vec<NeighbourView> },
@@ -52,6 +52,8 @@ pub(crate) struct Desk {
 pub(crate) struct Slot {
     orders: Consumer<Order>,
     answers: Producer<Answer>,
+    /// An order that was begun.
+    begun: Option<Order>,
 }
 
 /// Both ends for one worker.
@@ -59,7 +61,7 @@ pub(crate) fn channel() -> (Desk, Slot) {
     let (orders, orders_out) = RingBuffer::new(RING);
     let (answers, answers_out) = RingBuffer::new(RING);
     let desk = Desk { orders, answers: answers_out, under_way: 0, answered: VecDeque::new() };
-    (desk, Slot { orders: orders_out, answers })
+    (desk, Slot { orders: orders_out, answers, begun: None })
 }
 
 impl Desk {
@@ -117,10 +119,15 @@ impl Desk {
 }
 
 impl Slot {
-    /// The next order.
+    /// The next order: the one that was put back, if one was.
     #[inline]
     pub(crate) fn next(&mut self) -> Option<Order> {
-        self.orders.pop().ok()
+        self.begun.take().or_else(|| self.orders.pop().ok())
+    }
+
+    /// Goes on with an order at the next turn, before any other.
+    pub(crate) fn put_back(&mut self, order: Order) {
+        self.begun = Some(order);
     }
 
     /// Answers an order. There is always room: no more orders are under way than the ring holds.
@@ -168,5 +175,18 @@ mod tests {
         assert!(desk.answer(2).is_none(), "given up by its asker");
         assert!(matches!(desk.answer(4), Some(Answer::Sessions { question: 4, .. })));
         assert_eq!(Arc::strong_count(&snapshot), 1);
+    }
+
+    #[test]
+    fn an_order_that_was_put_back_comes_before_the_others() {
+        let (mut desk, mut slot) = channel();
+        for question in 0..2 {
+            desk.ask(Order::Sessions { question, cursor: 0, room: Vec::new() }).unwrap();
+        }
+        let Some(Order::Sessions { question, room, .. }) = slot.next() else { panic!("the first order") };
+        slot.put_back(Order::Sessions { question, cursor: 32, room });
+        assert!(matches!(slot.next(), Some(Order::Sessions { question: 0, cursor: 32, .. })));
+        assert!(matches!(slot.next(), Some(Order::Sessions { question: 1, cursor: 0, .. })));
+        assert!(slot.next().is_none());
     }
 }

@@ -15,8 +15,10 @@ use crate::mesh::Mesh;
 use crate::orders::{Answer, Order, Slot};
 use crate::transmit::Transmitter;
 
-/// Places of the session table looked at for one slice of a listing.
-const SLICE: usize = 2048;
+/// Places of the session table looked at for one answer about sessions.
+const SLICE: u32 = 2048;
+/// Of these, in one turn: each may be a cache miss, and packets wait meanwhile.
+const BITE: usize = 32;
 
 /// How far the end has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
@@ -183,7 +185,11 @@ impl Worker {
                 Answer::Retired(old)
             }
             Order::Sessions { question, mut cursor, room: mut found } => {
-                let done = self.engine.export_sessions(now, &mut cursor, &mut found, SLICE);
+                let done = self.engine.export_sessions(now, &mut cursor, &mut found, BITE);
+                if !done && !cursor.is_multiple_of(SLICE) {
+                    self.slot.put_back(Order::Sessions { question, cursor, room: found });
+                    return 1;
+                }
                 Answer::Sessions { question, cursor, done, found }
             }
             Order::Neighbours { question, room: mut found } => {
