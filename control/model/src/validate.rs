@@ -151,8 +151,9 @@ pub fn state(state: &State) -> Vec<(Place, Problem)> {
         put(Place::Mark(at), self::mark(state, rule));
     }
     let mut services = Twice::default();
+    let holders = service::Holders::index(state);
     for (at, service) in state.services.iter().enumerate() {
-        put(Place::Service(at), self::service(state, service));
+        put(Place::Service(at), service::service_among(&holders, service));
         put(
             Place::Service(at),
             services.check(service::name_key(&service.key), &service.key, || {

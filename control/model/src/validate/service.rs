@@ -1,5 +1,6 @@
 //! Rules for services and servers.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::{
@@ -22,11 +23,58 @@ pub(super) const fn name_key(key: &ServiceKey) -> &'static str {
     }
 }
 
+/// Who has an address. Judging a whole state asks an index, judging one service looks through the state.
+pub(super) struct Holders<'a> {
+    state: &'a State,
+    index: Option<[HashMap<IpAddr, ServiceKey>; 2]>,
+}
+
+impl Holders<'_> {
+    /// Looks through the state each time.
+    const fn search(state: &State) -> Holders<'_> {
+        Holders { state, index: None }
+    }
+
+    /// Looks once.
+    pub(super) fn index(state: &State) -> Holders<'_> {
+        let (mut vips, mut locals) = (HashMap::new(), HashMap::new());
+        for service in &state.services {
+            service.key.address().map(|vip| vips.entry(vip).or_insert(service.key));
+            for own in &service.local_addresses {
+                locals.entry(own.0).or_insert(service.key);
+            }
+        }
+        Holders { state, index: Some([vips, locals]) }
+    }
+
+    /// The first service with this VIP.
+    fn of_vip(&self, address: IpAddr) -> Option<ServiceKey> {
+        match &self.index {
+            Some([vips, _]) => vips.get(&address).copied(),
+            None => self.state.services.iter().map(|s| s.key).find(|key| key.address() == Some(address)),
+        }
+    }
+
+    /// The first service with this local address of its own.
+    fn of_local(&self, address: IpAddr) -> Option<ServiceKey> {
+        let has = |s: &&Service| s.local_addresses.iter().any(|own| own.0 == address);
+        match &self.index {
+            Some([_, locals]) => locals.get(&address).copied(),
+            None => self.state.services.iter().find(has).map(|service| service.key),
+        }
+    }
+}
+
 /// Rules for a service in a state, its servers aside.
 pub fn service(state: &State, service: &Service) -> Vec<Problem> {
+    service_among(&Holders::search(state), service)
+}
+
+pub(super) fn service_among(holders: &Holders<'_>, service: &Service) -> Vec<Problem> {
+    let state = holders.state;
     let mut found = Vec::new();
     match service.key {
-        ServiceKey::Address { address, .. } => vip(&mut found, state, address),
+        ServiceKey::Address { address, .. } => vip(&mut found, holders, address),
         ServiceKey::Mark { mark: 0, .. } => {
             add(&mut found, "mark", "mark 0 is that of packets without a mark; 1 to 4294967295");
         }
@@ -45,7 +93,7 @@ pub fn service(state: &State, service: &Service) -> Vec<Problem> {
         known_interface(&mut found, state, name);
     }
     for (item, address) in service.local_addresses.iter().enumerate() {
-        for problem in local_address(state, address.0) {
+        for problem in local_address_among(holders, address.0) {
             found.push(Problem { key: "local-addresses", item: Some(item), ..problem });
         }
         if service.local_addresses[..item].contains(address) {
@@ -61,7 +109,7 @@ pub fn service(state: &State, service: &Service) -> Vec<Problem> {
     found
 }
 
-fn vip(found: &mut Vec<Problem>, state: &State, vip: IpAddr) {
+fn vip(found: &mut Vec<Problem>, holders: &Holders<'_>, vip: IpAddr) {
     let nobodys = match vip {
         IpAddr::V4(a) => a.is_unspecified() || a.is_multicast() || a.is_broadcast(),
         IpAddr::V6(_) => !unicast(vip),
@@ -70,13 +118,12 @@ fn vip(found: &mut Vec<Problem>, state: &State, vip: IpAddr) {
         let message = format!("{vip} cannot be a virtual address; give one that clients can connect to");
         add(found, "address", message);
     }
-    if let Some(pool) = state.local_pools.iter().find(|p| pool_holds(p, vip)) {
+    if let Some(pool) = holders.state.local_pools.iter().find(|p| pool_holds(p, vip)) {
         let message = format!("{vip} belongs to local pool `{}`; a VIP cannot be a local address", pool.name);
         add(found, "address", message);
     }
-    let holder = |s: &&Service| s.local_addresses.iter().any(|a| a.0 == vip);
-    if let Some(other) = state.services.iter().find(holder) {
-        let message = format!("{vip} is a local address of service {}; a VIP cannot be one", other.key);
+    if let Some(other) = holders.of_local(vip) {
+        let message = format!("{vip} is a local address of service {other}; a VIP cannot be one");
         add(found, "address", message);
     }
 }
@@ -160,13 +207,17 @@ fn sessions(found: &mut Vec<Problem>, service: &Service) {
 
 /// Rules for a local address of a service's own in a state.
 pub fn local_address(state: &State, address: IpAddr) -> Vec<Problem> {
+    local_address_among(&Holders::search(state), address)
+}
+
+fn local_address_among(holders: &Holders<'_>, address: IpAddr) -> Vec<Problem> {
     let key = "local-addresses";
     if !unicast(address) || link_local(address) {
         one(key, format!("{address} is not an address that servers could answer to"))
-    } else if own_address(state, address) {
+    } else if own_address(holders.state, address) {
         one(key, format!("{address} is an interface's own address; a local address must be free"))
-    } else if let Some(service) = state.services.iter().find(|s| s.key.address() == Some(address)) {
-        one(key, format!("{address} is the VIP of service {}; a local address must be free", service.key))
+    } else if let Some(service) = holders.of_vip(address) {
+        one(key, format!("{address} is the VIP of service {service}; a local address must be free"))
     } else {
         Vec::new()
     }
