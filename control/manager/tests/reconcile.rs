@@ -64,7 +64,7 @@ async fn whole_at_connect_and_increments_after() {
 async fn a_change_is_in_effect_when_the_workers_run_it() {
     let room = Room::new();
     let (mut control, dataplane) = running(&room).await;
-    dataplane.held.lock().unwrap().lag = 20;
+    dataplane.held.lock().unwrap().lag = 5;
     assert!(control.edit(&add(82)).await.unwrap().delivered);
     let held = dataplane.held.lock().unwrap();
     assert_eq!(held.acknowledged, held.generation);
