@@ -103,7 +103,8 @@ pub fn datagram(src: (IpAddr, u16), dst: (IpAddr, u16), data: &[u8]) -> Vec<u8> 
     let mut body = [src.1.to_be_bytes(), dst.1.to_be_bytes(), length.to_be_bytes(), [0; 2]].concat();
     body.extend_from_slice(data);
     let whole = !fold(pseudo_header_of(src.0, dst.0, ipv4::UDP, body.len()) + sum(&body));
-    body[6..8].copy_from_slice(&whole.to_be_bytes());
+    // A sum of 0 would say that there is none (RFC 768).
+    body[6..8].copy_from_slice(&if whole == 0 { 0xffff } else { whole }.to_be_bytes());
     body
 }
 

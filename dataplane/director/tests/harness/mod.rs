@@ -14,8 +14,8 @@ use fulcrum_director::{
 };
 use fulcrum_model::State;
 use fulcrum_model::file::Config;
-use fulcrum_packet::checksum::{fold, pseudo_header, sum};
-use fulcrum_packet::{arp, ethernet, icmp, ipv4, tcp, udp};
+use fulcrum_packet::checksum::{fold, pseudo_header, pseudo_header_of, sum};
+use fulcrum_packet::{arp, ethernet, icmp, ip, ipv4, ipv6, tcp, udp};
 use fulcrum_program::{PortFacts, Program};
 
 /// Stations on the two links of [`NETWORK`].
@@ -294,19 +294,28 @@ pub fn arp_frame(dst: [u8; 6], packet: arp::Packet) -> Vec<u8> {
 /// Checks every checksum of a frame that came out.
 pub fn check_sums(out: &Out) {
     let frame = ethernet::Frame::new_checked(&out.frame[..]).unwrap();
-    if frame.ethertype() != ethernet::IPV4 {
+    if !matches!(frame.ethertype(), ethernet::IPV4 | ethernet::IPV6) {
         return;
     }
-    let (ip, body) = (out.ip(), out.body());
-    assert!(ip.checksum_ok(), "IPv4 checksum of {:02x?}", out.frame);
-    let pseudo = pseudo_header(ip.src(), ip.dst(), ip.protocol(), body.len() as u16);
-    match ip.protocol() {
-        _ if ip.is_fragment() => {}
-        ipv4::TCP => assert_eq!(fold(pseudo + sum(body)), 0xffff, "TCP checksum of {:02x?}", out.frame),
-        ipv4::UDP if body[6..8] != [0, 0] => {
-            assert_eq!(fold(pseudo + sum(body)), 0xffff, "UDP checksum of {:02x?}", out.frame);
+    let bytes = &out.frame[frame.header_len()..];
+    let ip = ip::Packet::new_checked(bytes).expect("an IP packet");
+    let (protocol, at, fragment) = match &ip {
+        ip::Packet::V4(ip) => {
+            assert!(ip.checksum_ok(), "IPv4 checksum of {:02x?}", out.frame);
+            (ip.protocol(), ip.header_len(), ip.is_fragment())
         }
-        ipv4::ICMP => assert_eq!(fold(sum(body)), 0xffff, "ICMP checksum of {:02x?}", out.frame),
-        _ => {}
-    }
+        ip::Packet::V6(ip) => {
+            let upper = ip.upper().expect("extension headers");
+            (upper.protocol, upper.offset, upper.fragment.is_some())
+        }
+    };
+    let body = &bytes[at..];
+    let pseudo = match protocol {
+        _ if fragment => return,
+        ipv4::UDP if body[6..8] == [0, 0] => return,
+        ipv4::TCP | ipv4::UDP | ipv6::ICMP => pseudo_header_of(ip.src(), ip.dst(), protocol, body.len()),
+        ipv4::ICMP => 0,
+        _ => return,
+    };
+    assert_eq!(fold(pseudo + sum(body)), 0xffff, "checksum of protocol {protocol} in {:02x?}", out.frame);
 }
