@@ -11,7 +11,7 @@ use crate::marks::network;
 use crate::packet::{Packet, is_balanced};
 use crate::reason::{Event, Reason};
 use crate::schedule::Request;
-use crate::session::{Direction, Key, NONE, NewSession, SessionId, State, TEMPLATE};
+use crate::session::{Direction, Key, NONE, NewSession, Rank, SessionId, State, TEMPLATE};
 use crate::snapshot::{Destination, FTP, FTP_DATA, Forward, Persistence, Service, Snapshot};
 
 /// The protocol that templates of marks have, whatever their sessions'. // IPVS: IPPROTO_IP
@@ -33,7 +33,7 @@ impl<P: Pool> Engine<P> {
         if packet.sport == FTP_DATA || !may_open(ctx.snap, &packet) {
             return self.refuse(ctx, packet, Reason::NoSession);
         }
-        if self.sessions.is_full() {
+        if !self.make_room(ctx.snap) {
             return self.drop_packet(ctx, packet, Reason::SessionsFull, None);
         }
         let opened = match service.persistence {
@@ -52,7 +52,13 @@ impl<P: Pool> Engine<P> {
                     self.count_in(destination, &packet);
                 }
                 self.advance(ctx, id, Direction::In, &packet);
+                // The rest of a fragmented datagram has to find the way too.
+                let ends = self.sessions.get(id).state == State::OnePacket && packet.fragment.is_none();
                 self.forward(ctx, packet, id);
+                if ends {
+                    self.counters.event(Event::SessionOfOnePacket);
+                    self.end_session(ctx.snap, id);
+                }
             }
             Err(reason) => {
                 if reason == Reason::NoServer {
@@ -61,6 +67,17 @@ impl<P: Pool> Engine<P> {
                 self.drop_packet(ctx, packet, reason, None);
             }
         }
+    }
+
+    /// Sees to it that there is room for another session: when the table is full the most dispensable one ends.
+    fn make_room(&mut self, snap: &Snapshot) -> bool {
+        if !self.sessions.is_full() {
+            return true;
+        }
+        let Some(id) = self.sessions.most_dispensable() else { return false };
+        self.counters.event(Event::SessionReclaimed);
+        self.end_session(snap, id);
+        true
     }
 
     /// The index of the server that takes a new connection, by the packet that opens it.
@@ -151,7 +168,7 @@ impl<P: Pool> Engine<P> {
         packet: &Packet<P::Buf>,
         control: SessionId,
     ) -> Result<SessionId, Reason> {
-        if self.sessions.is_full() {
+        if !self.make_room(ctx.snap) {
             return Err(Reason::SessionsFull);
         }
         let rewrites_port = matches!(destination.forward, Forward::Nat | Forward::FullNat);
@@ -169,7 +186,7 @@ impl<P: Pool> Engine<P> {
         let new = NewSession {
             protocol: packet.protocol,
             forward: destination.forward,
-            state: State::new(packet.protocol),
+            state: first_state(service, destination, packet.protocol),
             client,
             vip: (packet.dst, packet.dport),
             local,
@@ -206,7 +223,7 @@ impl<P: Pool> Engine<P> {
     /// A local address and port that is free towards a server. "Free" means that no session has the reply key;
     /// a cursor per server goes round addresses and ports, so that a port rests as long as possible. Each worker
     /// takes only ports of its own residue: a reply's port names its owner.
-    // A session that is closing gives its port up when there is no other: of those that are met, the one that took
+    // Where no port is free, the most dispensable session gives its own up: of those that are met, the one that took
     // its port first. The server accepts the port again, since its new user's numbers are higher.
     pub(crate) fn take_local_port(
         &mut self,
@@ -230,7 +247,7 @@ impl<P: Pool> Engine<P> {
         let count = ranges.len() as u32;
         let all = depth.saturating_mul(count);
         let cursor = self.local_cursors[destination.id as usize];
-        let mut closing = None;
+        let mut dispensable: Option<(Rank, SessionId, u32, (IpAddr, u16))> = None;
         for attempt in 0..all.min(LOCAL_PORT_TRIES) {
             let place = (cursor.wrapping_add(attempt)) % all;
             let range = &ranges[(place % count) as usize];
@@ -251,15 +268,18 @@ impl<P: Pool> Engine<P> {
                 if let Some(cells) = snap.local_cells(range.address, usize::from(self.config.worker)) {
                     cells.conflicts.add(1);
                 }
-                if closing.is_none() && direction == Direction::Out && self.is_closing(taken) {
-                    closing = Some((taken, place, (range.address, port)));
+                if direction == Direction::Out
+                    && let Some(rank) = self.sessions.rank(taken)
+                    && dispensable.is_none_or(|(least, ..)| rank < least)
+                {
+                    dispensable = Some((rank, taken, place, (range.address, port)));
                 }
                 continue;
             }
             self.local_cursors[destination.id as usize] = (place + 1) % all;
             return Ok((range.address, port));
         }
-        if let Some((taken, place, local)) = closing {
+        if let Some((_, taken, place, local)) = dispensable {
             self.counters.event(Event::LocalPortReclaimed);
             self.end_session(snap, taken);
             self.local_cursors[destination.id as usize] = (place + 1) % all;
@@ -271,11 +291,16 @@ impl<P: Pool> Engine<P> {
         }
         Err(Reason::LocalPortsExhausted)
     }
+}
 
-    /// Whether a session only waits for its end.
-    fn is_closing(&self, id: SessionId) -> bool {
-        let session = self.sessions.get(id);
-        session.controls == 0 && session.state.is_over()
+/// The state of a new session.
+fn first_state(service: &Service, destination: &Destination, protocol: u8) -> State {
+    match State::new(protocol) {
+        // An answer to a local address finds its client by the session alone.
+        State::Udp if service.profile.one_packet && destination.forward != Forward::FullNat => {
+            State::OnePacket
+        }
+        state => state,
     }
 }
 

@@ -193,7 +193,7 @@ names! {
         SessionExpired = "session.expired",
         /// Session ended because its client opened a new one in its place.
         SessionReused = "session.reused",
-        /// Closing session ended because another needed its local port.
+        /// Session ended because another needed its local port.
         LocalPortReclaimed = "session.local-port-reclaimed",
         /// Session made for a data connection that FTP announced.
         FtpDataExpected = "session.ftp-data",
@@ -207,6 +207,10 @@ names! {
         AddressHeaderSent = "client-address.header",
         /// Maximum segment size that a SYN announced lowered.
         SegmentSizeLowered = "mss.lowered",
+        /// Session ended because the table was full and another needed its place.
+        SessionReclaimed = "session.reclaimed",
+        /// Session of a one-packet service ended with its packet.
+        SessionOfOnePacket = "session.one-packet",
         /// ARP request answered.
         ArpReplied = "replied.arp",
         /// ARP request sent.

@@ -191,6 +191,11 @@ impl<P: Pool> Engine<P> {
             self.end_session(ctx.snap, id);
             return self.connect(ctx, packet);
         }
+        if session.state == State::OnePacket && !packet.is_later_fragment() {
+            self.counters.event(Event::SessionOfOnePacket);
+            self.end_session(ctx.snap, id);
+            return self.connect(ctx, packet);
+        }
         let Some(destination) = destination.filter(|destination| destination.available) else {
             if ctx.snap.settings.expire_nodest_conn {
                 self.end_session(ctx.snap, id);
@@ -268,8 +273,8 @@ impl<P: Pool> Engine<P> {
         let timeouts = destination.map_or(&Timeouts::KERNEL, |destination| &destination.profile.timeouts);
         session.timeout = next.timeout(timeouts).unwrap_or(session.timeout);
         session.touch(ctx.now);
-        let (control, shrank) = (session.control, session.timeout < before);
-        if shrank {
+        let control = session.control;
+        if session.timeout < before {
             self.sessions.requeue(id);
         }
         if next != state {
@@ -296,6 +301,7 @@ impl<P: Pool> Engine<P> {
             from.sub_one();
             to.add(1);
         }
+        self.sessions.state_changed(id);
     }
 
     /// Ends a session and settles the counts it was part of.

@@ -119,13 +119,13 @@ fn one_local_address_and_port_serves_two_servers_and_a_full_pool_refuses() {
         .replace("10.1.0.200-10.1.0.201", "10.1.0.200")
         .replace("5000-5009", "5000-5002");
     let mut director = Director::new(1, &small);
-    let mut seen: Vec<_> = (1..=6).map(|port| from_client(&mut director, port, SYN).ends()).collect();
+    let mut seen: Vec<_> = (1..=6).map(|port| whole_session(&mut director, port).ends()).collect();
     seen.sort();
     let locals = |server| seen.iter().filter(|ends| ends.2 == server).map(|ends| ends.1).collect::<Vec<_>>();
     assert_eq!((locals(SERVER_A), locals(SERVER_B)), (vec![5000, 5001, 5002], vec![5000, 5001, 5002]));
     assert_eq!(director.send(0, &tcp_frame(WAN, (CLIENT, 7), (VIP, 80), SYN, b"")), []);
     expect_drops!(director, "local-ports-exhausted": 1);
-    director.wait(61 * SECOND);
+    director.wait(901 * SECOND);
     from_client(&mut director, 8, SYN);
 }
 
@@ -253,11 +253,11 @@ fn errors_about_a_session_are_translated_in_both_directions_of_nat_and_fullnat()
 #[test]
 fn a_full_table_refuses_new_sessions_and_keeps_old_ones() {
     let mut director = Director::with(1, &service("nat", "", 8000), |config| config.sessions = 3);
-    (1..=3).for_each(|port| drop(from_client(&mut director, port, SYN)));
+    (1..=3).for_each(|port| drop(whole_session(&mut director, port)));
     assert_eq!(director.send(0, &tcp_frame(WAN, (CLIENT, 4), (VIP, 80), SYN, b"")), []);
     expect_drops!(director, "sessions-full": 1);
     from_client(&mut director, 2, ACK);
-    director.wait(61 * SECOND);
+    director.wait(901 * SECOND);
     from_client(&mut director, 4, SYN);
 }
 

@@ -132,7 +132,7 @@ fn the_session_that_is_closing_longest_gives_its_port_up_first() {
         director.at_server(&talks[nth].ask(RST, b""));
     }
     let syn = Segment { seq: 1000, ack: 0, flags: SYN, ..talks[0].client.clone() };
-    let taken = [5, 6].map(|port| director.at_server(&Segment { src: client(port), ..syn.clone() }).src.1);
+    let taken = [5, 6].map(|port| Conversation::open(&mut director, client(port), VIP, &[]).1[0].src.1);
     assert_eq!(taken, [5001, 5003]);
     assert_eq!(director.tcp(&Segment { src: client(7), ..syn }, true), (vec![], vec![]));
     expect_drops!(director, "local-ports-exhausted": 1);

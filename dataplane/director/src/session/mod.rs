@@ -5,6 +5,7 @@
 //! is decided elsewhere.
 
 mod index;
+mod rank;
 pub(crate) mod rare;
 pub mod sctp;
 pub mod tcp;
@@ -18,6 +19,8 @@ use crate::snapshot::{DestinationId, Forward, Timeouts};
 use crate::stream::{Care, Edits};
 use crate::{Nanos, SECOND};
 use index::Index;
+pub use rank::Rank;
+use rank::Ranks;
 use rare::RareParts;
 use wheel::Wheel;
 
@@ -86,6 +89,8 @@ pub enum State {
     Udp,
     /// SCTP, by [`sctp::State`].
     Sctp(sctp::State),
+    /// UDP without answers: lives as long as its one datagram, in pieces that is. // IPVS: IP_VS_CONN_F_ONE_PACKET
+    OnePacket,
     /// A template; assured when one of its sessions was established.
     Template {
         /// Whether a session of it was established.
@@ -112,13 +117,13 @@ impl State {
         }
     }
 
-    /// How long a session stays in it without a packet; a template has a time of its own.
+    /// How long a session stays in it without a packet; templates and single packets have a time of their own.
     pub fn timeout(self, timeouts: &Timeouts) -> Option<Nanos> {
         match self {
             State::Tcp(state) => Some(timeouts.tcp[state as usize]),
             State::Sctp(state) => Some(timeouts.sctp[state as usize]),
             State::Udp => Some(timeouts.udp),
-            State::Template { .. } => None,
+            State::Template { .. } | State::OnePacket => None,
         }
     }
 
@@ -149,7 +154,7 @@ impl State {
         match self {
             State::Tcp(state) => state.name(),
             State::Sctp(state) => state.name(),
-            State::Udp => "UDP",
+            State::Udp | State::OnePacket => "UDP",
             State::Template { assured: false } => "NONE",
             State::Template { assured: true } => "ASSURED",
         }
@@ -203,6 +208,8 @@ pub struct Session {
     newer: SessionId,
     /// Neighbours in the timing wheel, and its slot.
     timer: wheel::Link,
+    /// Neighbours among those that may make room for others.
+    rank: rank::Link,
     /// Whether the arena slot is in use.
     live: bool,
     /// Whether its keys are in the index (what was retired has none any more).
@@ -226,7 +233,8 @@ impl Session {
     /// The key of packets from the server, where they come back through the director.
     #[inline]
     fn key_out(&self) -> Option<Key> {
-        let rewritten = matches!(self.forward, Forward::Nat | Forward::FullNat) && !self.is_template();
+        let answered = !matches!(self.state, State::Template { .. } | State::OnePacket);
+        let rewritten = matches!(self.forward, Forward::Nat | Forward::FullNat) && answered;
         rewritten.then_some(Key {
             protocol: u16::from(self.protocol),
             src: self.server,
@@ -275,6 +283,7 @@ pub struct Sessions {
     live: usize,
     index: Index,
     wheel: Wheel,
+    ranks: Ranks,
     rare: RareParts,
     /// How many sessions wait for a client whose port is not known yet.
     expected: usize,
@@ -291,6 +300,7 @@ impl Sessions {
             live: 0,
             index: Index::new(limit * 2, seed),
             wheel: Wheel::new(now),
+            ranks: Ranks::new(),
             rare: RareParts::new(limit),
             expected: 0,
         }
@@ -346,11 +356,6 @@ impl Sessions {
         Some((entry >> 1, if entry & 1 == 0 { Direction::In } else { Direction::Out }))
     }
 
-    /// Whether a reply key is in use.
-    pub fn reply_key_taken(&self, key: Key) -> bool {
-        self.find(key).is_some()
-    }
-
     #[inline]
     fn key_of(&self, entry: u32) -> Option<Key> {
         let session = &self.arena[(entry >> 1) as usize];
@@ -385,6 +390,7 @@ impl Sessions {
             older: NONE,
             newer: NONE,
             timer: wheel::Link::default(),
+            rank: rank::Link::default(),
             live: true,
             indexed: true,
         };
@@ -409,6 +415,7 @@ impl Sessions {
             self.arena[new.control as usize].controls += 1;
         }
         self.wheel.add(&mut self.arena, id, now + NEW_TIMEOUT);
+        self.ranks.place(&mut self.arena, id, Rank::of(new.state));
         Some(id)
     }
 
@@ -450,6 +457,7 @@ impl Sessions {
     pub fn remove(&mut self, id: SessionId) -> Session {
         self.retire(id);
         self.wheel.remove(&mut self.arena, id);
+        self.ranks.remove(&mut self.arena, id);
         let Session { control, care, .. } = self.arena[id as usize];
         self.rare.remove(care.rare);
         self.expected -= usize::from(care.is_expected());
@@ -572,6 +580,23 @@ impl Sessions {
             }
         }
         None
+    }
+
+    /// To be called when the state of a session has changed.
+    pub fn state_changed(&mut self, id: SessionId) {
+        let rank = Rank::of(self.arena[id as usize].state);
+        self.ranks.place(&mut self.arena, id, rank);
+    }
+
+    /// How dispensable a session is; `None`: it is not.
+    pub fn rank(&self, id: SessionId) -> Option<Rank> {
+        let session = &self.arena[id as usize];
+        session.rank.rank.filter(|_| session.controls == 0)
+    }
+
+    /// The session that makes room for another when there is none.
+    pub fn most_dispensable(&self) -> Option<SessionId> {
+        self.ranks.first(&self.arena)
     }
 
     /// Has the wheel ask for a session when it ends now: its time-out has become shorter.
