@@ -4,4 +4,5 @@
 
 pub mod packet;
 pub mod pipeline;
+pub mod stream;
 pub mod text;

@@ -3,6 +3,7 @@
 use std::hint::black_box;
 use std::net::Ipv4Addr;
 
+use fulcrum_packet::checksum::checksum;
 use fulcrum_packet::ports::Ports;
 use fulcrum_packet::{arp, ethernet, icmp, ipv4, tcp, udp};
 
@@ -69,6 +70,8 @@ fn transport(data: &[u8]) {
         assert_eq!(segment.checksum(), 3);
     }
     let mut copy = data.to_vec();
+    options(&mut copy);
+    let mut copy = data.to_vec();
     if let Ok(mut datagram) = udp::Datagram::new_checked(&mut copy[..]) {
         black_box(datagram.length());
         datagram.set_checksum(3);
@@ -85,4 +88,23 @@ fn transport(data: &[u8]) {
             read_ipv4(&quoted);
         }
     }
+}
+
+/// Changes TCP options, whatever they claim; a checksum over the segment follows what the change says of itself.
+fn options(segment: &mut [u8]) {
+    use fulcrum_packet::tcp::options::{
+        EXPERIMENT_2, MSS, ROOM, TIMESTAMPS, blank, gather, lower_mss, of, shift_sacks,
+    };
+    if let Some((gathered, len)) = gather(segment, &[EXPERIMENT_2, 8, 0, 0, 0, 0, 0, 0], |kind| kind != MSS) {
+        assert!(len <= ROOM && len.is_multiple_of(4));
+        black_box(gathered);
+    }
+    let count = of(segment).count();
+    assert!(count <= ROOM / 2);
+    let before = checksum(segment);
+    let delta = lower_mss(segment, 536).and(shift_sacks(segment, |edge| edge.wrapping_add(70_000)));
+    let (blanked, change) = blank(segment, TIMESTAMPS);
+    assert_eq!(of(segment).count(), count - blanked);
+    // 0 and 0xffff mean the same sum.
+    assert_eq!(delta.and(change).apply(before) % 0xffff, checksum(segment) % 0xffff);
 }

@@ -60,6 +60,10 @@ impl<P: Pool> Engine<P> {
                     self.end_session(ctx.snap, id);
                 }
             }
+            // Not one of FTP's data connections after all: like one to a port where nothing is.
+            Err(Reason::NoServer) if service.port == FTP && packet.dport != FTP => {
+                self.refuse(ctx, packet, Reason::NoSession);
+            }
             Err(reason) => {
                 if reason == Reason::NoServer {
                     self.send_error(ctx, &packet, Error::PortUnreachable);

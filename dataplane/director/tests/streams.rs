@@ -345,6 +345,99 @@ fn the_first_datagram_carries_the_header() {
     assert_eq!(seen, [proxy_v2(2), vec![1; 1460]]);
 }
 
+/// Clients and servers of either family, and what the server is told of a client of IPv6, or of IPv4.
+#[test]
+fn clients_of_one_family_are_told_to_servers_of_the_other() {
+    let six = r#"
+[[interface]]
+name = "wan6"
+port = "wan"
+vlan = 6
+addresses = ["fd00:1::1/64"]
+[[interface]]
+name = "lan6"
+port = "lan"
+vlan = 6
+addresses = ["fd00:2::1/64"]
+[[neighbour]]
+address = "fd00:1::2"
+mac = "02:00:00:00:09:09"
+interface = "wan6"
+[[neighbour]]
+address = "fd00:2::11"
+mac = "02:00:00:00:09:09"
+interface = "lan6"
+"#;
+    let ends = |v6| match v6 {
+        true => (("fd00:1::2".parse().unwrap(), 40001), ("fd00:1::100".parse().unwrap(), 80)),
+        false => (CLIENT, VIP),
+    };
+    for (client6, server6) in [(true, true), (true, false), (false, true)] {
+        for how in [ClientAddress::Toa, ClientAddress::ProxyV1, ClientAddress::ProxyV2] {
+            let (client, vip): (End, End) = ends(client6);
+            let address = std::net::SocketAddr::from(vip);
+            let (server, pool) = match server6 {
+                true => ("[fd00:2::11]:8000", "fd00:2::200"),
+                false => ("10.1.0.11:8000", "10.1.0.200"),
+            };
+            let more = format!(
+                r#"{six}
+[[local-pool]]
+name = "inside"
+interface = "lan{}"
+addresses = ["{pool}"]
+[[service]]
+address = "{address}"
+protocol = "tcp"
+scheduler = "rr"
+local-pool = "inside"
+[[service.server]]
+address = "{server}"
+forward = "fullnat"
+"#,
+                if server6 { "6" } else { "" }
+            );
+            let mut director = Director::new(2, &more);
+            director.change(|state| state.services[0].client_address = how);
+            let (mut talk, [syn, syn_ack, ack]) =
+                Conversation::open(&mut director, client, vip, &[2, 4, 5, 0xa0]);
+            let shift = offset(&syn);
+            let octets = |address: IpAddr| match address {
+                IpAddr::V4(address) => address.octets().to_vec(),
+                IpAddr::V6(address) => address.octets().to_vec(),
+            };
+            let option =
+                [&[254, 4 + octets(client.0).len() as u8, 0x9c, 0x41][..], &octets(client.0)].concat();
+            let kind = if client6 { 0x21 } else { 0x11 };
+            let v2 = [
+                &b"\r\n\r\n\0\r\nQUIT\n\x21"[..],
+                &[kind, 0, if client6 { 36 } else { 12 }],
+                &octets(client.0),
+                &octets(vip.0),
+                &[0x9c, 0x41, 0, 80],
+            ];
+            let family = if client6 { 6 } else { 4 };
+            let v1 = format!("PROXY TCP{family} {} {} 40001 80\r\n", client.0, vip.0).into_bytes();
+            let (options, data) = match how {
+                ClientAddress::Toa => (option, vec![]),
+                ClientAddress::ProxyV1 => (vec![], v1),
+                _ => (vec![], v2.concat()),
+            };
+            let length = data.len() as u32;
+            assert_eq!((ack.seq.wrapping_sub(shift), &ack.options, &ack.data), (1001, &options, &data));
+            let most = 0x5a0 - if how == ClientAddress::Toa { options.len() as u16 } else { 0 };
+            assert_eq!(syn_ack.options, [&[2, 4][..], &most.to_be_bytes()].concat());
+            // The largest segment that the client may send still fits, with an option; before it, a header.
+            let (_, seen) = director.tcp(&talk.ask(PSH, &vec![7; usize::from(most).min(1420)]), true);
+            assert!(seen.iter().all(|segment| segment.dst == talk.server.src));
+            assert_eq!(seen[0].data[..data.len()], data);
+            talk.server.ack = talk.server.ack.wrapping_add(length);
+            assert_eq!(director.at_client(&talk.answer(0, b"hi")).ack, 1001);
+            expect_drops!(director);
+        }
+    }
+}
+
 #[test]
 fn datagrams_have_no_header_of_version_1() {
     let mut director = director_of(1, "fullnat", ClientAddress::ProxyV1, "5000-5999", "udp");

@@ -32,6 +32,11 @@ fn pipeline() {
 }
 
 #[test]
+fn stream() {
+    each("stream", targets::stream::run);
+}
+
+#[test]
 fn text() {
     each("text", targets::text::run);
 }

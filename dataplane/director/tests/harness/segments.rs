@@ -21,18 +21,19 @@ pub struct Segment {
     pub data: Vec<u8>,
 }
 
-/// An Ethernet frame to a port of the director around an IP packet of either family.
+/// An Ethernet frame to a port of the director around an IP packet of either family; IPv6 comes by VLAN 6.
 pub fn ip_frame(to: [u8; 6], src: IpAddr, dst: IpAddr, protocol: u8, body: &[u8]) -> Vec<u8> {
-    let mut frame = vec![0; ethernet::HEADER];
+    let mut frame = vec![0; ethernet::header_len(6)];
     match (src, dst) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => return super::frame(to, src, dst, protocol, body),
         (IpAddr::V6(src), IpAddr::V6(dst)) => {
-            ethernet::emit(&mut frame, to, PEER, 0, ethernet::IPV6);
-            frame.resize(ethernet::HEADER + ipv6::HEADER, 0);
+            ethernet::emit(&mut frame, to, PEER, 6, ethernet::IPV6);
+            let l3 = frame.len();
+            frame.resize(l3 + ipv6::HEADER, 0);
             let payload_len = body.len() as u16;
             let (traffic_class, flow_label, next_header, hop_limit) = (0, 0, protocol, 64);
             ipv6::Header { traffic_class, flow_label, payload_len, next_header, hop_limit, src, dst }
-                .emit(&mut frame[ethernet::HEADER..]);
+                .emit(&mut frame[l3..]);
         }
         _ => panic!("two families"),
     }
