@@ -74,7 +74,7 @@ impl<P: Pool> Engine<P> {
     }
 
     /// Sees to it that there is room for another session: when the table is full the most dispensable one ends.
-    fn make_room(&mut self, snap: &Snapshot) -> bool {
+    pub(crate) fn make_room(&mut self, snap: &Snapshot) -> bool {
         if !self.sessions.is_full() {
             return true;
         }

@@ -184,6 +184,9 @@ impl<P: Pool> Engine<P> {
         vip: (IpAddr, u16),
         server: (IpAddr, u16),
     ) -> Option<(IpAddr, u16)> {
+        if !self.make_room(ctx.snap) {
+            return None;
+        }
         let session = self.sessions.get(control);
         let forward = session.forward;
         let destination = ctx.snap.destination(session.destination)?;
