@@ -36,15 +36,7 @@ impl<P: Pool> Engine<P> {
         if !self.make_room(ctx.snap) {
             return self.drop_packet(ctx, packet, Reason::SessionsFull, None);
         }
-        let opened = match service.persistence {
-            Some(persistence) => self.open_persistent(ctx, service, persistence, &packet),
-            // Only templates lead to servers by other ports than the service's.
-            None if service.mark.is_none() && packet.dport != service.port => Err(Reason::NoServer),
-            None => match self.choose(ctx, service, &packet) {
-                Some(index) => self.open(ctx, service, &service.destinations[index], &packet, NONE),
-                None => Err(Reason::NoServer),
-            },
-        };
+        let opened = self.open_any(ctx, service, &packet);
         match opened {
             Ok(id) => {
                 let destination = self.sessions.get(id).destination;
@@ -82,6 +74,43 @@ impl<P: Pool> Engine<P> {
         self.counters.event(Event::SessionReclaimed);
         self.end_session(snap, id);
         true
+    }
+
+    /// Opens a session of a service.
+    fn open_any(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        service: &Service,
+        packet: &Packet<P::Buf>,
+    ) -> Result<SessionId, Reason> {
+        match service.persistence {
+            Some(persistence) => self.open_persistent(ctx, service, persistence, packet),
+            // Only templates lead to servers by other ports than the service's.
+            None if service.mark.is_none() && packet.dport != service.port => Err(Reason::NoServer),
+            None => match self.choose(ctx, service, packet) {
+                Some(index) => self.open(ctx, service, &service.destinations[index], packet, NONE),
+                None => Err(Reason::NoServer),
+            },
+        }
+    }
+
+    /// Opens a session for the flow that an ICMP error is about, as if its client had sent into it; `None` when it
+    /// is no service's. // IPVS: schedule_icmp
+    pub(crate) fn connect_by_error(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        packet: &mut Packet<P::Buf>,
+        flow: Key,
+    ) -> Option<Result<SessionId, Reason>> {
+        let of_error = (packet.key(), packet.flags);
+        packet.become_of(flow, 0);
+        let service = find_service(ctx.snap, packet).filter(|_| packet.sport != FTP_DATA);
+        let opened = service.map(|service| match self.make_room(ctx.snap) {
+            true => self.open_any(ctx, service, packet),
+            false => Err(Reason::SessionsFull),
+        });
+        packet.become_of(of_error.0, of_error.1);
+        opened
     }
 
     /// The index of the server that takes a new connection, by the packet that opens it.

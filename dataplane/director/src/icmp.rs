@@ -16,7 +16,7 @@ use crate::output::way;
 use crate::packet::{Packet, checked, ike_key, is_balanced, is_ipsec};
 use crate::reason::{Event, Reason};
 use crate::receive::icmp_checksum_ok;
-use crate::session::{Direction, Key, SessionId};
+use crate::session::{Direction, Key, SessionId, State};
 
 /// The key of the packet that an ICMP error quotes, when it is one that IPVS translates: of IPv4 destination
 /// unreachable, source quench, time exceeded; of IPv6 every error; about a protocol that services balance.
@@ -69,10 +69,10 @@ impl<P: Pool> Engine<P> {
             match self.session_of_error(ctx, &packet) {
                 Some((id, Direction::In)) => return self.error_from_client(ctx, packet, id),
                 Some((id, Direction::Out)) => return self.error_from_server(ctx, packet, id),
-                None if quoted_key(&packet).is_some() => {
-                    return self.drop_packet(ctx, packet, Reason::IcmpNoSession, None);
-                }
                 None => {}
+            }
+            if let Some(quoted) = quoted_key(&packet) {
+                return self.error_about_nothing(ctx, packet, quoted);
             }
         }
         self.answer_icmp(ctx, packet);
@@ -87,6 +87,25 @@ impl<P: Pool> Engine<P> {
         // Whoever reports the error answers the quoted packet, as it were.
         let key = quoted_key(packet)?.inverted();
         self.find_session(ctx, key)
+    }
+
+    /// An error about a session that is not there, and that it may open where the settings say so.
+    fn error_about_nothing(&mut self, ctx: &mut Context<'_, P>, mut packet: Packet<P::Buf>, quoted: Key) {
+        let opened = match ctx.snap.settings.schedule_icmp && packet.fragment.is_none() {
+            true => self.connect_by_error(ctx, &mut packet, quoted.inverted()),
+            false => None,
+        };
+        match opened {
+            Some(Ok(id)) => {
+                let ends = self.sessions.get(id).state == State::OnePacket;
+                self.error_from_client(ctx, packet, id);
+                if ends {
+                    self.end_session(ctx.snap, id);
+                }
+            }
+            Some(Err(reason)) => self.drop_packet(ctx, packet, reason, None),
+            None => self.drop_packet(ctx, packet, Reason::IcmpNoSession, None),
+        }
     }
 
     fn error_from_client(&mut self, ctx: &mut Context<'_, P>, packet: Packet<P::Buf>, id: SessionId) {

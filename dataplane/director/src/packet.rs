@@ -103,6 +103,14 @@ impl<B: Buf> Packet<B> {
         }
     }
 
+    /// Takes the packet for one of this flow.
+    pub(crate) fn become_of(&mut self, flow: Key, flags: u8) {
+        self.protocol = flow.protocol as u8;
+        (self.src, self.sport) = (flow.src, flow.sport);
+        (self.dst, self.dport) = (flow.dst, flow.dport);
+        self.flags = flags;
+    }
+
     pub(crate) fn is_v6(&self) -> bool {
         self.src.is_ipv6()
     }
