@@ -201,7 +201,7 @@ impl<P: Pool> Engine<P> {
         {
             return self.take_fragment(ctx, packet, fragment);
         }
-        packet.mark = mark(ctx.snap, &packet);
+        packet.mark = mark(ctx.snap, packet.key(), Some(packet.interface));
         let owner = match packet.stage {
             Stage::Arrived if !packet.has_ports() => None,
             Stage::Arrived | Stage::Fragment { owner: false, .. } => self.steer.owner(ctx.snap, &packet),

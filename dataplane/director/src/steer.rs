@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use crate::buffer::Buf;
 use crate::fragments;
 use crate::hash::folded_multiply;
-use crate::marks::network;
+use crate::marks::{mark, network};
 use crate::packet::{Packet, follows_session};
 use crate::session::Key;
 use crate::snapshot::{Snapshot, Steering};
@@ -40,11 +40,13 @@ impl Steer {
             return self.owner_of(snap, packet.key(), packet.mark);
         }
         if let Some(quoted) = crate::icmp::tunnel::quoted(snap, packet) {
-            return self.owner_of(snap, quoted.key?, 0);
+            let flow = quoted.key?;
+            return self.owner_of(snap, flow, mark(snap, flow, None));
         }
         // An error goes where the packet went that it quotes the opposite of.
         let quoted = packet.is_icmp().then(|| crate::icmp::quoted_key(packet)).flatten()?;
-        self.owner_of(snap, quoted.inverted(), 0)
+        let flow = quoted.inverted();
+        self.owner_of(snap, flow, mark(snap, flow, Some(packet.interface)))
     }
 
     pub(crate) fn owner_of(self, snap: &Snapshot, key: Key, mark: u32) -> Option<u16> {
