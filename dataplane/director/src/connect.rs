@@ -33,6 +33,9 @@ impl<P: Pool> Engine<P> {
         if packet.sport == FTP_DATA || !may_open(ctx.snap, &packet) {
             return self.refuse(ctx, packet, Reason::NoSession);
         }
+        if self.is_dropped_by_defence(ctx.snap) {
+            return self.drop_packet(ctx, packet, Reason::Defence, None);
+        }
         if !self.make_room(ctx.snap) {
             return self.drop_packet(ctx, packet, Reason::SessionsFull, None);
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::buffer::Pool;
 use crate::counters::WorkerCounters;
+use crate::defence::Defence;
 use crate::export::{NeighbourView, SessionView};
 use crate::fragments::follow::Waiting;
 use crate::fragments::{Fragments, Limits, MAX_PIECES};
@@ -106,6 +107,7 @@ pub struct Engine<P: Pool> {
     pub(crate) local_cursors: Vec<u32>,
     /// Where the search for sessions of deleted servers goes on, while there is one.
     flush: Option<SessionId>,
+    pub(crate) defence: Defence,
 }
 
 /// What a step works with beside the engine itself.
@@ -138,6 +140,7 @@ impl<P: Pool> Engine<P> {
             chance: Chance::new(config.seed, config.worker),
             local_cursors: vec![0; snapshot.destinations.len()],
             flush: None,
+            defence: Defence::default(),
             config,
             snapshot,
             counters,
@@ -167,6 +170,7 @@ impl<P: Pool> Engine<P> {
         self.expire_sessions(&mut ctx);
         self.discard_fragments(&mut ctx);
         self.flush_sessions(&mut ctx);
+        self.defend(&mut ctx);
         if self.config.worker == RESOLVER {
             self.resolve(&mut ctx);
         }

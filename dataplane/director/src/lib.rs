@@ -9,6 +9,7 @@
 pub mod buffer;
 mod connect;
 pub mod counters;
+mod defence;
 pub mod engine;
 pub mod export;
 mod forward;

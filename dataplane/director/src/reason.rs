@@ -125,6 +125,8 @@ names! {
         IcmpTtlExpired = "icmp-ttl-expired",
         /// A broadcast ping or the like.
         IcmpBroadcast = "icmp-broadcast",
+        /// One of the new connections that the setting drop_packet drops.
+        Defence = "drop-packet",
         /// The session table is full.
         SessionsFull = "sessions-full",
         /// FULLNAT without a local address for this service.
@@ -209,6 +211,8 @@ names! {
         SegmentSizeLowered = "mss.lowered",
         /// Session ended because the table was full and another needed its place.
         SessionReclaimed = "session.reclaimed",
+        /// Session that nobody misses ended, as the setting drop_entry wants it.
+        SessionDropped = "session.dropped",
         /// Session of a one-packet service ended with its packet.
         SessionOfOnePacket = "session.one-packet",
         /// ARP request answered.

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use crate::Nanos;
 use crate::counters::{DestinationCells, LocalCells, PerWorker, Traffic};
@@ -78,6 +79,8 @@ pub struct Snapshot {
     pub tunnels: FastSet<(IpAddr, u16)>,
     /// Behaviour switches.
     pub settings: Settings,
+    /// New connections while some are dropped, of all workers; successive snapshots share it.
+    pub offered: Arc<AtomicU64>,
 }
 
 impl Snapshot {
@@ -453,7 +456,7 @@ pub struct Settings {
     pub pmtu_disc: bool,
     /// ICMP errors may open sessions.
     pub schedule_icmp: bool,
-    /// Half-open sessions are held short; as `drop_entry`.
+    /// A TCP session is only established when both ends have answered; as `drop_entry`.
     pub secure_tcp: u8,
     /// An SCTP packet other than INIT may open a session.
     pub sloppy_sctp: bool,

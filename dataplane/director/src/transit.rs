@@ -253,8 +253,9 @@ impl<P: Pool> Engine<P> {
         if is_ipsec(packet.protocol) {
             return session.touch(ctx.now);
         }
-        if direction == Direction::Out {
-            session.no_output = false;
+        match direction {
+            Direction::Out => session.no_output = false,
+            Direction::In => session.in_packets = session.in_packets.saturating_add(1),
         }
         let before = session.timeout;
         let view = match direction {
@@ -263,7 +264,7 @@ impl<P: Pool> Engine<P> {
             Direction::In => View::Input,
         };
         let state = session.state;
-        let next = state.next(view, packet.flags);
+        let next = state.next(view, packet.flags, self.defence.secure_tcp);
         let assured = if next == State::Udp {
             direction == Direction::Out
         } else {

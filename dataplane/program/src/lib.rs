@@ -18,6 +18,7 @@ mod tests;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use fulcrum_director::snapshot::{self, DestinationId, FTP, ServiceId, Snapshot};
 use fulcrum_director::{Nanos, PerWorker, SECOND, counters};
@@ -47,6 +48,7 @@ pub struct Program {
     slots: Slots,
     locals: LocalAddresses,
     registry: Registry,
+    offered: Arc<AtomicU64>,
 }
 
 /// Where the counters of a service are.
@@ -82,6 +84,7 @@ impl Program {
             slots: Slots::default(),
             locals: LocalAddresses::default(),
             registry: Registry::new(workers),
+            offered: Arc::default(),
         }
     }
 
@@ -114,6 +117,7 @@ impl Program {
             server_addresses: servers.keys().map(|(_, address, _)| *address).collect(),
             servers,
             settings: settings(&state.settings),
+            offered: Arc::clone(&self.offered),
             interfaces: network.interfaces,
             routes: network.routes,
             neighbours: network.neighbours,

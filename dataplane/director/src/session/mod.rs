@@ -108,10 +108,10 @@ impl State {
         }
     }
 
-    /// The state after a packet with these TCP flags, or this leading chunk of SCTP.
-    pub fn next(self, view: View, flags: u8) -> State {
+    /// The state after a packet with these TCP flags, or this leading chunk of SCTP; `secure_tcp` as by the setting.
+    pub fn next(self, view: View, flags: u8, secure_tcp: bool) -> State {
         match self {
-            State::Tcp(state) => State::Tcp(tcp::next(state, view, flags)),
+            State::Tcp(state) => State::Tcp(tcp::next(state, view, flags, secure_tcp)),
             State::Sctp(state) => State::Sctp(sctp::next(state, view, flags)),
             other => other,
         }
@@ -194,6 +194,8 @@ pub struct Session {
     pub destination: DestinationId,
     /// The template that controls it, or, of FTP's data, the control connection; or [`NONE`].
     pub control: SessionId,
+    /// Packets from the client, to 255. // IPVS: in_pkts
+    pub in_packets: u8,
     /// How many sessions it controls.
     pub controls: u32,
     /// What its packets need beside new addresses and ports.
@@ -321,6 +323,11 @@ impl Sessions {
         self.live == 0
     }
 
+    /// How many more there is room for.
+    pub fn room(&self) -> usize {
+        self.limit - self.live
+    }
+
     /// Whether there is no room for another.
     pub fn is_full(&self) -> bool {
         self.live >= self.limit
@@ -383,6 +390,7 @@ impl Sessions {
             server_port: new.server.1,
             destination: new.destination,
             control: new.control,
+            in_packets: 0,
             controls: 0,
             care: Care::default(),
             expires: now + NEW_TIMEOUT,

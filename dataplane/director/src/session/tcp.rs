@@ -91,8 +91,28 @@ const INPUT_ONLY: [Row; 4] = [
     [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL],
 ];
 
-/// The state after a segment with these flags.
-pub fn next(state: State, view: View, flags: u8) -> State {
+/// The same, against floods. // IPVS: tcp_states_dos
+const SECURE_INPUT: [Row; 4] = [
+    [SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SA],
+    [CL, CW, SS, TW, TW, TW, CL, CW, LA, LI, SA],
+    [ES, ES, SS, SR, FW, TW, CL, CW, CL, LI, SA],
+    [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL],
+];
+const SECURE_OUTPUT: [Row; 4] = [
+    [SS, ES, SS, SA, SS, SS, SS, SS, SS, LI, SA],
+    [TW, FW, SS, TW, FW, TW, CL, TW, LA, LI, TW],
+    [ES, ES, SS, ES, FW, TW, CL, CW, LA, ES, ES],
+    [CL, CL, SS, CL, CL, TW, CL, CL, CL, CL, CL],
+];
+const SECURE_INPUT_ONLY: [Row; 4] = [
+    [SA, ES, ES, SR, SA, SA, SA, SA, SA, SA, SA],
+    [CL, FW, SS, TW, FW, TW, CL, CW, LA, LI, TW],
+    [ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES],
+    [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL],
+];
+
+/// The state after a segment with these flags; `secure` while the setting secure_tcp works.
+pub fn next(state: State, view: View, flags: u8, secure: bool) -> State {
     let row = if flags & tcp::RST != 0 {
         3
     } else if flags & tcp::SYN != 0 {
@@ -105,6 +125,9 @@ pub fn next(state: State, view: View, flags: u8) -> State {
         return CL;
     };
     let table = match view {
+        View::Input if secure => &SECURE_INPUT,
+        View::Output if secure => &SECURE_OUTPUT,
+        View::InputOnly if secure => &SECURE_INPUT_ONLY,
         View::Input => &INPUT,
         View::Output => &OUTPUT,
         View::InputOnly => &INPUT_ONLY,
@@ -117,7 +140,7 @@ mod tests {
     use super::*;
 
     fn walk(steps: &[(View, u8)]) -> State {
-        steps.iter().fold(State::None, |state, &(view, flags)| next(state, view, flags))
+        steps.iter().fold(State::None, |state, &(view, flags)| next(state, view, flags, false))
     }
 
     #[test]
@@ -141,7 +164,41 @@ mod tests {
 
     #[test]
     fn a_segment_without_flags_closes() {
-        assert_eq!(next(ES, View::Input, 0), CL);
-        assert_eq!(next(State::None, View::Input, 0x08), CL);
+        assert_eq!(next(ES, View::Input, 0, false), CL);
+        assert_eq!(next(State::None, View::Input, 0x08, true), CL);
+    }
+
+    /// Each line: the setting secure_tcp, the server's way, segments, and the states after them.
+    #[test]
+    fn states_are_those_recorded_from_a_kernel() {
+        let lines = include_str!("tcp-kernel.txt").lines().filter(|line| !line.starts_with('#'));
+        let mut compared = 0;
+        for line in lines {
+            let words: Vec<&str> = line.split(' ').collect();
+            let [mode, way, segments, states @ ..] = &words[..] else { panic!("{line}") };
+            let mut state = State::None;
+            for (segment, expected) in segments.chars().zip(states) {
+                let flags = match segment.to_ascii_uppercase() {
+                    'S' if segment.is_lowercase() => tcp::SYN | tcp::ACK,
+                    'Y' => tcp::SYN | tcp::ACK,
+                    'S' => tcp::SYN,
+                    'A' => tcp::ACK,
+                    'F' => tcp::FIN | tcp::ACK,
+                    'R' => tcp::RST | tcp::ACK,
+                    other => panic!("{other}"),
+                };
+                let view = match (*way, segment.is_lowercase()) {
+                    // The answer goes another way.
+                    ("dr", true) => continue,
+                    ("dr", false) => View::InputOnly,
+                    (_, true) => View::Output,
+                    (_, false) => View::Input,
+                };
+                state = next(state, view, flags, *mode == "secure");
+                assert_eq!(state.name(), *expected, "{line}, {segment}");
+                compared += 1;
+            }
+        }
+        assert!(compared > 400, "{compared}");
     }
 }
