@@ -12,7 +12,7 @@ use crate::packet::{Packet, is_balanced};
 use crate::reason::{Event, Reason};
 use crate::schedule::Request;
 use crate::session::{Direction, Key, NONE, NewSession, Rank, SessionId, State, TEMPLATE};
-use crate::snapshot::{Destination, FTP, FTP_DATA, Forward, Persistence, Service, Snapshot};
+use crate::snapshot::{Destination, FTP, FTP_DATA, Forward, NO_DESTINATION, Persistence, Service, Snapshot};
 
 /// The protocol that templates of marks have, whatever their sessions'. // IPVS: IPPROTO_IP
 const IP: u8 = 0;
@@ -58,6 +58,9 @@ impl<P: Pool> Engine<P> {
             // Not one of FTP's data connections after all: like one to a port where nothing is.
             Err(Reason::NoServer) if service.port == FTP && packet.dport != FTP => {
                 self.refuse(ctx, packet, Reason::NoSession);
+            }
+            Err(Reason::NoServer) if may_bypass(ctx.snap, service, &packet) => {
+                self.open_bypass(ctx, packet);
             }
             Err(reason) => {
                 if reason == Reason::NoServer {
@@ -114,6 +117,29 @@ impl<P: Pool> Engine<P> {
         });
         packet.become_of(of_error.0, of_error.1);
         opened
+    }
+
+    /// Opens a session that goes past all servers, as the cache_bypass setting wants it: like one by DR with the
+    /// host that its client asked for. // IPVS: ip_vs_leave
+    fn open_bypass(&mut self, ctx: &mut Context<'_, P>, packet: Packet<P::Buf>) {
+        let (client, host) = ((packet.src, packet.sport), (packet.dst, packet.dport));
+        let new = NewSession {
+            protocol: packet.protocol,
+            forward: Forward::Dr,
+            state: State::new(packet.protocol),
+            client,
+            vip: host,
+            local: client,
+            server: host,
+            destination: NO_DESTINATION,
+            control: NONE,
+        };
+        let Some(id) = self.sessions.insert(new, ctx.now) else {
+            return self.drop_packet(ctx, packet, Reason::SessionsFull, None);
+        };
+        self.counters.event(Event::SessionCreated);
+        self.advance(ctx, id, Direction::In, &packet);
+        self.forward(ctx, packet, id);
     }
 
     /// The index of the server that takes a new connection, by the packet that opens it.
@@ -338,6 +364,11 @@ fn first_state(service: &Service, destination: &Destination, protocol: u8) -> St
         }
         state => state,
     }
+}
+
+/// Whether a packet of a mark, which no server takes, may go on to where it was sent.
+fn may_bypass<B>(snap: &Snapshot, service: &Service, packet: &Packet<B>) -> bool {
+    snap.settings.cache_bypass && service.mark.is_some() && !snap.locals.contains_key(&packet.dst)
 }
 
 /// The service of a packet: of its mark, of its address and port.

@@ -18,7 +18,7 @@ use crate::output::Sent;
 use crate::path_mtu::PathMtus;
 use crate::reason::{Event, Verdict};
 use crate::session::{Session, SessionId, Sessions};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{NO_DESTINATION, Snapshot};
 use crate::steer::Steer;
 use crate::{Nanos, SECOND};
 
@@ -211,6 +211,7 @@ impl<P: Pool> Engine<P> {
         for id in from..end {
             let deleted = |session: &Session| {
                 session.controls == 0
+                    && session.destination != NO_DESTINATION
                     && ctx.snap.destination(session.destination).is_none_or(|server| !server.available)
             };
             if self.sessions.slot(id).is_some_and(deleted) {

@@ -35,6 +35,9 @@ pub const FTP_DATA: u16 = 20;
 const UNPRIVILEGED: u16 = 1024;
 const TCP: u8 = fulcrum_packet::ipv4::TCP;
 
+/// The destination of a session that goes past all servers to where its client sent it.
+pub const NO_DESTINATION: DestinationId = DestinationId::MAX;
+
 /// Everything a worker needs to know.
 #[derive(Debug, Default)]
 pub struct Snapshot {
@@ -444,8 +447,6 @@ pub struct Settings {
     pub expire_nodest_conn: bool,
     /// A template of a server of weight 0 is left.
     pub expire_quiescent_template: bool,
-    /// ICMP errors about what is in a tunnel are left alone.
-    pub ignore_tunneled: bool,
     /// How long lblc remembers where an address went.
     pub lblc_expiration: Nanos,
     /// After how long lblcr shrinks an address's set of servers.
@@ -477,7 +478,6 @@ impl Default for Settings {
             drop_packet: 0,
             expire_nodest_conn: false,
             expire_quiescent_template: false,
-            ignore_tunneled: false,
             lblc_expiration: 86_400 * crate::SECOND,
             lblcr_expiration: 86_400 * crate::SECOND,
             nat_icmp_send: false,

@@ -14,7 +14,7 @@ use crate::receive::MAX_HOPS;
 use crate::session::sctp::State as SctpState;
 use crate::session::tcp::State as TcpState;
 use crate::session::{Direction, Key, NONE, SessionId, State, View};
-use crate::snapshot::{Destination, Forward, Snapshot, Timeouts};
+use crate::snapshot::{Destination, Forward, NO_DESTINATION, Snapshot, Timeouts};
 
 impl<P: Pool> Engine<P> {
     /// A packet to one of our addresses.
@@ -196,6 +196,10 @@ impl<P: Pool> Engine<P> {
             self.end_session(ctx.snap, id);
             return self.connect(ctx, packet);
         }
+        if session.destination == NO_DESTINATION {
+            self.advance(ctx, id, Direction::In, &packet);
+            return self.forward(ctx, packet, id);
+        }
         let Some(destination) = destination.filter(|destination| destination.available) else {
             if ctx.snap.settings.expire_nodest_conn {
                 self.end_session(ctx.snap, id);
@@ -216,7 +220,7 @@ impl<P: Pool> Engine<P> {
     fn starts_anew(&self, snap: &Snapshot, id: SessionId) -> bool {
         let session = self.sessions.get(id);
         let weight = snap.destination(session.destination).map_or(0, |destination| destination.weight);
-        if snap.settings.expire_nodest_conn && weight == 0 {
+        if snap.settings.expire_nodest_conn && weight == 0 && session.destination != NO_DESTINATION {
             return true;
         }
         let mode = snap.settings.conn_reuse_mode;

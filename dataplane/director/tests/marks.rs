@@ -111,6 +111,39 @@ forward = "dr"
     assert_eq!(director.drops(), vec![]);
 }
 
+/// A cache for the web whose only server is out.
+const CACHE: &str = r#"
+[[mark]]
+mark = 1
+destination = "198.51.100.0/24"
+[[service]]
+mark = 1
+scheduler = "lblc"
+[[service.server]]
+address = "10.1.0.12:0"
+forward = "dr"
+weight = 0
+"#;
+
+#[test]
+fn past_all_servers_when_none_is_there() {
+    let web = Ipv4Addr::new(198, 51, 100, 7);
+    let frame = |from, flags| tcp_frame(LAN, (SERVER_A, from), (web, 80), flags, b"");
+    let mut director = Director::new(3, CACHE);
+    director.send(1, &frame(40001, SYN));
+    expect_drops!(director, "no-server": 1);
+    director.change(|state| state.settings.cache_bypass = true);
+    let out = director.send(1, &frame(40001, SYN));
+    assert_eq!((out[0].port, out[0].ends()), (0, (SERVER_A, 40001, web, 80)));
+    assert_eq!(out[0].ip().ttl(), 63);
+    // It stays on its way when the server comes back; new ones go there.
+    director.change(|state| state.services[0].servers[0].weight = 1);
+    assert_eq!(director.send(1, &frame(40001, ACK))[0].port, 0);
+    assert_eq!(director.send(1, &frame(40002, SYN))[0].port, 1);
+    assert_eq!(director.sessions().len(), 2);
+    expect_drops!(director, "no-server": 1);
+}
+
 #[test]
 fn deleted_and_made_again_it_keeps_its_sessions() {
     let mut director = Director::new(3, &format!("{WEB}{VIP_SERVICE}"));

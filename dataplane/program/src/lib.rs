@@ -172,7 +172,6 @@ fn settings(settings: &fulcrum_model::Settings) -> snapshot::Settings {
         drop_packet: mode(settings.drop_packet),
         expire_nodest_conn: settings.expire_nodest_conn,
         expire_quiescent_template: settings.expire_quiescent_template,
-        ignore_tunneled: settings.ignore_tunneled,
         lblc_expiration: seconds(settings.lblc_expiration),
         lblcr_expiration: seconds(settings.lblcr_expiration),
         nat_icmp_send: settings.nat_icmp_send,

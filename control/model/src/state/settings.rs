@@ -151,7 +151,7 @@ settings! {
     expire_nodest_conn: bool = false, 0..=1;
     /// Whether a template of a server of weight 0 is left.
     expire_quiescent_template: bool = false, 0..=1;
-    /// Whether ICMP errors about what is in a tunnel are left alone.
+    /// Whether what comes out of a tunnel that ends here is left alone. Nothing to decide: no tunnel ends here.
     ignore_tunneled: bool = false, 0..=1;
     /// Seconds after which the lblc scheduler forgets where an address went.
     lblc_expiration: u32 = 86400, 1..=i32::MAX as u32;
