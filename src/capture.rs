@@ -271,7 +271,8 @@ fn check_ip(ip: &[u8]) -> Result<(), String> {
     match packet.protocol {
         1 if sum(body) != 0xffff => wrong("ICMP"),
         4 | 41 => check_ip(body),
-        17 if body.get(6..8) == Some(&[0, 0]) && ip[0] >> 4 == 4 => Ok(()), // none was computed
+        // None was computed, which in IPv6 only tunnels may do (RFC 6935).
+        17 if body.get(6..8) == Some(&[0, 0]) && (ip[0] >> 4 == 4 || packet.destination.1 == GUE) => Ok(()),
         protocol @ (6 | 17 | 58) if with_pseudo_header(protocol) != 0xffff => wrong("TCP, UDP or ICMPv6"),
         132 if body.get(8..12) != Some(&sctp_sum(body).to_le_bytes()) => wrong("SCTP"),
         _ => Ok(()),
@@ -297,6 +298,9 @@ fn sctp_sum(body: &[u8]) -> u32 {
         )
     })
 }
+
+/// Port of GUE.
+const GUE: u16 = 6080;
 
 /// One's complement sum over 16-bit words (RFC 1071).
 fn sum(bytes: &[u8]) -> u16 {

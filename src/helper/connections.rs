@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -92,11 +92,7 @@ fn connect_from(from: u16, server: SocketAddr, reset: bool) -> std::io::Result<S
         let socket = Socket::new(Domain::for_address(server), Type::STREAM, None)?;
         // Lets the port be bound while an old connection of it waits in TIME_WAIT.
         socket.set_reuse_address(true)?;
-        let any: SocketAddr = match server {
-            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, from).into(),
-            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, from).into(),
-        };
-        socket.bind(&SockAddr::from(any))?;
+        socket.bind(&SockAddr::from(SocketAddr::from((super::any(server.is_ipv4()), from))))?;
         if reset {
             socket.set_linger(Some(Duration::ZERO))?;
         }

@@ -1,7 +1,7 @@
 //! UDP: a server that answers with its name, and clients that count who answered.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,11 +24,6 @@ pub(crate) fn serve(name: &str, listen: &[SocketAddr]) -> Result<(), Box<dyn std
     Err("no socket is left".into())
 }
 
-/// Any address of the family that `server` has.
-pub(crate) fn any(server: SocketAddr) -> IpAddr {
-    if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
-}
-
 /// Asks `count` times, always from port `from` or from a new one each time, and prints the names that came back,
 /// one a line, `-` for none.
 pub(crate) fn ask(
@@ -40,7 +35,7 @@ pub(crate) fn ask(
     // Kept open: the kernel would give a port that is free again a second time.
     let mut open = Vec::new();
     for number in 0..count {
-        let socket = UdpSocket::bind((any(server), from.unwrap_or(0)))?;
+        let socket = UdpSocket::bind((super::any(server.is_ipv4()), from.unwrap_or(0)))?;
         socket.connect(server)?;
         socket.set_read_timeout(Some(wait))?;
         let question = number.to_string();
@@ -63,7 +58,7 @@ pub(crate) fn load(
 ) -> Result<(), Box<dyn std::error::Error>> {
     let mut sockets = Vec::new();
     for _ in 0..flows {
-        let socket = UdpSocket::bind((any(server), 0))?;
+        let socket = UdpSocket::bind((super::any(server.is_ipv4()), 0))?;
         socket.connect(server)?;
         socket.set_nonblocking(true)?;
         sockets.push(socket);

@@ -1,16 +1,16 @@
 //! The far end of a tunnel on a real server, for kernels that have no tunnel devices.
 //!
-//! Raw sockets take IP-in-IP and GRE from the kernel (which then does not refuse them), UDP sockets GUE; the inner
-//! packet enters the server again through a veth pair, as it would through a tunnel device.
+//! Raw sockets take tunnel packets from the kernel, which then does not refuse them; the inner packet enters the
+//! server again through a veth pair, as it would through a tunnel device.
 
 use std::io::Read;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::UdpSocket;
 use std::thread;
 
 use pcap::{Active, Capture};
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Where GUE arrives, unless told otherwise.
+/// Where GUE arrives.
 const GUE_PORT: u16 = 6080;
 
 /// What is around the inner packet.
@@ -23,28 +23,20 @@ enum Around {
 
 /// Decapsulates until it is ended: inner packets leave by `device`, for the station `mac`.
 pub(crate) fn run(device: &str, mac: [u8; 6]) -> Result<(), Box<dyn std::error::Error>> {
-    let mut ways = Vec::new();
-    for family in [Domain::IPV4, Domain::IPV6] {
-        for (protocol, around) in [(4, Around::Nothing), (41, Around::Nothing), (47, Around::Gre)] {
-            ways.push((Socket::new(family, Type::RAW, Some(Protocol::from(protocol)))?, family, around));
-        }
-        let socket = Socket::new(family, Type::DGRAM, None)?;
-        let any: SocketAddr = if family == Domain::IPV4 {
-            (Ipv4Addr::UNSPECIFIED, GUE_PORT).into()
-        } else {
-            socket.set_only_v6(true)?;
-            (Ipv6Addr::UNSPECIFIED, GUE_PORT).into()
-        };
-        socket.bind(&any.into())?;
-        ways.push((socket, family, Around::Gue));
-    }
     let mut threads = Vec::new();
-    for (socket, family, around) in ways {
-        socket.set_recv_buffer_size(4 << 20)?;
-        let out: Capture<Active> = Capture::from_device(device)?.open()?;
-        // Only a raw IPv4 socket gives the outer header too.
-        let header = family == Domain::IPV4 && around != Around::Gue;
-        threads.push(thread::spawn(move || pump(socket, header, around, out, mac)));
+    // Keeps the kernel from refusing GUE, of either family; it would not take IPv6 without a checksum itself.
+    let _bound = UdpSocket::bind((super::any(false), GUE_PORT))?;
+    for family in [Domain::IPV4, Domain::IPV6] {
+        for (protocol, around) in
+            [(4, Around::Nothing), (41, Around::Nothing), (47, Around::Gre), (17, Around::Gue)]
+        {
+            let socket = Socket::new(family, Type::RAW, Some(Protocol::from(protocol)))?;
+            socket.set_recv_buffer_size(4 << 20)?;
+            let out: Capture<Active> = Capture::from_device(device)?.open()?;
+            // Only a raw IPv4 socket gives the outer header too.
+            let header = family == Domain::IPV4;
+            threads.push(thread::spawn(move || pump(socket, header, around, out, mac)));
+        }
     }
     println!("ready");
     threads.into_iter().for_each(|thread| drop(thread.join()));
@@ -78,8 +70,9 @@ fn inner(payload: &[u8], around: Around) -> Option<&[u8]> {
         Around::Nothing => 0,
         // RFC 2890: checksum, key and sequence number are there when their bits are.
         Around::Gre => 4 + 4 * (payload.first()? & 0xb0).count_ones() as usize,
-        // draft-ietf-intarea-gue: four bytes, and as many words as the first byte says.
-        Around::Gue => 4 + 4 * usize::from(payload.first()? & 31),
+        Around::Gue if payload.get(2..4)? != GUE_PORT.to_be_bytes() => return None,
+        // Behind the UDP header (draft-ietf-intarea-gue): four bytes, and as many words as the first byte says.
+        Around::Gue => 8 + 4 + 4 * usize::from(payload.get(8)? & 31),
     };
     let inner = payload.get(skip..)?;
     let be16 = |at: usize| Some(usize::from(u16::from_be_bytes([*inner.get(at)?, *inner.get(at + 1)?])));
@@ -105,8 +98,8 @@ mod tests {
             (&[][..], Around::Nothing),
             (&[0, 0, 8, 0], Around::Gre),
             (&[0x80, 0, 8, 0, 1, 2, 3, 4], Around::Gre),
-            (&[0, 4, 0, 0], Around::Gue),
-            (&[1, 4, 0, 0, 1, 2, 3, 4], Around::Gue),
+            (&[9, 9, 0x17, 0xc0, 0, 0, 0, 0, 0, 4, 0, 0], Around::Gue),
+            (&[9, 9, 0x17, 0xc0, 0, 0, 0, 0, 1, 4, 0, 0, 1, 2, 3, 4], Around::Gue),
         ] {
             for inside in [&inside, &inside6] {
                 let packet = [head, inside, &[0, 0]].concat(); // with padding

@@ -8,6 +8,13 @@ pub(crate) mod demo;
 pub(crate) mod pieces;
 pub(crate) mod trunk;
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Any address of a family.
+pub(crate) fn any(is_ipv4: bool) -> IpAddr {
+    if is_ipv4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
+}
+
 /// Six bytes written `02:00:00:00:01:01`.
 pub(crate) fn parse_mac(text: &str) -> Result<[u8; 6], String> {
     let bytes: Option<Vec<u8>> = text.split(':').map(|byte| u8::from_str_radix(byte, 16).ok()).collect();

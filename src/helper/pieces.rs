@@ -36,7 +36,7 @@ pub(crate) fn ask(
     // Kept open: the kernel would give a port that is free again a second time.
     let mut open = Vec::new();
     for number in 0..count {
-        let socket = UdpSocket::bind((super::datagrams::any(server), 0))?;
+        let socket = UdpSocket::bind((super::any(server.is_ipv4()), 0))?;
         socket.connect(server)?;
         socket.set_read_timeout(Some(wait))?;
         let question = question(number, size);

@@ -39,3 +39,13 @@ fn large_datagrams_arrive_whole_in_every_way() {
 fn large_datagrams_arrive_whole_over_workers() {
     datagrams_arrive_whole(Family::V4, &Setup::MISDIRECTED);
 }
+
+#[test]
+fn large_datagrams_of_ipv6_arrive_whole_in_every_way() {
+    datagrams_arrive_whole(Family::V6, &Setup::ONE);
+}
+
+#[test]
+fn large_datagrams_of_ipv6_arrive_whole_over_workers() {
+    datagrams_arrive_whole(Family::V6, &Setup::MISDIRECTED);
+}

@@ -3,10 +3,13 @@
 //! A lab takes its turn to send traffic and gives it up while it waits for time-outs, so many threads are
 //! welcome: `--test-threads` decides how many labs rest side by side.
 
+mod client_address;
 mod configuration;
 mod devices;
 mod failures;
 mod fragments;
+mod ftp;
+mod guides;
 mod harness;
 mod load;
 mod modes;
@@ -15,4 +18,7 @@ mod pmtu;
 mod pools;
 mod schedule;
 mod sctp;
+mod services;
+mod translation;
+mod tunnels;
 mod vlan;

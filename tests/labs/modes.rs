@@ -121,6 +121,14 @@ each_setup! {
     fullnat_with_one_worker: FULLNAT V4 ONE;
     fullnat_with_two_workers: FULLNAT V4 TWO;
     fullnat_with_every_packet_misdirected: FULLNAT V4 MISDIRECTED;
+    nat_of_ipv6: NAT V6 ONE;
+    nat_of_ipv6_with_every_packet_misdirected: NAT V6 MISDIRECTED;
+    dr_of_ipv6: DR V6 ONE;
+    dr_of_ipv6_with_every_packet_misdirected: DR V6 MISDIRECTED;
+    tun_of_ipv6: TUN V6 ONE;
+    tun_of_ipv6_with_every_packet_misdirected: TUN V6 MISDIRECTED;
+    fullnat_of_ipv6: FULLNAT V6 ONE;
+    fullnat_of_ipv6_with_every_packet_misdirected: FULLNAT V6 MISDIRECTED;
 }
 
 impl Mode {

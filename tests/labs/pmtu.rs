@@ -1,7 +1,5 @@
 //! Path MTU discovery: routers on the way take less than the ends would send, and say so to the director.
 
-use std::time::Duration;
-
 use fulcrum_e2e::Lab;
 use fulcrum_e2e::capture::{Capture, Packet};
 use fulcrum_e2e::client::{download_some, upload_some};
@@ -12,13 +10,32 @@ use fulcrum_e2e::topology::{self, Topology};
 /// What the narrow links take.
 const NARROW: usize = 1400;
 
-/// Ways with a VIP each; all of them to web1, on the director's link, and to web3 behind a router.
-const WAYS: [(&str, &str, &str); 4] = [
-    ("172.16.100.9", "-m", ":8080"),
-    ("172.16.100.10", "-g", ""),
-    ("172.16.100.11", "-i", ""),
-    ("172.16.100.12", "-b", ":8080"),
+/// A way with a VIP of its own.
+struct Way {
+    vip: &'static str,
+    flag: &'static str,
+    port: &'static str,
+    /// The server that sends, by place and address: none learns of a link twice.
+    near: (usize, &'static str),
+}
+
+const WAYS: [Way; 4] = [
+    Way { vip: "172.16.100.9", flag: "-m", port: ":8080", near: (0, "192.168.20.7") },
+    Way { vip: "172.16.100.10", flag: "-g", port: "", near: (0, "192.168.20.7") },
+    Way { vip: "172.16.100.11", flag: "-i", port: "", near: (1, "192.168.20.8") },
+    Way { vip: "172.16.100.12", flag: "-b", port: ":8080", near: (1, "192.168.20.8") },
 ];
+
+impl Way {
+    /// Sets the service up, with one server.
+    fn add(&self, director: &Director, family: Family, server: &str) {
+        let Way { vip, flag, port, .. } = self;
+        let local = if *flag == "-b" { format!("-P -t {vip}:80 -z 192.168.20.200\n") } else { String::new() };
+        director.ipvsadm_lines(
+            &family.words(&format!("-A -t {vip}:80 -s rr\n{local}-a -t {vip}:80 -r {server}{port} {flag}")),
+        );
+    }
+}
 
 /// The stage with a client that is one router further away: `far`, 172.16.99.50.
 fn stage(lab: &Lab) -> (Topology, Namespace) {
@@ -44,55 +61,42 @@ fn narrow(router: &Namespace, subnet: &str, device: &str) {
     ));
 }
 
-fn forget(inside: &Namespace) {
-    inside.sh("ip route flush cache; ip -6 route flush cache");
-}
-
 /// Whether it is an error about a packet's size, or a tunnel packet with one inside.
 fn is_too_big(packet: &Packet) -> bool {
     let packet = packet.inner().unwrap_or(*packet);
     matches!((packet.protocol, packet.payload), (1, [3, 4, ..]) | (58, [2, ..]))
 }
 
-/// Carries one megabyte in each way, up from the client or down to it; who sends it has to learn.
-fn learns(lab: &Lab, net: &Topology, far: &Namespace, family: Family, ways: &[(&str, &str, &str)], up: bool) {
-    let sender = if up { far } else { &net.servers[0].inside };
-    for (vip, how, _) in ways {
-        forget(sender);
-        let name = format!("{}{how}", if up { "up" } else { "down" });
-        let capture = Capture::start(sender, "eth0", lab.directory(), &name);
-        let host = family.host(vip);
-        if up {
-            upload_some(far, &host, lab.directory(), &net.servers);
-        } else {
-            download_some(far, &host, lab.directory());
-        }
-        let frames = capture.stop();
-        frames.check_sums();
-        let told = frames.packets().filter(is_too_big).count();
-        assert!(told > 0, "{name}: whoever sends must be told by an ICMP error");
-        let (vip, ends) = (family.address(vip), |p: &Packet| [p.source.0, p.destination.0]);
-        let large = |p: &Packet| p.protocol == 6 && p.total > NARROW && (!up || ends(p).contains(&vip));
-        let late = frames.packets().skip_while(|p| !is_too_big(p)).filter(large).count();
-        // What was on its way already.
-        assert!(late < 100, "{name}: {late} packets are too large although the sender was told");
-        std::thread::sleep(Duration::from_millis(100));
+/// Carries one megabyte in a way, up from the client or down to it; who sends it has to learn.
+fn learns(lab: &Lab, net: &Topology, far: &Namespace, family: Family, way: &Way, up: bool) {
+    let sender = if up { far } else { &net.servers[way.near.0].inside };
+    let name = format!("{}{}", if up { "up" } else { "down" }, way.flag);
+    let capture = Capture::start(sender, "eth0", lab.directory(), &name);
+    let host = family.host(way.vip);
+    if up {
+        upload_some(far, &host, lab.directory(), &net.servers);
+    } else {
+        download_some(far, &host, lab.directory());
     }
+    let frames = capture.stop();
+    frames.check_sums();
+    let large = |p: &Packet| p.protocol == 6 && p.total > NARROW;
+    assert!(frames.packets().any(|p| large(&p)), "{name}: nothing was too large");
+    assert!(frames.packets().any(|p| is_too_big(&p)), "{name}: whoever sends must be told by an ICMP error");
+    let late = frames.packets().skip_while(|p| !is_too_big(p)).filter(large).count();
+    // What was on its way already.
+    assert!(late < 100, "{name}: {late} packets are too large although the sender was told");
 }
 
 fn client_side(family: Family, setup: &Setup) {
     let lab = Lab::new(&format!("pmtuc{family:?}"));
     let (net, far) = stage(&lab);
     let director = Director::start(&net.director, lab.directory(), setup, &net.network);
-    for (vip, how, port) in WAYS {
-        director.ipvsadm(&family.words(&format!("-A -t {vip}:80 -s rr")));
-        if how == "-b" {
-            director.ipvsadm(&family.words(&format!("-P -t {vip}:80 -z 192.168.20.200")));
-        }
-        director.ipvsadm(&family.words(&format!("-a -t {vip}:80 -r 192.168.20.7{port} {how}")));
-    }
     narrow(&net.client, "172.16.99", "far");
-    learns(&lab, &net, &far, family, &WAYS, false);
+    for way in &WAYS {
+        way.add(&director, family, way.near.1);
+        learns(&lab, &net, &far, family, way, false);
+    }
 }
 
 fn server_side(family: Family, setup: &Setup) {
@@ -109,16 +113,12 @@ fn server_side(family: Family, setup: &Setup) {
          {ip} rule add iif lo to {to} lookup 100"
     ));
     let director = Director::start(&net.director, lab.directory(), setup, &net.network);
-    let ways: Vec<_> = WAYS.into_iter().filter(|(_, how, _)| *how != "-g").collect();
-    for (vip, how, port) in &ways {
-        director.ipvsadm(&family.words(&format!("-A -t {vip}:80 -s rr")));
-        if *how == "-b" {
-            director.ipvsadm(&family.words(&format!("-P -t {vip}:80 -z 192.168.20.200")));
-        }
-        director.ipvsadm(&family.words(&format!("-a -t {vip}:80 -r 192.168.30.9{port} {how}")));
-    }
     narrow(router, "192.168.30", "web3");
-    learns(&lab, &net, &far, family, &ways, true);
+    // DR servers are never behind a router.
+    for way in WAYS.iter().filter(|way| way.flag != "-g") {
+        way.add(&director, family, "192.168.30.9");
+        learns(&lab, &net, &far, family, way, true);
+    }
 }
 
 #[test]
@@ -129,4 +129,14 @@ fn servers_learn_of_a_narrow_link_near_the_client() {
 #[test]
 fn clients_learn_of_a_narrow_link_near_the_server() {
     server_side(Family::V4, &Setup::MISDIRECTED);
+}
+
+#[test]
+fn servers_learn_of_a_narrow_link_near_the_client_of_ipv6() {
+    client_side(Family::V6, &Setup::MISDIRECTED);
+}
+
+#[test]
+fn clients_of_ipv6_learn_of_a_narrow_link_near_the_server() {
+    server_side(Family::V6, &Setup::MISDIRECTED);
 }
