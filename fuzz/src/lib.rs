@@ -4,5 +4,6 @@
 
 pub mod packet;
 pub mod pipeline;
+pub mod protocols;
 pub mod stream;
 pub mod text;

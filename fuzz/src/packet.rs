@@ -1,11 +1,11 @@
 //! Wire formats: whatever the bytes are, a view that was checked can be read and written all over.
 
 use std::hint::black_box;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use fulcrum_packet::checksum::checksum;
 use fulcrum_packet::ports::Ports;
-use fulcrum_packet::{arp, ethernet, icmp, ipv4, tcp, udp};
+use fulcrum_packet::{arp, ethernet, gre, gue, icmp, icmpv6, ipv4, ipv6, ndisc, sctp, tcp, udp};
 
 /// Reads `data` as every format that begins at its first byte, and goes on inside.
 pub fn run(data: &[u8]) {
@@ -24,6 +24,7 @@ fn network(data: &[u8]) {
         packet.emit(&mut again);
         assert_eq!(arp::Packet::parse(&again).ok(), Some(packet));
     }
+    network6(data);
     if let Ok(quoted) = ipv4::Packet::new_quoted(data) {
         read_ipv4(&quoted);
         transport(&data[quoted.header_len().min(data.len())..]);
@@ -43,6 +44,41 @@ fn network(data: &[u8]) {
         assert!(packet.checksum_ok(), "the checksum follows the TTL");
     }
     transport(&data[body]);
+}
+
+fn network6(data: &[u8]) {
+    if let Ok(quoted) = ipv6::Packet::new_quoted(data) {
+        black_box((quoted.traffic_class(), quoted.flow_label(), quoted.next_header(), quoted.hop_limit()));
+        if let Ok(upper) = quoted.upper() {
+            assert!(upper.offset <= data.len());
+            transport(&data[upper.offset..]);
+            messages6(&data[upper.offset..], quoted.src(), quoted.dst());
+        }
+    }
+    let mut copy = data.to_vec();
+    let Ok(mut packet) = ipv6::Packet::new_checked(&mut copy[..]) else { return };
+    assert!(packet.total_len() <= data.len());
+    packet.set_src(Ipv6Addr::LOCALHOST);
+    packet.set_dst(Ipv6Addr::UNSPECIFIED);
+    packet.decrement_hop_limit();
+    assert_eq!((packet.src(), packet.dst()), (Ipv6Addr::LOCALHOST, Ipv6Addr::UNSPECIFIED));
+}
+
+fn messages6(data: &[u8], src: Ipv6Addr, dst: Ipv6Addr) {
+    let mut copy = data.to_vec();
+    let Ok(mut message) = icmpv6::Message::new_checked(&mut copy[..]) else { return };
+    black_box((message.kind(), message.code(), message.rest(), message.payload().len()));
+    message.fill_checksum(src, dst);
+    assert!(message.checksum_ok(src, dst));
+    let mut again = [0; ndisc::LEN_WITH_ADDRESS];
+    if let Ok(asked) = ndisc::Solicitation::parse(&copy, src, dst) {
+        let length = asked.emit(&mut again, src, dst);
+        assert_eq!(ndisc::Solicitation::parse(&again[..length], src, dst).ok(), Some(asked));
+    }
+    if let Ok(told) = ndisc::Advertisement::parse(&copy, src, dst) {
+        let length = told.emit(&mut again, src, dst);
+        assert_eq!(ndisc::Advertisement::parse(&again[..length], src, dst).ok(), Some(told));
+    }
 }
 
 fn read_ipv4<T: AsRef<[u8]>>(packet: &ipv4::Packet<T>) {
@@ -77,6 +113,14 @@ fn transport(data: &[u8]) {
         datagram.set_checksum(3);
         assert_eq!(datagram.checksum(), 3);
     }
+    tunnels(data);
+    let mut copy = data.to_vec();
+    if let Ok(mut packet) = sctp::Packet::new_checked(&mut copy[..]) {
+        black_box((packet.tag(), packet.checksum_ok(), packet.leading_chunk()));
+        assert!(packet.chunks().map(|chunk| 4 + chunk.value.len()).sum::<usize>() <= data.len());
+        packet.fill_checksum();
+        assert!(packet.checksum_ok());
+    }
     let mut copy = data.to_vec();
     if let Ok(mut message) = icmp::Message::new_checked(&mut copy[..]) {
         black_box((message.code(), message.checksum(), message.checksum_ok(), message.rest()));
@@ -107,4 +151,19 @@ fn options(segment: &mut [u8]) {
     assert_eq!(of(segment).count(), count - blanked);
     // 0 and 0xffff mean the same sum.
     assert_eq!(delta.and(change).apply(before) % 0xffff, checksum(segment) % 0xffff);
+}
+
+fn tunnels(data: &[u8]) {
+    if let Ok((header, length)) = gre::Header::parse(data) {
+        assert!(length <= data.len());
+        let mut again = vec![0; header.header_len() + 3];
+        header.emit(&mut again);
+        assert_eq!(gre::Header::parse(&again).ok(), Some((header, header.header_len())));
+    }
+    if let Ok((header, length)) = gue::Header::parse(data) {
+        assert!(length <= data.len());
+        let mut again = [0xff; gue::HEADER];
+        header.emit(&mut again);
+        assert_eq!(gue::Header::parse(&again).ok(), Some((header, gue::HEADER)));
+    }
 }

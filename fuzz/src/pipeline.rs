@@ -11,7 +11,7 @@ use fulcrum_director::SECOND;
 use fulcrum_director::snapshot::Forward;
 use fulcrum_model::{Config, State};
 use fulcrum_packet::checksum::{checksum, fold, pseudo_header, sum};
-use fulcrum_packet::{ethernet, ipv4};
+use fulcrum_packet::{ethernet, ipv4, ipv6};
 use fulcrum_replay::setup;
 use fulcrum_replay::{Bench, BenchConfig, Sent};
 
@@ -139,26 +139,26 @@ const EDITS: [&str; 20] = [
 const MTU: usize = 1500;
 
 /// Reads values off the front of the input; past its end everything is 0.
-struct Input<'a>(&'a [u8]);
+pub(crate) struct Input<'a>(pub(crate) &'a [u8]);
 
 impl Input<'_> {
-    fn byte(&mut self) -> u8 {
+    pub(crate) fn byte(&mut self) -> u8 {
         let Some((first, rest)) = self.0.split_first() else { return 0 };
         self.0 = rest;
         *first
     }
 
-    fn word(&mut self) -> u16 {
+    pub(crate) fn word(&mut self) -> u16 {
         u16::from_be_bytes([self.byte(), self.byte()])
     }
 
-    fn bytes(&mut self, n: usize) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self, n: usize) -> Vec<u8> {
         let (now, rest) = self.0.split_at(n.min(self.0.len()));
         self.0 = rest;
         now.to_vec()
     }
 
-    fn one_of<T: Copy>(&mut self, list: &[T]) -> T {
+    pub(crate) fn one_of<T: Copy>(&mut self, list: &[T]) -> T {
         list[usize::from(self.byte()) % list.len()]
     }
 }
@@ -234,7 +234,7 @@ fn operation(input: &mut Input, bench: &mut Bench, sent: &mut Vec<Sent>) {
     }
 }
 
-fn receive(bench: &mut Bench, port: u16, worker: usize, frame: &[u8], sent: &mut Vec<Sent>) {
+pub(crate) fn receive(bench: &mut Bench, port: u16, worker: usize, frame: &[u8], sent: &mut Vec<Sent>) {
     let outcome = bench.receive(port, worker, frame);
     assert!(outcome.verdict.is_some(), "every frame gets a verdict");
     check(&outcome.sent);
@@ -242,25 +242,35 @@ fn receive(bench: &mut Bench, port: u16, worker: usize, frame: &[u8], sent: &mut
 }
 
 /// What a link would take.
-fn check(sent: &[Sent]) {
+pub(crate) fn check(sent: &[Sent]) {
     for Sent { port, bytes, .. } in sent {
         assert!(*port < 2);
         let Ok(frame) = ethernet::Frame::new_checked(&bytes[..]) else { panic!("no frame: {bytes:02x?}") };
         assert_ne!(frame.dst(), [0; 6], "a next hop was not resolved");
         assert_eq!(frame.src(), [2, 0, 0, 0, 1 + *port as u8, 1]);
-        if frame.ethertype() != ethernet::IPV4 {
-            assert_eq!(frame.ethertype(), ethernet::ARP);
-            continue;
-        }
         let inside = &bytes[frame.header_len()..];
         assert!(inside.len() <= MTU, "too large: {}", inside.len());
+        match frame.ethertype() {
+            ethernet::IPV4 => {}
+            ethernet::IPV6 => {
+                let Ok(ip) = ipv6::Packet::new_checked(inside) else {
+                    panic!("no IPv6 packet: {inside:02x?}")
+                };
+                assert!(ip.hop_limit() > 0 && ip.upper().is_ok(), "bad header: {inside:02x?}");
+                continue;
+            }
+            other => {
+                assert_eq!(other, ethernet::ARP);
+                continue;
+            }
+        }
         let Ok(ip) = ipv4::Packet::new_checked(inside) else { panic!("no IPv4 packet: {inside:02x?}") };
         assert!(ip.checksum_ok() && ip.ttl() > 0, "bad header: {inside:02x?}");
     }
 }
 
 /// Servers and local addresses are referred to by as many sessions as say so.
-fn account(bench: &Bench) {
+pub(crate) fn account(bench: &Bench) {
     let sessions = bench.sessions();
     let servers = bench.snapshot().destinations.iter().flatten();
     let references: u64 =

@@ -37,6 +37,11 @@ fn stream() {
 }
 
 #[test]
+fn protocols() {
+    each("protocols", targets::protocols::run);
+}
+
+#[test]
 fn text() {
     each("text", targets::text::run);
 }
