@@ -168,7 +168,7 @@ impl<P: Pool> Engine<P> {
         let key = template_key(service, persistence, packet);
         let mut template = self.find_session(ctx, key).map(|(id, _)| id);
         if let Some(id) = template.filter(|&id| !self.template_is_valid(ctx.snap, id)) {
-            self.sessions.retire_template(id);
+            self.leave_template(ctx.snap, id);
             template = None;
         }
         let template = match template {
@@ -185,6 +185,16 @@ impl<P: Pool> Engine<P> {
         let session = self.sessions.get_mut(template);
         session.touch(ctx.now);
         opened
+    }
+
+    /// Puts a template aside that is not valid any more: with `expire_nodest_conn` nobody needs one without a server.
+    fn leave_template(&mut self, snap: &Snapshot, id: SessionId) {
+        let session = self.sessions.get(id);
+        let gone = snap.destination(session.destination).is_none_or(|destination| !destination.available);
+        if gone && session.controls == 0 && snap.settings.expire_nodest_conn {
+            return self.end_session(snap, id);
+        }
+        self.sessions.retire_template(id);
     }
 
     fn template_is_valid(&self, snap: &Snapshot, id: SessionId) -> bool {
