@@ -1,27 +1,29 @@
 //! Sessions (IPVS: connections) and persistence templates of one worker.
 //!
 //! [`Sessions`] owns them: an arena, an index that finds a session from either direction, and a timing wheel.
-//! What a packet does to a session's state is in [`tcp`]; which server it gets, and how packets are rewritten,
+//! What a packet does to a session's state is in `state`, by [`tcp`] and [`sctp`]; which server it gets, and how packets are rewritten,
 //! is decided elsewhere.
 
 mod index;
 mod rank;
 pub(crate) mod rare;
 pub mod sctp;
+mod state;
 pub mod tcp;
+#[cfg(test)]
+mod tests;
 mod wheel;
 
 use std::net::IpAddr;
 
-use fulcrum_packet::ipv4;
-
-use crate::snapshot::{DestinationId, Forward, Timeouts};
+use crate::snapshot::{DestinationId, Forward};
 use crate::stream::{Care, Edits};
 use crate::{Nanos, SECOND};
 use index::Index;
 pub use rank::Rank;
 use rank::Ranks;
 use rare::RareParts;
+pub use state::{State, View};
 use wheel::Wheel;
 
 /// Index of a session in its worker's arena.
@@ -67,98 +69,6 @@ pub enum Direction {
     In,
     /// From the server to the client.
     Out,
-}
-
-/// What the director sees of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum View {
-    /// A packet of the client.
-    Input,
-    /// A packet of the server.
-    Output,
-    /// A packet of the client; the server's go another way (DR, TUN).
-    InputOnly,
-}
-
-/// State of a session, with IPVS's names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// TCP, by [`tcp::State`].
-    Tcp(tcp::State),
-    /// UDP has one.
-    Udp,
-    /// SCTP, by [`sctp::State`].
-    Sctp(sctp::State),
-    /// UDP without answers: lives as long as its one datagram, in pieces that is. // IPVS: IP_VS_CONN_F_ONE_PACKET
-    OnePacket,
-    /// A template; assured when one of its sessions was established.
-    Template {
-        /// Whether a session of it was established.
-        assured: bool,
-    },
-}
-
-impl State {
-    /// The state of a new session.
-    pub const fn new(protocol: u8) -> State {
-        match protocol {
-            ipv4::TCP => State::Tcp(tcp::State::None),
-            ipv4::SCTP => State::Sctp(sctp::State::None),
-            _ => State::Udp,
-        }
-    }
-
-    /// The state after a packet with these TCP flags, or this leading chunk of SCTP; `secure_tcp` as by the setting.
-    pub fn next(self, view: View, flags: u8, secure_tcp: bool) -> State {
-        match self {
-            State::Tcp(state) => State::Tcp(tcp::next(state, view, flags, secure_tcp)),
-            State::Sctp(state) => State::Sctp(sctp::next(state, view, flags)),
-            other => other,
-        }
-    }
-
-    /// How long a session stays in it without a packet; templates and single packets have a time of their own.
-    pub fn timeout(self, timeouts: &Timeouts) -> Option<Nanos> {
-        match self {
-            State::Tcp(state) => Some(timeouts.tcp[state as usize]),
-            State::Sctp(state) => Some(timeouts.sctp[state as usize]),
-            State::Udp => Some(timeouts.udp),
-            State::Template { .. } | State::OnePacket => None,
-        }
-    }
-
-    /// Whether a session in it counts as an active one of its server.
-    pub const fn is_active(self) -> bool {
-        match self {
-            State::Tcp(state) => state.is_active(),
-            State::Sctp(state) => state.is_active(),
-            _ => false,
-        }
-    }
-
-    /// Whether a session in this state only waits for its end.
-    pub const fn is_over(self) -> bool {
-        matches!(
-            self,
-            State::Tcp(tcp::State::TimeWait | tcp::State::Close) | State::Sctp(sctp::State::Closed)
-        )
-    }
-
-    /// Whether both ends have agreed.
-    pub const fn is_established(self) -> bool {
-        matches!(self, State::Tcp(tcp::State::Established) | State::Sctp(sctp::State::Established))
-    }
-
-    /// The name that `ipvsadm -Lc` prints.
-    pub const fn name(self) -> &'static str {
-        match self {
-            State::Tcp(state) => state.name(),
-            State::Sctp(state) => state.name(),
-            State::Udp | State::OnePacket => "UDP",
-            State::Template { assured: false } => "NONE",
-            State::Template { assured: true } => "ASSURED",
-        }
-    }
 }
 
 /// One session or template.
@@ -617,104 +527,5 @@ impl Sessions {
     /// When the wheel has to be looked at next.
     pub fn next_deadline(&self) -> Nanos {
         self.wheel.next_tick()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::Ipv4Addr;
-
-    use super::*;
-
-    const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
-    const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 0, 11));
-
-    fn nat(vip: u8, client_port: u16) -> NewSession {
-        NewSession {
-            protocol: 6,
-            forward: Forward::Nat,
-            state: State::Tcp(tcp::State::None),
-            client: (CLIENT, client_port),
-            vip: (Ipv4Addr::new(10, 0, 0, vip).into(), 80),
-            local: (CLIENT, client_port),
-            server: (SERVER, 8000),
-            destination: 0,
-            control: NONE,
-        }
-    }
-
-    fn reply(client_port: u16) -> Key {
-        Key { protocol: 6, src: SERVER, sport: 8000, dst: CLIENT, dport: client_port }
-    }
-
-    #[test]
-    fn both_directions_find_the_session() {
-        let mut sessions = Sessions::new(100, 1, 0);
-        let id = sessions.insert(nat(100, 40001), 0).unwrap();
-        let key = sessions.get(id).key_in();
-        assert_eq!(sessions.find(key), Some((id, Direction::In)));
-        assert_eq!(sessions.find(reply(40001)), Some((id, Direction::Out)));
-        assert_eq!(sessions.find(reply(40002)), None);
-        sessions.remove(id);
-        assert_eq!((sessions.find(key), sessions.find(reply(40001)), sessions.len()), (None, None, 0));
-    }
-
-    #[test]
-    fn of_two_equal_reply_keys_the_newest_wins_and_the_older_comes_back() {
-        let mut sessions = Sessions::new(100, 1, 0);
-        let ids: Vec<_> = [100, 101, 102].map(|vip| sessions.insert(nat(vip, 1), 0).unwrap()).into();
-        assert_eq!(sessions.find(reply(1)), Some((ids[2], Direction::Out)));
-        sessions.remove(ids[1]);
-        assert_eq!(sessions.find(reply(1)), Some((ids[2], Direction::Out)));
-        sessions.remove(ids[2]);
-        assert_eq!(sessions.find(reply(1)), Some((ids[0], Direction::Out)));
-        sessions.remove(ids[0]);
-        assert_eq!(sessions.find(reply(1)), None);
-    }
-
-    #[test]
-    fn a_full_table_refuses_and_slots_come_back() {
-        let mut sessions = Sessions::new(3, 1, 0);
-        let ids: Vec<_> = (1..=3).map(|port| sessions.insert(nat(100, port), 0).unwrap()).collect();
-        assert_eq!(sessions.insert(nat(100, 9), 0), None);
-        sessions.remove(ids[1]);
-        assert_eq!(sessions.insert(nat(100, 9), 0), Some(ids[1]));
-    }
-
-    #[test]
-    fn sessions_expire_when_due_and_not_before() {
-        let mut sessions = Sessions::new(10, 1, 0);
-        let id = sessions.insert(nat(100, 1), 0).unwrap();
-        sessions.get_mut(id).timeout = 900 * SECOND;
-        sessions.get_mut(id).touch(0);
-        for second in 0..900 {
-            assert_eq!(sessions.next_expired(second * SECOND, &mut 100), None, "second {second}");
-        }
-        let ended = (0..10).find_map(|tick| sessions.next_expired((900 + tick) * SECOND, &mut 100));
-        assert_eq!(ended, Some(id));
-    }
-
-    #[test]
-    fn a_shortened_life_is_noticed() {
-        let mut sessions = Sessions::new(10, 1, 0);
-        let id = sessions.insert(nat(100, 1), 0).unwrap();
-        sessions.get_mut(id).timeout = 900 * SECOND;
-        sessions.get_mut(id).touch(0);
-        assert_eq!(sessions.next_expired(4 * SECOND, &mut 100), None);
-        sessions.get_mut(id).timeout = 10 * SECOND;
-        sessions.get_mut(id).touch(5 * SECOND);
-        assert_eq!(sessions.next_expired(45 * SECOND, &mut 100), Some(id));
-    }
-
-    #[test]
-    fn a_template_that_controls_sessions_lives_on_by_the_minute() {
-        let mut sessions = Sessions::new(10, 1, 0);
-        let template = NewSession { state: State::Template { assured: false }, ..nat(100, 0) };
-        let template = sessions.insert(template, 0).unwrap();
-        let id = sessions.insert(NewSession { control: template, ..nat(100, 1) }, 0).unwrap();
-        assert!(!sessions.overdue(template, 100 * SECOND));
-        assert_eq!(sessions.get(template).expires, 160 * SECOND);
-        sessions.remove(id);
-        assert!(sessions.overdue(template, 160 * SECOND));
     }
 }
