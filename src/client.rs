@@ -91,7 +91,8 @@ pub fn upload_some(from: &Namespace, host: &str, lab: &Path, servers: &[Server])
     let (some, sent) = (lab.join("some"), fs::read(big_file(lab)).expect("it is there"));
     fs::write(&some, &sent[..SOME]).expect("the lab's directory is writable");
     servers.iter().for_each(|server| server.forget_upload("some"));
-    from.sh(&format!("curl -sS --fail --max-time 20 -T {} http://{host}/up/some", some.display()));
+    let curl = "curl -sS --fail --max-time 20 -H Expect:";
+    from.sh(&format!("{curl} -T {} http://{host}/up/some", some.display()));
     let arrived = servers.iter().any(|server| server.uploaded("some").is_some_and(|got| got == sent[..SOME]));
     assert!(arrived, "no server has the megabyte as it was sent");
 }

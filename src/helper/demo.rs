@@ -1,16 +1,19 @@
-//! `make demo`: real requests through a real director, in all four ways of forwarding, on one machine.
+//! `make demo`: real requests through a real director, in all four ways of forwarding and both families, on one machine.
 
 use std::time::Instant;
 
 use fulcrum_e2e::Lab;
 use fulcrum_e2e::client::{Tally, ask_udp, expected, get};
 use fulcrum_e2e::director::{Director, Setup};
-use fulcrum_e2e::net;
+use fulcrum_e2e::net::{self, Family};
 use fulcrum_e2e::process::program;
 use fulcrum_e2e::topology::{self, Topology};
-use fulcrum_e2e::ways::{self, REQUESTS};
+use fulcrum_e2e::ways::{self, REQUESTS, Way};
 
 const TAG: &str = "demo";
+
+/// Lines of a listing that are enough to see what it is like.
+const SHOWN: usize = 12;
 
 /// Everything that lives while the demo does; the director's processes go first.
 struct Stage {
@@ -39,18 +42,18 @@ pub(crate) fn run(keep: bool) -> Result<(), Box<dyn std::error::Error>> {
     );
 
     let mut wrong = 0;
-    for mode in &ways::ALL {
-        println!("\n== {}", mode.title);
-        for line in mode.commands.lines().map(str::trim).filter(|line| !line.is_empty()) {
+    for way in &ways::ALL {
+        println!("\n== {}", way.title);
+        for line in way.commands.lines().map(str::trim).filter(|line| !line.is_empty()) {
             println!("  ipvsadm {line}");
             stage.director.ipvsadm(line);
         }
-        let by_http = get(&stage.net.client, mode.vip, REQUESTS);
-        wrong +=
-            usize::from(!report(&format!("{REQUESTS} x curl http://{}/", mode.vip), &by_http, mode.by_http));
-        let udp = format!("{}:5000", mode.vip);
-        let by_udp = ask_udp(&stage.net.client, &udp, REQUESTS);
-        wrong += usize::from(!report(&format!("{REQUESTS} x datagram to {udp}"), &by_udp, mode.by_udp));
+        wrong += play(&stage, way, Family::V4);
+    }
+    println!("\n== The same four with IPv6 addresses");
+    for way in &ways::ALL {
+        stage.director.ipvsadm_lines(&Family::V6.words(way.commands));
+        wrong += play(&stage, way, Family::V6);
     }
 
     println!("\n== What the director counted");
@@ -59,11 +62,14 @@ pub(crate) fn run(keep: bool) -> Result<(), Box<dyn std::error::Error>> {
         let text = stage.director.ipvsadm(listing);
         sessions = text.lines().filter(|line| line.starts_with("TCP ") || line.starts_with("UDP ")).count();
         println!("  ipvsadm {listing}");
-        text.lines().for_each(|line| println!("  {line}"));
+        text.lines().take(SHOWN).for_each(|line| println!("  {line}"));
+        if let Some(more) = text.lines().count().checked_sub(SHOWN).filter(|more| *more > 0) {
+            println!("  … and {more} more");
+        }
     }
     let connections: u64 =
         stage.director.stats().iter().filter(|row| row.kind != "->").map(|row| row.numbers[0]).sum();
-    let wanted = ways::ALL.len() * REQUESTS * 2;
+    let wanted = ways::ALL.len() * REQUESTS * 2 * 2;
     if sessions != wanted || connections != wanted as u64 {
         println!("  wrong: {sessions} sessions and {connections} connections, not {wanted} of each");
         wrong += 1;
@@ -101,6 +107,16 @@ fn build() -> Stage {
     Stage { director, net, lab }
 }
 
+/// Sends the requests of a way; how many of its two results are wrong.
+fn play(stage: &Stage, way: &Way, family: Family) -> usize {
+    let host = family.host(way.vip);
+    let by_http = get(&stage.net.client, &host, REQUESTS);
+    let http = report(&format!("{REQUESTS} x curl http://{host}/"), &by_http, way.by_http);
+    let by_udp = ask_udp(&stage.net.client, &format!("{host}:5000"), REQUESTS);
+    let udp = report(&format!("{REQUESTS} x datagram to {host}:5000"), &by_udp, way.by_udp);
+    usize::from(!http) + usize::from(!udp)
+}
+
 /// Prints who answered how often, and whether that is right.
 fn report(what: &str, got: &Tally, wanted: [(&str, usize); 2]) -> bool {
     let list = |tally: &Tally| {
@@ -122,6 +138,7 @@ fn explain(stage: Stage) {
   alias ipvsadm='{} ipvsadm'
   ipvsadm -Ln
   ip netns exec fulcrum-{TAG}-client curl http://172.16.100.9/
+  ip netns exec fulcrum-{TAG}-client curl -g 'http://[fd00:100::9]/'
   ipvsadm -e -t 172.16.100.9:80 -r 192.168.20.7:8080 -m -w 0
   {} status
 Logs and the configuration file are in {}. To remove it all:

@@ -1,7 +1,11 @@
 //! FULLNAT that tells servers who the client is: PROXY headers, read by nginx and haproxy, and the TCP option.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
 use fulcrum_e2e::Lab;
-use fulcrum_e2e::client::{download_some, upload_some};
+use fulcrum_e2e::capture::Packet;
+use fulcrum_e2e::client::{download_some, expected, get, upload_some};
 use fulcrum_e2e::director::{Director, Setup};
 use fulcrum_e2e::net::Family;
 use fulcrum_e2e::topology;
@@ -87,4 +91,80 @@ fn proxy_headers_of_version_1_name_clients_of_ipv6() {
 #[test]
 fn proxy_headers_of_version_2_name_clients_of_ipv6_to_servers_of_ipv4() {
     proxies("pp264", "proxy-v2", Family::V6, Family::V4, &Setup::ONE);
+}
+
+/// Acknowledgment number and flags of a TCP segment.
+fn acknowledges(packet: &Packet) -> (u32, u8) {
+    let number = packet.payload[8..12].try_into().expect("four bytes");
+    (u32::from_be_bytes(number), packet.payload[13])
+}
+
+fn options_name_the_client(outside: Family, inside: Family, setup: &Setup) {
+    const SYN: u8 = 2;
+    const ACK: u8 = 16;
+    let lab = Lab::new(&format!("toa{outside:?}{inside:?}"));
+    let net = topology::stage(&lab);
+    let director = Director::start(&net.director, lab.directory(), setup, &net.network);
+    let vip = outside.host("172.16.100.12");
+    director.ipvsadm(&format!("-A -t {vip}:80 -s rr"));
+    director.ipvsadm(&format!("-P -t {vip}:80 -z {}", inside.address("192.168.20.200")));
+    for server in ["192.168.20.8", "192.168.30.9"] {
+        director.ipvsadm(&format!("-a -t {vip}:80 -r {}:8080 -b", inside.host(server)));
+    }
+    director.fulcrum(&format!("service edit tcp {vip}:80 --client-address toa"));
+    let captures = net.capture(&lab);
+    assert_eq!(get(&net.client, &vip, 4), expected([("web2", 2), ("web3", 2)]));
+    download_some(&net.client, &vip, lab.directory());
+    // Much goes to the server before it has said anything.
+    upload_some(&net.client, &vip, lab.directory(), &net.servers);
+    let seen = captures.stop();
+
+    let clients: BTreeSet<(IpAddr, u16)> =
+        seen.client.packets().filter(|p| p.is_syn()).map(|p| p.source).collect();
+    assert_eq!(clients.len(), 6);
+    let mut told = BTreeSet::new();
+    for frames in &seen.servers {
+        // By the director's end of a connection: what acknowledges the server's SYN and nothing more.
+        let mut first = BTreeMap::new();
+        for packet in frames.packets().filter(|p| p.protocol == 6) {
+            let (ack, flags) = acknowledges(&packet);
+            if packet.source.1 == 8080 && flags & (SYN | ACK) == SYN | ACK {
+                let seq = packet.payload[4..8].try_into().expect("four bytes");
+                first.insert(packet.destination, u32::from_be_bytes(seq).wrapping_add(1));
+            }
+            if packet.destination.1 != 8080 {
+                assert!(packet.tcp_options().iter().all(|(kind, _)| *kind != 254), "{packet:?}");
+                continue;
+            }
+            let named = packet.tcp_options().into_iter().find_map(|(kind, content)| match content {
+                [a, b, address @ ..] if kind == 254 => {
+                    let address = match <[u8; 4]>::try_from(address) {
+                        Ok(v4) => IpAddr::from(v4),
+                        Err(_) => IpAddr::from(<[u8; 16]>::try_from(address).expect("an address")),
+                    };
+                    Some((address, u16::from_be_bytes([*a, *b])))
+                }
+                _ => None,
+            });
+            let wanted = flags & SYN == 0 && first.get(&packet.source) == Some(&ack);
+            assert_eq!(named.is_some(), wanted, "{packet:?}");
+            told.extend(named);
+        }
+    }
+    assert_eq!(told, clients, "the clients that servers were told of");
+}
+
+#[test]
+fn a_tcp_option_names_the_client_until_it_has_acknowledged_data() {
+    options_name_the_client(Family::V4, Family::V4, &Setup::MISDIRECTED);
+}
+
+#[test]
+fn a_tcp_option_names_clients_of_ipv6() {
+    options_name_the_client(Family::V6, Family::V6, &Setup::ONE);
+}
+
+#[test]
+fn a_tcp_option_names_clients_of_ipv6_to_servers_of_ipv4() {
+    options_name_the_client(Family::V6, Family::V4, &Setup::ONE);
 }
