@@ -46,9 +46,9 @@ impl<P: Pool> Engine<P> {
             return Err(Reason::BadTransportHeader);
         }
         self.counters.event(Event::AddressHeaderSent);
-        if packet.fragment.is_none() && packet.total + header.bytes().len() <= room {
-            let put = packet.splice(data, 0, header.bytes());
-            return if put { Ok(None) } else { Err(Reason::NoHeadroom) };
+        let fits = packet.fragment.is_none() && packet.total + header.bytes().len() <= room;
+        if fits && packet.splice(data, 0, header.bytes()) {
+            return Ok(None);
         }
         let mut before = start_of(ctx, packet, data, header.bytes())?;
         before.flags = tcp::ACK | tcp::PSH;
