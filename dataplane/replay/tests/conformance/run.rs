@@ -153,8 +153,7 @@ fn session_line(view: SessionView) -> SessionLine {
         17 => "UDP",
         _ => "SCTP",
     };
-    let ends =
-        [view.client, view.vip, view.server].map(|(address, port)| end((address, port)).to_string());
+    let ends = [view.client, view.vip, view.server].map(|(address, port)| end((address, port)).to_string());
     SessionLine {
         text: format!("{protocol} {} {}", view.state, ends.join(" ")),
         left: view.expires_in / SECOND,
