@@ -11,6 +11,8 @@
 //! - `in PORT HEX`: a frame comes in. The `out PORT HEX [OFFSET+LENGTH]…` lines after it are all that goes out,
 //!   in order; bytes in the ranges differ from run to run.
 //! - `session PROTOCOL STATE SECONDS CLIENT VIP SERVER`: a session at the end, and the seconds it has left.
+//! - `load SERVICE -> SERVER ACTIVE INACTIVE PERSISTENT`: how many sessions and templates a server counts at the end;
+//!   a case says it of every server, or of none.
 //! - `traffic SERVICE [-> SERVER] CONNECTIONS PACKETS-IN PACKETS-OUT BYTES-IN BYTES-OUT`: counters at the end;
 //!   a service is `TCP 10.0.0.100:80` or `FWM 1`. Not compared where `datagrams` are.
 
@@ -90,6 +92,7 @@ pub(crate) struct Case {
     pub(crate) steps: Vec<Step>,
     /// In the order of the file; compared as sets.
     pub(crate) sessions: Vec<SessionLine>,
+    pub(crate) load: Vec<String>,
     pub(crate) traffic: Vec<String>,
 }
 
@@ -185,6 +188,7 @@ impl Case {
             state,
             steps: Vec::new(),
             sessions: Vec::new(),
+            load: Vec::new(),
             traffic: Vec::new(),
         }
     }
@@ -215,6 +219,7 @@ impl Case {
                 let text = format!("{protocol} {state} {client} {vip} {server}");
                 self.sessions.push(SessionLine { text, left: left.parse().ok()? });
             }
+            "load" => self.load.push(rest.to_owned()),
             "traffic" => self.traffic.push(rest.to_owned()),
             _ => return None,
         }

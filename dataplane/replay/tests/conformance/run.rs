@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use fulcrum_director::SECOND;
+use fulcrum_director::counters::DestinationCells;
 use fulcrum_director::export::SessionView;
 use fulcrum_model::{Family, ServiceKey};
 use fulcrum_replay::capture::{Format, Writer};
@@ -66,6 +67,7 @@ pub(crate) fn run(case: &Case, workers: u16) -> String {
         }
     }
     compare_sessions(&mut faults, case, &bench);
+    compare_load(&mut faults, case, &bench);
     if case.datagrams {
         compare_datagrams(&mut faults, case, &seen);
     } else {
@@ -179,14 +181,7 @@ fn compare_traffic(faults: &mut String, case: &Case, bench: &Bench) {
     let numbers = |counters: &[u64; 5]| counters.map(|n| n.to_string()).join(" ");
     let mut came = Vec::new();
     for service in bench.program().counters() {
-        let name = match service.key {
-            ServiceKey::Address { protocol, address, port } => {
-                let protocol = protocol.name().to_uppercase();
-                format!("{protocol} {}", std::net::SocketAddr::new(address, port))
-            }
-            ServiceKey::Mark { family: Family::V4, mark } => format!("FWM {mark}"),
-            ServiceKey::Mark { family: Family::V6, mark } => format!("FWM {mark} IPv6"),
-        };
+        let name = service_name(service.key);
         let sums = |sum: &dyn Fn(fn(&fulcrum_director::counters::Traffic) -> u64) -> u64| {
             [
                 sum(|t| t.connections.get()),
@@ -202,12 +197,48 @@ fn compare_traffic(faults: &mut String, case: &Case, bench: &Bench) {
             came.push(format!("{name} -> {} {}", server.key, numbers(&of)));
         }
     }
-    let mut expected = case.traffic.clone();
+    compare_lines(faults, "traffic", &case.traffic, came);
+}
+
+/// Compares what servers count of sessions, where the case says anything of it.
+fn compare_load(faults: &mut String, case: &Case, bench: &Bench) {
+    let mut came = Vec::new();
+    for service in bench.program().counters() {
+        for server in &service.servers {
+            let sum =
+                |of: fn(&DestinationCells) -> u64| server.cells.iter().map(of).fold(0, u64::wrapping_add);
+            let counts = [
+                sum(|cells| cells.active.get()),
+                sum(|cells| cells.inactive.get()),
+                sum(|cells| cells.persistent.get()),
+            ];
+            let counts = counts.map(|n| n.to_string()).join(" ");
+            came.push(format!("{} -> {} {counts}", service_name(service.key), server.key));
+        }
+    }
+    if !case.load.is_empty() {
+        compare_lines(faults, "load", &case.load, came);
+    }
+}
+
+fn compare_lines(faults: &mut String, what: &str, expected: &[String], mut came: Vec<String>) {
+    let mut expected = expected.to_vec();
     came.sort();
     expected.sort();
     if came != expected {
-        let _ = writeln!(faults, "  traffic expected:\n      {}", expected.join("\n      "));
+        let _ = writeln!(faults, "  {what} expected:\n      {}", expected.join("\n      "));
         let _ = writeln!(faults, "    came:\n      {}", came.join("\n      "));
+    }
+}
+
+fn service_name(key: ServiceKey) -> String {
+    match key {
+        ServiceKey::Address { protocol, address, port } => {
+            let protocol = protocol.name().to_uppercase();
+            format!("{protocol} {}", std::net::SocketAddr::new(address, port))
+        }
+        ServiceKey::Mark { family: Family::V4, mark } => format!("FWM {mark}"),
+        ServiceKey::Mark { family: Family::V6, mark } => format!("FWM {mark} IPv6"),
     }
 }
 
