@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use fulcrum_packet::{ipv4, sctp, tcp};
+use fulcrum_packet::{ipv4, sctp, tcp, udp};
 
 use crate::buffer::Pool;
 use crate::engine::{Context, Engine};
@@ -12,6 +12,7 @@ use crate::packet::{Packet, is_balanced};
 use crate::reason::{Event, Reason};
 use crate::schedule::Request;
 use crate::session::{Direction, Key, NONE, NewSession, Rank, SessionId, State, TEMPLATE};
+use crate::sip;
 use crate::snapshot::{Destination, FTP, FTP_DATA, Forward, NO_DESTINATION, Persistence, Service, Snapshot};
 
 /// The protocol that templates of marks have, whatever their sessions'. // IPVS: IPPROTO_IP
@@ -165,7 +166,12 @@ impl<P: Pool> Engine<P> {
         persistence: Persistence,
         packet: &Packet<P::Buf>,
     ) -> Result<SessionId, Reason> {
-        let key = template_key(service, persistence, packet);
+        let mut key = template_key(service, persistence, packet);
+        if persistence.sip {
+            let call = packet.payload().get(udp::HEADER..).filter(|_| packet.protocol == ipv4::UDP);
+            let call = call.and_then(sip::call_id).ok_or(Reason::NoCall)?;
+            key.src = sip::template_address(self.config.seed, key.src, call);
+        }
         let mut template = self.find_session(ctx, key).map(|(id, _)| id);
         if let Some(id) = template.filter(|&id| !self.template_is_valid(ctx.snap, id)) {
             self.leave_template(ctx.snap, id);
@@ -217,7 +223,7 @@ impl<P: Pool> Engine<P> {
             protocol: (key.protocol & !TEMPLATE) as u8,
             forward: destination.forward,
             state: State::Template { assured: false },
-            client: (key.src, 0),
+            client: (network(packet.src, persistence.prefix), 0),
             vip: (key.dst, key.dport),
             local: (key.src, 0),
             server: (destination.address, if own_port { destination.port } else { 0 }),

@@ -28,6 +28,7 @@ pub mod reason;
 mod receive;
 pub mod schedule;
 pub mod session;
+mod sip;
 pub mod snapshot;
 mod splice;
 mod steer;

@@ -125,6 +125,8 @@ names! {
         IcmpTtlExpired = "icmp-ttl-expired",
         /// A broadcast ping or the like.
         IcmpBroadcast = "icmp-broadcast",
+        /// A packet of a service with the persistence engine `sip` without a Call-ID.
+        NoCall = "no-call",
         /// One of the new connections that the setting drop_packet drops.
         Defence = "drop-packet",
         /// The session table is full.

@@ -395,12 +395,8 @@ fn nat_servers(service: &ServiceKey, server: &Destination) -> impl Iterator<Item
 }
 
 /// How much of a client's address decides which worker a service's flows belong to; `None` when its port counts
-/// too. FTP's data connections have other ports than their control connection, and who calls by SIP may have any
-/// address.
+/// too. FTP's data connections have other ports than their control connection.
 fn steered_by(service: &model::Service) -> Option<u8> {
-    if service.persistence_engine.is_some() && service.persistent.is_some() {
-        return Some(0);
-    }
     let ftp = service.key.port() == Some(FTP) && service.key.protocol() == Some(Protocol::Tcp);
     let whole = ftp.then(|| service.key.family().bits());
     service.persistent.map(|_| service.prefix).or(whole)

@@ -92,7 +92,8 @@ pub struct Session {
     pub vip: IpAddr,
     /// Port the client asked for.
     pub vip_port: u16,
-    /// Address that a FULLNAT server sees; the client's otherwise.
+    /// Address that a FULLNAT server sees; the client's otherwise. A template is found by it: of a call it is one
+    /// that no client has.
     pub local: IpAddr,
     /// Port that a FULLNAT server sees; the client's otherwise.
     pub local_port: u16,
@@ -138,8 +139,11 @@ impl Session {
     /// The key of packets from the client.
     #[inline]
     fn key_in(&self) -> Key {
-        let protocol = u16::from(self.protocol) | if self.is_template() { TEMPLATE } else { 0 };
-        Key { protocol, src: self.client, sport: self.client_port, dst: self.vip, dport: self.vip_port }
+        let (protocol, src) = match self.is_template() {
+            true => (u16::from(self.protocol) | TEMPLATE, self.local),
+            false => (u16::from(self.protocol), self.client),
+        };
+        Key { protocol, src, sport: self.client_port, dst: self.vip, dport: self.vip_port }
     }
 
     /// The key of packets from the server, where they come back through the director.

@@ -209,7 +209,7 @@ fn ftp_and_calls_keep_a_client_on_one_worker() {
     assert_eq!(steering(key("10.0.0.100", 21)), Steering::Address(32));
     assert_eq!(steering(key("2001:db8::100", 21)), Steering::Address(64));
     assert_eq!(steering(of(Protocol::Udp, "10.0.0.100", 21)), Steering::AddressPort);
-    assert_eq!(steering(of(Protocol::Udp, "10.0.0.100", 5060)), Steering::Address(0));
+    assert_eq!(steering(of(Protocol::Udp, "10.0.0.100", 5060)), Steering::Address(32));
     // FTP's data comes from any port of the server.
     assert_eq!(snapshot.servers[&(6, ip("10.1.0.11"), 0)], Steering::Address(32));
 }
