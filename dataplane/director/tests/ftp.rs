@@ -7,32 +7,11 @@ use std::net::IpAddr;
 
 use fulcrum_director::{Event, SECOND};
 use fulcrum_packet::tcp::{ACK, FIN, PSH, RST, SYN};
+use harness::both::SIX;
 use harness::segments::*;
 use harness::*;
 
 const PASV: &[u8] = b"227 Entering Passive Mode (10,1,0,11,156,64).\r\n";
-
-/// IPv6 on both links, by VLAN 6, beside IPv4.
-const SIX: &str = r#"
-[[interface]]
-name = "wan6"
-port = "wan"
-vlan = 6
-addresses = ["fd00:1::1/64"]
-[[interface]]
-name = "lan6"
-port = "lan"
-vlan = 6
-addresses = ["fd00:2::1/64"]
-[[neighbour]]
-address = "fd00:1::2"
-mac = "02:00:00:00:09:09"
-interface = "wan6"
-[[neighbour]]
-address = "fd00:2::11"
-mac = "02:00:00:00:09:09"
-interface = "lan6"
-"#;
 
 fn director(workers: u16, v6: bool, forward: &str) -> Director {
     let (vip, server, pool) = match v6 {

@@ -4,7 +4,7 @@ mod harness;
 
 use fulcrum_director::{Event, Reason};
 use fulcrum_packet::tcp::{ACK, FIN, RST, SYN};
-use harness::both::{BOTH, CLIENT6, addr, datagram, end, fragments, packet, segment};
+use harness::both::{CLIENT6, POOLS, SIX, addr, datagram, end, fragments, packet, segment};
 use harness::*;
 use proptest::prelude::*;
 
@@ -74,7 +74,7 @@ tunnel-checksum = "csum"
 
 /// Them, and both families on both links.
 fn services() -> String {
-    format!("{BOTH}{SERVICES}")
+    format!("{SIX}{POOLS}{SERVICES}")
 }
 
 fn base() -> impl Strategy<Value = (u16, Vec<u8>)> {

@@ -3,15 +3,13 @@
 mod harness;
 
 use std::collections::HashSet;
-use std::net::IpAddr;
 
 use fulcrum_packet::ipv4;
 use fulcrum_packet::tcp::{ACK, SYN};
 use harness::both::*;
+use harness::segments::End;
 use harness::*;
 use proptest::prelude::*;
-
-type End = (IpAddr, u16);
 
 /// A service and what is done to it.
 #[derive(Clone, Debug)]
@@ -57,7 +55,7 @@ impl Scene {
         let persistent = if self.persistent { "persistent = 300" } else { "" };
         let protocol = if self.tcp { "tcp" } else { "udp" };
         let mut file = format!(
-            "{BOTH}\n[[neighbour]]\naddress = \"fd00:2::12\"\nmac = \"02:00:00:00:09:09\"\ninterface = \"lan6\"\n\
+            "{SIX}{POOLS}\n[[neighbour]]\naddress = \"fd00:2::12\"\nmac = \"02:00:00:00:09:09\"\ninterface = \"lan6\"\n\
              [[route]]\nto = \"fd00:9::/64\"\nvia = \"fd00:1::2\"\n\
              [[service]]\naddress = \"{vip}\"\nprotocol = \"{protocol}\"\nscheduler = \"{}\"\n{pool}\n{persistent}\n",
             self.scheduler

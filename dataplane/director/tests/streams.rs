@@ -8,6 +8,7 @@ use fulcrum_director::{Event, SECOND};
 use fulcrum_model::ClientAddress;
 use fulcrum_packet::tcp::{ACK, FIN, PSH, RST, SYN};
 use fulcrum_packet::{icmp, ipv4, udp};
+use harness::both::SIX;
 use harness::segments::*;
 use harness::*;
 
@@ -348,26 +349,6 @@ fn the_first_datagram_carries_the_header() {
 /// Clients and servers of either family, and what the server is told of a client of IPv6, or of IPv4.
 #[test]
 fn clients_of_one_family_are_told_to_servers_of_the_other() {
-    let six = r#"
-[[interface]]
-name = "wan6"
-port = "wan"
-vlan = 6
-addresses = ["fd00:1::1/64"]
-[[interface]]
-name = "lan6"
-port = "lan"
-vlan = 6
-addresses = ["fd00:2::1/64"]
-[[neighbour]]
-address = "fd00:1::2"
-mac = "02:00:00:00:09:09"
-interface = "wan6"
-[[neighbour]]
-address = "fd00:2::11"
-mac = "02:00:00:00:09:09"
-interface = "lan6"
-"#;
     let ends = |v6| match v6 {
         true => (("fd00:1::2".parse().unwrap(), 40001), ("fd00:1::100".parse().unwrap(), 80)),
         false => (CLIENT, VIP),
@@ -381,7 +362,7 @@ interface = "lan6"
                 false => ("10.1.0.11:8000", "10.1.0.200"),
             };
             let more = format!(
-                r#"{six}
+                r#"{SIX}
 [[local-pool]]
 name = "inside"
 interface = "lan{}"

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use fulcrum_packet::checksum::{checksum, fold, pseudo_header_of, sum};
 use fulcrum_packet::{ethernet, gre, gue, icmp, icmpv6, ip, ipv4, ipv6, udp};
-use harness::both::{BOTH, addr};
+use harness::both::{SIX, addr};
 use harness::*;
 
 const CLIENTS: [&str; 2] = ["10.0.0.2", "fd00:1::2"];
@@ -29,7 +29,7 @@ fn director(workers: u16, inner: usize, outer: usize, kind: &str, more: &str) ->
     let with_port =
         |text: &str| if text.contains(':') { format!("[{text}]:53") } else { format!("{text}:53") };
     let text = format!(
-        "{BOTH}\n[[service]]\naddress = \"{}\"\nprotocol = \"udp\"\nscheduler = \"rr\"\n\
+        "{SIX}\n[[service]]\naddress = \"{}\"\nprotocol = \"udp\"\nscheduler = \"rr\"\n\
          [[service.server]]\naddress = \"{}\"\nforward = \"tun\"\n{kind}\n{more}",
         with_port(VIPS[inner]),
         with_port(SERVERS[outer]),

@@ -4,12 +4,14 @@ use std::net::IpAddr;
 
 use fulcrum_packet::checksum::{fold, pseudo_header_of, sum};
 use fulcrum_packet::tcp::{ACK, SYN};
-use fulcrum_packet::{ethernet, ip, ipv4, ipv6, tcp, udp};
+use fulcrum_packet::{ethernet, ip, ipv4, ipv6, udp};
 
-use super::{Director, LAN, Out, PEER, WAN};
+pub use super::segments::ip_frame as packet;
+use super::segments::{End, Segment, read_ip};
+use super::{Director, LAN, Out, WAN};
 
-/// IPv6 beside IPv4 on both links, and every kind of server.
-pub const BOTH: &str = r#"
+/// IPv6 beside IPv4 on both links, by VLAN 6.
+pub const SIX: &str = r#"
 [[interface]]
 name = "wan6"
 port = "wan"
@@ -28,6 +30,10 @@ interface = "wan6"
 address = "fd00:2::11"
 mac = "02:00:00:00:09:09"
 interface = "lan6"
+"#;
+
+/// A pool of local addresses of each family.
+pub const POOLS: &str = r#"
 [[local-pool]]
 name = "inside"
 interface = "lan"
@@ -44,7 +50,7 @@ pub fn addr(text: &str) -> IpAddr {
 
 pub fn service(vip: &str, protocol: &str, server: &str, forward: &str, pool: &str) -> String {
     format!(
-        r#"{BOTH}
+        r#"{SIX}{POOLS}
 [[service]]
 address = "{vip}"
 protocol = "{protocol}"
@@ -57,48 +63,13 @@ forward = "{forward}"
     )
 }
 
-pub fn tag(to: [u8; 6], v6: bool) -> Vec<u8> {
-    let vlan = if v6 { 6 } else { 0 };
-    let mut frame = vec![0; ethernet::header_len(vlan)];
-    ethernet::emit(&mut frame, to, PEER, vlan, if v6 { ethernet::IPV6 } else { ethernet::IPV4 });
-    frame
+/// The frame of a TCP segment without options.
+pub fn segment(to: [u8; 6], src: End, dst: End, flags: u8, data: &[u8]) -> Vec<u8> {
+    Segment { src, dst, seq: 1000, ack: 5000, flags, options: vec![], data: data.to_vec() }.frame(to)
 }
 
-/// A frame around an IP packet of either family; IPv6 comes by VLAN 6.
-pub fn packet(to: [u8; 6], src: IpAddr, dst: IpAddr, protocol: u8, body: &[u8]) -> Vec<u8> {
-    let mut frame = tag(to, src.is_ipv6());
-    match (src, dst) {
-        (IpAddr::V4(src), IpAddr::V4(dst)) => {
-            let total_len = (ipv4::HEADER + body.len()) as u16;
-            let (fragment, ttl) = (ipv4::DF, 64);
-            let mut header = [0; ipv4::HEADER];
-            ipv4::Header { tos: 0, total_len, id: 7, fragment, ttl, protocol, src, dst }.emit(&mut header);
-            frame.extend_from_slice(&header);
-        }
-        (IpAddr::V6(src), IpAddr::V6(dst)) => {
-            let mut header = [0; ipv6::HEADER];
-            let (payload_len, next_header, hop_limit) = (body.len() as u16, protocol, 64);
-            ipv6::Header { traffic_class: 0, flow_label: 5, payload_len, next_header, hop_limit, src, dst }
-                .emit(&mut header);
-            frame.extend_from_slice(&header);
-        }
-        _ => panic!("one family"),
-    }
-    frame.extend_from_slice(body);
-    frame
-}
-
-pub fn segment(to: [u8; 6], src: (IpAddr, u16), dst: (IpAddr, u16), flags: u8, data: &[u8]) -> Vec<u8> {
-    let mut body = vec![0; tcp::HEADER];
-    let header = tcp::Header { src_port: src.1, dst_port: dst.1, seq: 1000, ack: 5000, flags, window: 8192 };
-    header.emit(&mut body);
-    body.extend_from_slice(data);
-    let whole = !fold(pseudo_header_of(src.0, dst.0, ipv4::TCP, body.len()) + sum(&body));
-    body[16..18].copy_from_slice(&whole.to_be_bytes());
-    packet(to, src.0, dst.0, ipv4::TCP, &body)
-}
-
-pub fn datagram(src: (IpAddr, u16), dst: (IpAddr, u16), data: &[u8]) -> Vec<u8> {
+/// A UDP datagram, without IP header.
+pub fn datagram(src: End, dst: End, data: &[u8]) -> Vec<u8> {
     let length = (udp::HEADER + data.len()) as u16;
     let mut body = [src.1.to_be_bytes(), dst.1.to_be_bytes(), length.to_be_bytes(), [0; 2]].concat();
     body.extend_from_slice(data);
@@ -113,25 +84,10 @@ pub fn l3(frame: &[u8]) -> usize {
 }
 
 /// Protocol, ends and body of what came out, its checksum found right.
-pub fn seen(out: &Out) -> (u8, (IpAddr, u16), (IpAddr, u16), Vec<u8>) {
-    let bytes = &out.frame[l3(&out.frame)..];
-    let ip = ip::Packet::new_checked(bytes).unwrap();
-    let (protocol, at) = match &ip {
-        ip::Packet::V4(ip) => {
-            assert!(ip.checksum_ok());
-            (ip.protocol(), ip.header_len())
-        }
-        ip::Packet::V6(ip) => {
-            let upper = ip.upper().unwrap();
-            (upper.protocol, upper.offset)
-        }
-    };
-    let body = &bytes[at..];
-    let pseudo = pseudo_header_of(ip.src(), ip.dst(), protocol, body.len());
-    let pseudo = if protocol == ipv4::ICMP { 0 } else { pseudo };
-    assert_eq!(fold(pseudo + sum(body)), 0xffff, "checksum of {bytes:02x?}");
+pub fn seen(out: &Out) -> (u8, End, End, Vec<u8>) {
+    let (src, dst, protocol, body) = read_ip(out);
     let port = |at: usize| u16::from_be_bytes([body[at], body[at + 1]]);
-    (protocol, (ip.src(), port(0)), (ip.dst(), port(2)), body.to_vec())
+    (protocol, (src, port(0)), (dst, port(2)), body)
 }
 
 pub fn one(outs: Vec<Out>, director: &Director) -> Out {
@@ -140,7 +96,7 @@ pub fn one(outs: Vec<Out>, director: &Director) -> Out {
 }
 
 /// SYN, SYN+ACK, ACK between client and VIP; gives the ends that the server saw.
-pub fn handshake(director: &mut Director, client: (IpAddr, u16), vip: (IpAddr, u16)) -> [(IpAddr, u16); 2] {
+pub fn handshake(director: &mut Director, client: End, vip: End) -> [End; 2] {
     let outs = director.send(0, &segment(WAN, client, vip, SYN, b""));
     let (_, src, dst, _) = seen(&one(outs, director));
     let outs = director.send(1, &segment(LAN, dst, src, SYN | ACK, b""));
@@ -155,7 +111,7 @@ pub fn handshake(director: &mut Director, client: (IpAddr, u16), vip: (IpAddr, u
 
 pub const CLIENT6: (&str, u16) = ("fd00:1::2", 40001);
 
-pub fn end(address: &str, port: u16) -> (IpAddr, u16) {
+pub fn end(address: &str, port: u16) -> End {
     (addr(address), port)
 }
 
