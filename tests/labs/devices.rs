@@ -3,7 +3,10 @@
 use fulcrum_e2e::Lab;
 use fulcrum_e2e::client::{assert_answered, download, get, upload};
 use fulcrum_e2e::director::{Director, Setup};
-use fulcrum_e2e::topology;
+use fulcrum_e2e::net::Family;
+use fulcrum_e2e::topology::{self, Topology};
+
+const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
 const SERVICES: &str = "
     -A -t 172.16.100.9:80 -s rr
@@ -17,18 +20,35 @@ fn drivers(director: &Director) -> Vec<String> {
     ports.iter().map(|port| port["driver"].as_str().expect("a name").to_owned()).collect()
 }
 
-/// NAT with the devices named otherwise.
+/// NAT in both families.
+fn add_services(director: &Director) {
+    for family in FAMILIES {
+        director.ipvsadm_lines(&family.words(SERVICES));
+    }
+}
+
+/// Requests and a download in both families: neighbours ask by broadcast in the one, by multicast in the other.
+fn try_services(lab: &Lab, net: &Topology) {
+    for family in FAMILIES {
+        let host = family.host("172.16.100.9");
+        assert_answered(&get(&net.client, &host, 10), 10);
+        download(&net.client, &host, lab.directory());
+    }
+}
+
+/// NAT with the devices named otherwise, where the kernel speaks IPv6 on them itself until they are taken.
 fn nat_over(name: &str, wan: &str, lan: &str, driver: &str) {
     let lab = Lab::new(name);
     let net = topology::nat(&lab);
+    net.director.speak_ipv6();
+    net.director.sh("for device in wan lan; do sysctl -qw net.ipv6.conf.$device.disable_ipv6=0; done");
     let network = net.network.replace("device = \"wan\"", &format!("device = \"{wan}\""));
     let network = network.replace("device = \"lan\"", &format!("device = \"{lan}\""));
     let director = Director::start(&net.director, lab.directory(), &Setup::TWO, &network);
-    director.ipvsadm_lines(SERVICES);
+    add_services(&director);
     assert_eq!(drivers(&director), [driver, driver]);
     let captures = net.capture(&lab);
-    assert_answered(&get(&net.client, "172.16.100.9", 10), 10);
-    download(&net.client, "172.16.100.9", lab.directory());
+    try_services(&lab, &net);
     captures.stop();
 }
 
@@ -50,13 +70,12 @@ fn a_tap_device_carries_traffic() {
     net.client.sh("ip link del eth0");
     let network = net.network.replace("device = \"wan\"", "device = \"net_tap0,iface=tapwan\"");
     let director = Director::start(&net.director, lab.directory(), &Setup::ONE, &network);
-    director.ipvsadm_lines(SERVICES);
+    add_services(&director);
     assert_eq!(drivers(&director)[0], "net_tap");
     net.director.sh(&format!("ip link set tapwan netns {}", net.client.name()));
-    net.client.sh("ip link set tapwan up
-        ip addr add 172.16.100.50/24 dev tapwan");
-    assert_answered(&get(&net.client, "172.16.100.9", 10), 10);
-    download(&net.client, "172.16.100.9", lab.directory());
+    net.client.sh("sysctl -qw net.ipv6.conf.tapwan.disable_ipv6=0; ip link set tapwan up");
+    net.client.give("tapwan", "172.16.100.50");
+    try_services(&lab, &net);
 }
 
 #[test]

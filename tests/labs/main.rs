@@ -19,6 +19,7 @@ mod pools;
 mod schedule;
 mod sctp;
 mod services;
+mod throughput;
 mod translation;
 mod tunnels;
 mod vlan;

@@ -7,7 +7,7 @@ use fulcrum_e2e::Lab;
 use fulcrum_e2e::capture::Packet;
 use fulcrum_e2e::client::{Tally, ask_udp, download, get, upload};
 use fulcrum_e2e::director::{Director, Setup};
-use fulcrum_e2e::net::Family;
+use fulcrum_e2e::net::{Family, Namespace};
 use fulcrum_e2e::topology::{self, Topology};
 
 use crate::schedule::sessions_end_on_schedule;
@@ -172,6 +172,7 @@ fn run(mode: &Mode, family: Family, setup: &Setup) {
     assert_shared(&by_http, &mode.shares(|server| server.share), setup);
     assert_shared(&by_udp, &mode.shares(|_| REQUESTS / 2), setup);
     check_sessions(mode, family, &director, &by_http, &by_udp);
+    check_neighbours(mode, family, &director, &net);
 
     download(&net.client, &http, lab.directory());
     upload(&net.client, &http, lab.directory(), &net.servers);
@@ -226,6 +227,25 @@ fn check_sessions(mode: &Mode, family: Family, director: &Director, by_http: &Ta
     }
     let all = REQUESTS as u64;
     assert_eq!(inactive, BTreeMap::from([("TCP".to_owned(), all), ("UDP".to_owned(), all)]));
+}
+
+/// Whoever is on a link with the director and gets packets from it is a neighbour, with its MAC address.
+fn check_neighbours(mode: &Mode, family: Family, director: &Director, net: &Topology) {
+    let listing = director.fulcrum("neighbour list");
+    let known = |inside: &Namespace| {
+        let mac = inside.sh("cat /sys/class/net/eth0/address");
+        let addresses = inside.sh("ip -o addr show dev eth0 scope global | awk '{ print $4 }'");
+        let own = addresses.lines().filter_map(|address| address.split('/').next());
+        let own: Vec<&str> = own.filter(|ip| ip.contains(':') == (family == Family::V6)).collect();
+        let line = listing.lines().find(|line| line.split_whitespace().any(|word| own.contains(&word)));
+        line.is_some_and(|line| line.contains(mac.trim()))
+    };
+    if mode.both_ways {
+        assert!(known(&net.client), "{listing}");
+    }
+    if mode.local_addresses.is_empty() {
+        assert!(net.servers.iter().all(|server| known(&server.inside)), "{listing}");
+    }
 }
 
 /// Counters must agree with what went over the client's wire, packet for packet and byte for byte; of `lost`
