@@ -72,6 +72,7 @@ recorded! {
     sctp, "sctp";
     sctp_odd, "sctp-odd";
     settings, "settings";
+    states, "states";
     tun44_ipip, "tun44-ipip";
     tun44_other, "tun44-other";
     tun46, "tun46";
