@@ -17,8 +17,8 @@ pub struct Envelope<B> {
 /// What a datagram's first fragment said of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum First {
-    /// Source and destination port.
-    Ports(u16, u16),
+    /// Protocol, source and destination port.
+    Ports(u8, u16, u16),
     /// A question by ICMP, which is answered fragment by fragment.
     Echo,
     /// An ICMP error about a packet with this key.

@@ -188,8 +188,8 @@ impl<P: Pool> Engine<P> {
             }
             return self.receive_ndisc(ctx, packet);
         }
-        if let Stage::Fragment { first: First::Ports(sport, dport), .. } = packet.stage {
-            (packet.sport, packet.dport) = (sport, dport);
+        if let Stage::Fragment { first: First::Ports(protocol, sport, dport), .. } = packet.stage {
+            (packet.protocol, packet.sport, packet.dport) = (protocol, sport, dport);
         }
         // A router does not look at the header of what it routes.
         if !packet.is_later_fragment() && !packet.parse_transport() && ours {

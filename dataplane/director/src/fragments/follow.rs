@@ -2,6 +2,8 @@
 //! showed, to the owner of its flow.
 
 use super::{Key, Later, Piece, Refusal};
+use fulcrum_packet::ipv6;
+
 use crate::buffer::{Buf, Pool};
 use crate::engine::{Context, Engine};
 use crate::host::is_echo_request;
@@ -28,7 +30,9 @@ pub(crate) fn concerns_us<B: Buf>(snap: &Snapshot, packet: &Packet<B>) -> bool {
     if packet.is_icmp() && ours {
         return true;
     }
-    (is_balanced(packet.protocol) || packet.is_icmp())
+    // Behind the fragment header of IPv6 there may be another one, of which only the first fragment says more.
+    let hidden = packet.is_v6() && packet.is_later_fragment() && packet.protocol == ipv6::DESTINATION;
+    (is_balanced(packet.protocol) || packet.is_icmp() || hidden)
         && !snap.without_services()
         && (ours || snap.server_addresses.contains(&packet.src) || !snap.mark_services.is_empty())
 }
@@ -36,7 +40,7 @@ pub(crate) fn concerns_us<B: Buf>(snap: &Snapshot, packet: &Packet<B>) -> bool {
 /// What a first fragment, whose transport header has been read, says; `None` when no later one can go anywhere.
 fn said<B: Buf>(packet: &Packet<B>) -> Option<First> {
     if !packet.is_icmp() {
-        return Some(First::Ports(packet.sport, packet.dport));
+        return Some(First::Ports(packet.protocol, packet.sport, packet.dport));
     }
     if is_echo_request(packet) {
         return Some(First::Echo);

@@ -23,6 +23,7 @@ const HOP_LIMIT: u8 = 255;
 pub(crate) fn is_for_resolver<B: Buf>(packet: &Packet<B>, ours: bool) -> bool {
     packet.dst.is_multicast()
         || ours
+            && !packet.is_later_fragment()
             && packet
                 .payload()
                 .first()

@@ -124,7 +124,9 @@ impl<P: Pool> Engine<P> {
             self.send_error(ctx, &packet, Error::ProtocolUnreachable);
             return self.drop_packet(ctx, packet, Reason::UnknownProtocol, None);
         }
-        if !transport_checksum_ok(&packet) {
+        // That of a fragmented datagram covers more than is here.
+        let fragment = packet.protocol == ipv4::UDP && packet.fragment.is_some();
+        if !fragment && !transport_checksum_ok(&packet) {
             return self.drop_packet(ctx, packet, Reason::BadTransportChecksum, None);
         }
         if packet.protocol == ipv4::UDP {

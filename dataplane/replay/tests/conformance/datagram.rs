@@ -123,17 +123,25 @@ fn fragment(port: u16, frame: &[u8]) -> Option<Fragment> {
                 traffic_class: ip[1],
             })
         }
-        0x86dd if *ip.get(6)? == 44 => {
-            let place = word(ETHERNET + 42)?;
-            key.extend([ip.get(44..48)?, ip.get(8..40)?].concat());
-            let mut head = frame.get(..ETHERNET + 40)?.to_vec();
-            head[ETHERNET + 6] = *ip.get(40)?;
+        0x86dd => {
+            // Hop-by-hop options, routing and destination options may stand before the fragment header.
+            let (mut next_at, mut at) = (6, 40);
+            while let 0 | 43 | 60 = *ip.get(next_at)? {
+                (next_at, at) = (at, at + 8 + 8 * usize::from(*ip.get(at + 1)?));
+            }
+            if *ip.get(next_at)? != 44 {
+                return None;
+            }
+            let place = word(ETHERNET + at + 2)?;
+            key.extend([ip.get(at + 4..at + 8)?, ip.get(8..40)?].concat());
+            let mut head = frame.get(..ETHERNET + at)?.to_vec();
+            head[ETHERNET + next_at] = *ip.get(at)?;
             Some(Fragment {
                 key,
                 offset: usize::from(place & 0xfff8),
                 more: place & 1 != 0,
                 head,
-                payload: ip.get(48..40 + usize::from(word(ETHERNET + 4)?))?.to_vec(),
+                payload: ip.get(at + 8..40 + usize::from(word(ETHERNET + 4)?))?.to_vec(),
                 traffic_class: 0,
             })
         }
