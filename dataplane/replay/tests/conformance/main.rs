@@ -49,6 +49,7 @@ recorded! {
     dr4, "dr4";
     dr6, "dr6";
     edits, "edits";
+    fragments, "fragments";
     ftp, "ftp";
     host, "host";
     ipsec, "ipsec";
