@@ -15,7 +15,7 @@ use crate::schedule::sessions_end_on_schedule;
 /// Requests of each kind before the large transfers.
 const REQUESTS: usize = 30;
 
-/// Seconds that FIN_WAIT and UDP sessions live here.
+/// Seconds that FIN_WAIT, TIME_WAIT and UDP sessions live here.
 const QUIET: u64 = 30;
 
 /// A way of forwarding, as the lab sees it; in IPv6 with the twins of these addresses.
@@ -59,7 +59,7 @@ const NAT: Mode = Mode {
     ports: (8080, 5001),
     local_addresses: &[],
     both_ways: true,
-    closed: ("TIME_WAIT", 120),
+    closed: ("TIME_WAIT", QUIET),
 };
 
 const DR: Mode = Mode {
@@ -98,7 +98,7 @@ const FULLNAT: Mode = Mode {
     ports: (8080, 5001),
     local_addresses: &["192.168.20.200", "192.168.20.201"],
     both_ways: true,
-    closed: ("TIME_WAIT", 120),
+    closed: ("TIME_WAIT", QUIET),
 };
 
 macro_rules! each_setup {
@@ -161,6 +161,7 @@ fn run(mode: &Mode, family: Family, setup: &Setup) {
     let net = (mode.topology)(&lab);
     let director = Director::start(&net.director, lab.directory(), setup, &net.network);
     director.ipvsadm(&format!("--set 900 {QUIET} {QUIET}"));
+    director.fulcrum(&format!("timeout set tcp-time-wait={QUIET}"));
     director.ipvsadm_lines(&family.words(&mode.commands()));
     let http = family.host(mode.vip);
     net.client.sh(&format!("ping -q -c 2 -i 0.2 -W 2 {}", family.address(mode.vip)));
