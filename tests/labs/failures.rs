@@ -258,7 +258,7 @@ fn huge_pages_are_used_where_there_are_some_and_given_back() {
     download(&net.client, "172.16.100.9", lab.directory());
     director.stop();
     // The kernel gives back what AF_XDP has pinned in its own time.
-    wait_for("all huge pages free again", Duration::from_secs(2), || {
+    wait_for("all huge pages free again", Duration::from_secs(20), || {
         (read_number(FREE_HUGEPAGES) == free).then_some(())
     });
 }
