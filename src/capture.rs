@@ -40,7 +40,7 @@ impl Capture {
         ]);
         command.arg(&file);
         let tcpdump = Process::start(&mut command, directory.join(format!("{name}.tcpdump.log")));
-        wait_for("tcpdump", Duration::from_secs(5), || tcpdump.log().contains("listening on").then_some(()));
+        wait_for("tcpdump", Duration::from_secs(30), || tcpdump.log().contains("listening on").then_some(()));
         Capture { tcpdump, file }
     }
 

@@ -72,7 +72,7 @@ state-file = \"{here}/state.toml\"
         let mut director = Director { inside, directory, dataplane: None, control: None };
         director.start_dataplane();
         director.start_control();
-        director.wait_programmed(Duration::from_secs(15));
+        director.wait_programmed(Duration::from_secs(30));
         director
     }
 

@@ -125,7 +125,7 @@ pub fn program(name: &str) -> PathBuf {
 pub fn wait_listening(inside: &Namespace, protocol: &str, port: u16) {
     wait_for(
         &format!("a {protocol} listener on port {port} in {}", inside.name()),
-        Duration::from_secs(5),
+        Duration::from_secs(30),
         || {
             let flag = if protocol == "tcp" { "-Hltn" } else { "-Hlun" };
             let listing = inside.sh(&format!("ss {flag} 'sport = :{port}'"));

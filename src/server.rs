@@ -147,7 +147,7 @@ impl Server {
         let mut command = self.inside.command(program("fulcrum-lab"));
         command.args(["serve-udp", &self.name]);
         command.args([Family::V4, Family::V6].map(|family| format!("{}:{port}", family.host(address))));
-        self.start(&mut command, &format!("udp{port}-{address}")).wait_said("ready", Duration::from_secs(5));
+        self.start(&mut command, &format!("udp{port}-{address}")).wait_said("ready", Duration::from_secs(30));
     }
 
     /// Starts an SCTP server at an address and its twin.
@@ -157,7 +157,7 @@ impl Server {
             let mut command = self.inside.command(program("fulcrum-lab"));
             command.args(["serve-sctp", &format!("{}:{port}", family.host(address)), &self.name]);
             self.start(&mut command, &format!("sctp{port}-{}", family.address(address)))
-                .wait_said("ready", Duration::from_secs(5));
+                .wait_said("ready", Duration::from_secs(30));
         }
     }
 
@@ -181,7 +181,7 @@ impl Server {
              ip link set decap1 address 02:00:00:00:04:01 up");
         let mut command = self.inside.command(program("fulcrum-lab"));
         command.args(["decap", "decap0", "02:00:00:00:04:01"]);
-        self.start(&mut command, "decap").wait_said("ready", Duration::from_secs(5));
+        self.start(&mut command, "decap").wait_said("ready", Duration::from_secs(30));
     }
 
     /// What was uploaded under a name, by HTTP or FTP.

@@ -190,7 +190,7 @@ pub fn trunk(lab: &Lab) -> (Topology, Process) {
     let mut command = far.command(program("fulcrum-lab"));
     command.args(["trunk", "trunk", "100:access100", "200:access200"]);
     let pump = Process::start(&mut command, lab.directory().join("trunk.log"));
-    pump.wait_said("ready", Duration::from_secs(5));
+    pump.wait_said("ready", Duration::from_secs(30));
     let network = port("trunk", "eth0")
         + &interface("wan", "trunk", "vlan = 100", TWO_ARMS[0].1)
         + &interface("lan", "trunk", "vlan = 200", TWO_ARMS[1].1);

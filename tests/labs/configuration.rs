@@ -76,7 +76,7 @@ fn changes_at_run_time_survive_both_processes() {
     assert!(dataplane.success() && control.success(), "data plane: {dataplane}, control: {control}");
     director.start_control();
     director.start_dataplane();
-    director.wait_programmed(std::time::Duration::from_secs(10));
+    director.wait_programmed(std::time::Duration::from_secs(30));
     assert_eq!(director.fulcrum("ipvsadm -Sn"), before);
     assert_eq!(get(&net.client, "172.16.100.9", 4), expected([("web7", 2), ("web8", 2)]));
 }

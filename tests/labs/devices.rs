@@ -119,7 +119,7 @@ fn a_device_that_is_not_there_is_named() {
     command.arg("--config").arg(&config);
     let log = lab.directory().join("dataplane.log");
     let mut process = fulcrum_e2e::process::Process::start(&mut command, log);
-    let status = process.wait(std::time::Duration::from_secs(5));
+    let status = process.wait(std::time::Duration::from_secs(30));
     assert!(!status.success());
     assert!(process.log().contains("wan") && process.log().contains("nowhere"), "{}", process.log());
 }

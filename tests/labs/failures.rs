@@ -68,7 +68,7 @@ fn traffic_does_not_notice_that_control_is_killed() {
             std::thread::sleep(Duration::from_secs(1));
             director.start_control();
         });
-        director.wait_programmed(Duration::from_secs(5));
+        director.wait_programmed(Duration::from_secs(30));
         rounds.push((requests, datagrams));
         requests == 0 && datagrams <= net.lost() + director.lost() - devices
     });
@@ -185,7 +185,7 @@ fn a_second_instance_on_the_same_sockets_is_refused() {
         let mut command = net.director.command(program(name));
         command.arg("--config").arg(director.config());
         let mut second = Process::start(&mut command, lab.directory().join(format!("second.{name}.log")));
-        let status = second.wait(Duration::from_secs(5));
+        let status = second.wait(Duration::from_secs(30));
         assert!(!status.success(), "a second {name} must not run");
         let names_it = second.log().contains(lab.directory().to_str().expect("plain text"));
         assert!(names_it, "it says what is taken:\n{}", second.log());
@@ -280,12 +280,12 @@ fn a_worker_that_hangs_or_panics_is_reported_and_ends_the_process() {
         let mut command = net.director.command(program("fulcrum-dataplane"));
         command.arg("--config").arg(director.config()).args(["--watchdog", "1", "--test-fault", fault]);
         let mut faulty = Process::start(&mut command, lab.directory().join(format!("{fault}.log")));
-        let status = faulty.wait(Duration::from_secs(10));
+        let status = faulty.wait(Duration::from_secs(30));
         assert!(!status.success(), "{fault}: {status}");
         assert!(faulty.log().contains("worker 0"), "{fault}: {}", faulty.log());
         // The supervisor starts it again, control programs it.
         director.start_dataplane();
-        director.wait_programmed(Duration::from_secs(5));
+        director.wait_programmed(Duration::from_secs(30));
         assert_answered(&get(&net.client, "172.16.100.9", 4), 4);
     }
 }

@@ -23,7 +23,7 @@ fn nat(lab: &Lab, setup: &Setup) -> (Topology, Director) {
 
 /// Waits for so many answers of a load.
 fn wait_answers(load: &Load, count: usize) {
-    wait_for("answers", Duration::from_secs(10), || {
+    wait_for("answers", Duration::from_secs(30), || {
         (load.so_far().values().sum::<usize>() >= count).then_some(())
     });
 }
@@ -38,7 +38,7 @@ fn a_server_of_weight_0_finishes_what_it_has_and_gets_nothing_new() {
     command.args(["-sS", "--fail", "--max-time", "30", "--limit-rate", "5M", "-o"]).arg(&copy);
     command.arg("http://172.16.100.9/big");
     let mut slow = Process::start(&mut command, lab.directory().join("slow.log"));
-    let (busy, other) = wait_for("an active connection", Duration::from_secs(5), || {
+    let (busy, other) = wait_for("an active connection", Duration::from_secs(30), || {
         let listing = director.listing();
         let row = listing.iter().find(|row| row.kind == "->" && row.numbers[1] == 1)?;
         Some(if row.address.starts_with("192.168.20.7") {

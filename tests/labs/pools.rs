@@ -63,7 +63,7 @@ fn a_full_pool_refuses_and_serves_another_server_from_the_same_ports() {
     // Closed by the client first: TIME_WAIT, and then every port is free again.
     assert_eq!(director.sessions().len(), 8);
     drop((first, second));
-    wait_for("closed connections", Duration::from_secs(5), || {
+    wait_for("closed connections", Duration::from_secs(30), || {
         director.sessions().iter().all(|row| row.state == "TIME_WAIT").then_some(())
     });
     lab.rest();

@@ -249,7 +249,7 @@ fn rates_are_those_of_the_traffic_in_both_families() {
         assert!((header + 8..=header + 10).contains(&(out_bytes / out_packets)), "{out_bytes} bytes");
     }
     loads.iter_mut().for_each(|load| assert!(load.wait(Duration::from_secs(20)).success()));
-    wait_for("rates that fall when traffic ends", Duration::from_secs(10), || {
+    wait_for("rates that fall when traffic ends", Duration::from_secs(30), || {
         let rates = rates(&director, "172.16.100.9:5000");
         (rates[1] < OFFERED / 3).then_some(())
     });

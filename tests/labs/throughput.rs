@@ -25,9 +25,9 @@ fn measure(lab: &Lab, client: &Namespace, server: &Namespace, listens: IpAddr, o
     command.args(["-s", "-1", "-B", &listens.to_string()]);
     let mut process = Process::start(&mut command, lab.directory().join("iperf.log"));
     let listening = format!("ss -Hltn 'src {}'", SocketAddr::new(listens, 5201));
-    wait_for("iperf3", Duration::from_secs(5), || (!server.sh(&listening).trim().is_empty()).then_some(()));
+    wait_for("iperf3", Duration::from_secs(30), || (!server.sh(&listening).trim().is_empty()).then_some(()));
     let text = client.sh(&format!("timeout 20 iperf3 -J -t 1 {options}"));
-    process.wait(Duration::from_secs(10));
+    process.wait(Duration::from_secs(30));
     let report: Value = serde_json::from_str(&text).expect("iperf3 prints JSON");
     assert!(report["error"].is_null(), "{options}: {}", report["error"]);
     report["end"].clone()
