@@ -34,14 +34,7 @@ impl<P: Pool> Engine<P> {
         if packet.sport == FTP_DATA || !may_open(ctx.snap, &packet) {
             return self.refuse(ctx, packet, Reason::NoSession);
         }
-        if self.is_dropped_by_defence(ctx.snap) {
-            return self.drop_packet(ctx, packet, Reason::Defence, None);
-        }
-        if !self.make_room(ctx.snap) {
-            return self.drop_packet(ctx, packet, Reason::SessionsFull, None);
-        }
-        let opened = self.open_any(ctx, service, &packet);
-        match opened {
+        match self.open_any(ctx, service, &packet) {
             Ok(id) => {
                 let destination = self.sessions.get(id).destination;
                 if let Some(destination) = ctx.snap.destination(destination) {
@@ -83,13 +76,19 @@ impl<P: Pool> Engine<P> {
         true
     }
 
-    /// Opens a session of a service.
+    /// Opens a session of a service, unless the defences are against it or there is no room.
     fn open_any(
         &mut self,
         ctx: &mut Context<'_, P>,
         service: &Service,
         packet: &Packet<P::Buf>,
     ) -> Result<SessionId, Reason> {
+        if self.is_dropped_by_defence(ctx.snap) {
+            return Err(Reason::Defence);
+        }
+        if !self.make_room(ctx.snap) {
+            return Err(Reason::SessionsFull);
+        }
         match service.persistence {
             Some(persistence) => self.open_persistent(ctx, service, persistence, packet),
             // Only templates lead to servers by other ports than the service's.
@@ -112,10 +111,7 @@ impl<P: Pool> Engine<P> {
         let of_error = (packet.key(), packet.flags);
         packet.become_of(flow, 0);
         let service = find_service(ctx.snap, packet).filter(|_| packet.sport != FTP_DATA);
-        let opened = service.map(|service| match self.make_room(ctx.snap) {
-            true => self.open_any(ctx, service, packet),
-            false => Err(Reason::SessionsFull),
-        });
+        let opened = service.map(|service| self.open_any(ctx, service, packet));
         packet.become_of(of_error.0, of_error.1);
         opened
     }

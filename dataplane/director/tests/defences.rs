@@ -131,3 +131,21 @@ fn secure_tcp_waits_for_both_ends() {
         assert_eq!(states(&director)[1], (2, expected));
     }
 }
+
+#[test]
+fn of_connections_that_errors_open_some_are_dropped_too() {
+    let about = tcp_frame(WAN, (VIP, 80), (CLIENT, 40001), ACK, b"");
+    let unreachable = error_frame(WAN, CLIENT, VIP, 3, 1, &about);
+    let sent = |drop_packet: u8| {
+        let settings = format!("schedule_icmp = true\nam_droprate = 1\ndrop_packet = {drop_packet}");
+        let mut director = director(1, "", &settings);
+        director.send(0, &unreachable);
+        director
+    };
+    let opened = sent(0);
+    expect_drops!(opened);
+    assert_eq!(opened.sessions().len(), 1);
+    let dropped = sent(3);
+    expect_drops!(dropped, "drop-packet": 1);
+    assert_eq!(dropped.sessions(), []);
+}

@@ -1,8 +1,8 @@
 //! Sessions (IPVS: connections) and persistence templates of one worker.
 //!
 //! [`Sessions`] owns them: an arena, an index that finds a session from either direction, and a timing wheel.
-//! What a packet does to a session's state is in `state`, by [`tcp`] and [`sctp`]; which server it gets, and how packets are rewritten,
-//! is decided elsewhere.
+//! What a packet does to a session's state is in `state`, by [`tcp`] and [`sctp`]; which server it gets, and how
+//! packets are rewritten, is decided elsewhere.
 
 mod index;
 mod rank;
