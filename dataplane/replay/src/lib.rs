@@ -26,7 +26,7 @@ use fulcrum_model::file::FileErrors;
 use fulcrum_model::file::read_text;
 
 pub use bench::{Bench, BenchConfig, Outcome, Sent, mac};
-pub use verdict::Line;
+pub use verdict::{Line, service_text};
 
 use capture::{CaptureError, Frame, Reader, Writer};
 use setup::{Command, SetupError};

@@ -1,7 +1,7 @@
 //! A verdict as a line of JSON, with names where the engine has numbers.
 
 use fulcrum_director::{Verdict, VerdictKind};
-use fulcrum_model::{Family, ServerKey, ServiceKey};
+use fulcrum_model::{ServerKey, ServiceKey};
 use fulcrum_program::Program;
 use serde::Serialize;
 
@@ -55,13 +55,11 @@ fn word(kind: VerdictKind) -> &'static str {
     }
 }
 
-fn service_text(key: ServiceKey) -> String {
-    match key {
-        ServiceKey::Address { protocol, address, port } => {
-            let protocol = protocol.name().to_uppercase();
-            format!("{protocol} {}", std::net::SocketAddr::new(address, port))
-        }
-        ServiceKey::Mark { family: Family::V4, mark } => format!("FWM {mark}"),
-        ServiceKey::Mark { family: Family::V6, mark } => format!("FWM {mark} IPv6"),
+/// A service as IPVS lists it: `TCP 10.0.0.100:80`, `FWM 1 IPv6`.
+pub fn service_text(key: ServiceKey) -> String {
+    let name = key.to_string();
+    match name.split_once(' ') {
+        Some((kind, rest)) => format!("{} {rest}", kind.to_uppercase()),
+        None => name,
     }
 }

@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use fulcrum_director::SECOND;
 use fulcrum_director::counters::DestinationCells;
 use fulcrum_director::export::SessionView;
-use fulcrum_model::{Family, ServiceKey};
 use fulcrum_replay::capture::{Format, Writer};
-use fulcrum_replay::{Bench, BenchConfig, Sent};
+use fulcrum_replay::{Bench, BenchConfig, Sent, service_text};
 
 use crate::case::{self, Case, Expected, PORTS, SessionLine, Step};
 use crate::datagram::Receiver;
@@ -181,7 +180,7 @@ fn compare_traffic(faults: &mut String, case: &Case, bench: &Bench) {
     let numbers = |counters: &[u64; 5]| counters.map(|n| n.to_string()).join(" ");
     let mut came = Vec::new();
     for service in bench.program().counters() {
-        let name = service_name(service.key);
+        let name = service_text(service.key);
         let sums = |sum: &dyn Fn(fn(&fulcrum_director::counters::Traffic) -> u64) -> u64| {
             [
                 sum(|t| t.connections.get()),
@@ -213,7 +212,7 @@ fn compare_load(faults: &mut String, case: &Case, bench: &Bench) {
                 sum(|cells| cells.persistent.get()),
             ];
             let counts = counts.map(|n| n.to_string()).join(" ");
-            came.push(format!("{} -> {} {counts}", service_name(service.key), server.key));
+            came.push(format!("{} -> {} {counts}", service_text(service.key), server.key));
         }
     }
     if !case.load.is_empty() {
@@ -228,17 +227,6 @@ fn compare_lines(faults: &mut String, what: &str, expected: &[String], mut came:
     if came != expected {
         let _ = writeln!(faults, "  {what} expected:\n      {}", expected.join("\n      "));
         let _ = writeln!(faults, "    came:\n      {}", came.join("\n      "));
-    }
-}
-
-fn service_name(key: ServiceKey) -> String {
-    match key {
-        ServiceKey::Address { protocol, address, port } => {
-            let protocol = protocol.name().to_uppercase();
-            format!("{protocol} {}", std::net::SocketAddr::new(address, port))
-        }
-        ServiceKey::Mark { family: Family::V4, mark } => format!("FWM {mark}"),
-        ServiceKey::Mark { family: Family::V6, mark } => format!("FWM {mark} IPv6"),
     }
 }
 
