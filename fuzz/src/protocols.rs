@@ -13,25 +13,10 @@ use fulcrum_packet::checksum::{fold, pseudo_header_of, sum};
 use fulcrum_packet::{ethernet, gre, gue, ip, ipv4, ipv6, sctp, tcp, udp};
 use fulcrum_replay::{Bench, BenchConfig, Sent, setup};
 
+use super::LINKS;
 use super::pipeline::{Input, account, check, receive};
 
 const NETWORK: &str = r#"
-[[port]]
-name = "wan"
-device = "eth0"
-mac = "02:00:00:00:01:01"
-[[port]]
-name = "lan"
-device = "eth1"
-mac = "02:00:00:00:02:01"
-[[interface]]
-name = "wan"
-port = "wan"
-addresses = ["10.0.0.1/24", "fd00:1::1/64"]
-[[interface]]
-name = "lan"
-port = "lan"
-addresses = ["10.1.0.1/24", "fd00:2::1/64"]
 [[interface]]
 name = "lan20"
 port = "lan"
@@ -95,7 +80,7 @@ const EDITS: [&str; 12] = [
 ];
 
 fn config() -> State {
-    let mut text = NETWORK.to_owned();
+    let mut text = format!("{LINKS}{NETWORK}");
     for (index, (interface, address)) in STATIONS.into_iter().enumerate() {
         text += &format!(
             "[[neighbour]]\naddress = \"{address}\"\nmac = \"02:00:00:00:03:{index:02x}\"\ninterface = \"{interface}\"\n"

@@ -13,23 +13,9 @@ use fulcrum_packet::checksum::{fold, pseudo_header_of, sum};
 use fulcrum_packet::{ethernet, ip, ipv4, ipv6, tcp, udp};
 use fulcrum_replay::{Bench, BenchConfig, Sent};
 
+use super::LINKS;
+
 const CONFIG: &str = r#"
-[[port]]
-name = "wan"
-device = "eth0"
-mac = "02:00:00:00:01:01"
-[[port]]
-name = "lan"
-device = "eth1"
-mac = "02:00:00:00:02:01"
-[[interface]]
-name = "wan"
-port = "wan"
-addresses = ["10.0.0.1/24", "fd00:1::1/64"]
-[[interface]]
-name = "lan"
-port = "lan"
-addresses = ["10.1.0.1/24", "fd00:2::1/64"]
 [[neighbour]]
 address = "10.0.0.2"
 mac = "02:00:00:00:09:09"
@@ -82,7 +68,7 @@ pub fn run(data: &[u8]) {
                  local-pool = \"{pool}\"\n[[service.server]]\naddress = \"{server}\"\nforward = \"{forward}\"\n"
             )
         });
-        match Config::parse("fuzz", &format!("{CONFIG}{}", services.collect::<String>())) {
+        match Config::parse("fuzz", &format!("{LINKS}{CONFIG}{}", services.collect::<String>())) {
             Ok(config) => config.state,
             Err(errors) => panic!("{errors}"),
         }
