@@ -1,0 +1,95 @@
+//! What the packet path asks of the machine and safe Rust has no words for: cache lines ahead of their use, large
+//! tables on large pages, the CPU time of a thread. Every function is safe to call with anything: none changes what
+//! a program means, only how fast it runs. No DPDK here.
+
+use std::time::Duration;
+
+/// Size of a cache line in bytes.
+pub const LINE: usize = 64;
+
+/// Asks for the cache line at which `value` begins, to be read or written soon.
+#[inline(always)]
+pub fn prefetch<T>(value: &T) {
+    let at = std::ptr::from_ref(value);
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch is a hint; it neither faults nor changes memory, whatever the address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: as above.
+    unsafe {
+        std::arch::asm!("prfm pldl1keep, [{at}]", at = in(reg) at, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = at;
+}
+
+/// Asks for the cache line of an element of a slice; nothing when there is no such element.
+#[inline(always)]
+pub fn prefetch_at<T>(slice: &[T], index: usize) {
+    if let Some(value) = slice.get(index) {
+        prefetch(value);
+    }
+}
+
+/// A vector with room for `capacity` elements, on huge pages where the kernel has them to give (transparent ones:
+/// `/sys/kernel/mm/transparent_hugepage/enabled` must not be `never`). Memory is taken as it is touched, by default
+/// on the NUMA node of the thread that touches it.
+pub fn vec_on_huge_pages<T>(capacity: usize) -> Vec<T> {
+    let vec: Vec<T> = Vec::with_capacity(capacity);
+    let (start, bytes) = (vec.as_ptr().addr(), vec.capacity().saturating_mul(size_of::<T>()));
+    advise_huge_pages(start, bytes);
+    vec
+}
+
+fn advise_huge_pages(start: usize, bytes: usize) {
+    const HUGE: usize = 2 << 20;
+    let first = start.next_multiple_of(HUGE);
+    let length = (start + bytes).saturating_sub(first) & !(HUGE - 1);
+    if length == 0 {
+        return;
+    }
+    // SAFETY: the range is inside one live allocation of ours, and the advice does not change what is in it. That
+    // the kernel may refuse is no harm.
+    unsafe { libc::madvise(std::ptr::with_exposed_provenance_mut(first), length, libc::MADV_HUGEPAGE) };
+}
+
+/// CPU time that the calling thread has used.
+pub fn thread_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a live timespec, which is all that the call asks for.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    assert_eq!(result, 0, "every Linux has this clock");
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_element_may_be_asked_for() {
+        let list = [1u8, 2, 3];
+        prefetch(&list);
+        prefetch_at(&list, 2);
+        prefetch_at(&list, usize::MAX);
+    }
+
+    #[test]
+    fn a_large_vector_is_usable_and_keeps_its_place() {
+        let mut vec = vec_on_huge_pages::<u64>(1 << 20);
+        let place = vec.as_ptr();
+        vec.resize(1 << 20, 7);
+        assert_eq!((vec.as_ptr(), vec[(1 << 20) - 1]), (place, 7));
+        assert!(vec_on_huge_pages::<u8>(0).is_empty());
+    }
+
+    #[test]
+    fn a_thread_that_works_uses_time() {
+        let before = thread_time();
+        let sum = (0..3_000_000u64).fold(0u64, |sum, i| std::hint::black_box(sum ^ i));
+        assert!(thread_time() > before, "{sum}");
+    }
+}
