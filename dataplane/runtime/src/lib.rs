@@ -13,6 +13,8 @@ mod control;
 mod crew;
 mod deal;
 mod device;
+mod ends;
+pub mod harness;
 mod host;
 mod idle;
 mod mesh;
@@ -26,4 +28,5 @@ mod watch;
 mod worker;
 
 pub use args::Args;
+pub use ends::{Decide, Egress, Ingress};
 pub use process::{Failure, run};

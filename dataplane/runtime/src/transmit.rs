@@ -5,6 +5,7 @@ use std::sync::Arc;
 use fulcrum_director::{Buf, Reason, Transmit, WorkerCounters};
 use fulcrum_dpdk::{Mbuf, TxQueue};
 
+use crate::ends::Egress;
 use crate::mesh::Ends;
 
 /// Frames that wait for one burst at most.
@@ -14,17 +15,17 @@ const RING_BURST: usize = 256;
 
 /// How a worker reaches a port.
 #[derive(Debug)]
-pub(crate) enum Way {
+pub(crate) enum Way<E = TxQueue> {
     /// By a queue of its own.
-    Own(TxQueue),
+    Own(E),
     /// By the worker that owns the queue.
     Worker(usize),
 }
 
 /// All ways out of one worker.
 #[derive(Debug)]
-pub(crate) struct Transmitter {
-    ways: Vec<Way>,
+pub(crate) struct Transmitter<E = TxQueue> {
+    ways: Vec<Way<E>>,
     /// Frames for own queues, by port.
     waiting: Vec<Vec<Mbuf>>,
     /// Largest frame that the port's device takes, in bytes.
@@ -33,15 +34,23 @@ pub(crate) struct Transmitter {
     counters: Arc<WorkerCounters>,
 }
 
-impl Transmitter {
+impl<E: Egress> Transmitter<E> {
     pub(crate) fn new(
-        ways: Vec<Way>,
+        ways: Vec<Way<E>>,
         largest: Vec<usize>,
         rings: Ends<Transmit<Mbuf>>,
         counters: Arc<WorkerCounters>,
-    ) -> Transmitter {
+    ) -> Transmitter<E> {
         let waiting = ways.iter().map(|_| Vec::with_capacity(BURST)).collect();
         Transmitter { ways, waiting, largest, rings, counters }
+    }
+
+    /// The own queue of a port that has one.
+    pub(crate) fn own(&mut self, port: usize) -> Option<&mut E> {
+        match self.ways.get_mut(port) {
+            Some(Way::Own(queue)) => Some(queue),
+            _ => None,
+        }
     }
 
     /// Sends frames on their way, in order for each port.

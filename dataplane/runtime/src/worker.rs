@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::Instant;
 
 use fulcrum_director::{Engine, Message, Nanos, Output, Reason, Received, WorkerCounters};
-use fulcrum_dpdk::{BURST, Mbuf, Mempool, RxQueue};
+use fulcrum_dpdk::{BURST, Mbuf, Mempool, RxQueue, TxQueue};
 
 use crate::board::{Board, Stage};
+use crate::ends::{Decide, Egress, Ingress};
 use crate::idle::Idle;
 use crate::mesh::Mesh;
 use crate::orders::{Answer, Order, Slot};
@@ -78,14 +79,14 @@ pub(crate) enum Fault {
     Spin,
 }
 
-/// Everything that one worker owns.
+/// Everything that one worker owns. Ports' queues and the engine can be others: benchmarks run this very loop.
 #[derive(Debug)]
-pub(crate) struct Worker {
-    pub(crate) engine: Engine<Mempool>,
+pub(crate) struct Worker<D = Engine<Mempool>, I = RxQueue, E = TxQueue> {
+    pub(crate) engine: D,
     pub(crate) pool: Mempool,
     /// Receive queues with their ports.
-    pub(crate) rx: Vec<(u16, RxQueue)>,
-    pub(crate) transmitter: Transmitter,
+    pub(crate) rx: Vec<(u16, I)>,
+    pub(crate) transmitter: Transmitter<E>,
     pub(crate) mesh: Mesh<Mbuf>,
     pub(crate) slot: Slot,
     pub(crate) idle: Idle,
@@ -97,16 +98,16 @@ pub(crate) struct Worker {
 }
 
 /// What a worker uses again and again.
-struct Hands {
+#[derive(Debug)]
+pub(crate) struct Hands {
     burst: Vec<Received<Mbuf>>,
     inbox: Vec<Message<Mbuf>>,
     out: Output<Mbuf>,
 }
 
-impl Worker {
-    /// Works until told to quit.
-    pub(crate) fn run(mut self) {
-        let mut hands = Hands {
+impl Default for Hands {
+    fn default() -> Hands {
+        Hands {
             burst: Vec::with_capacity(BURST),
             inbox: Vec::with_capacity(4 * BURST),
             out: Output {
@@ -114,7 +115,14 @@ impl Worker {
                 outbox: Vec::with_capacity(16 * BURST),
                 verdicts: None,
             },
-        };
+        }
+    }
+}
+
+impl<D: Decide, I: Ingress, E: Egress> Worker<D, I, E> {
+    /// Works until told to quit.
+    pub(crate) fn run(mut self) {
+        let mut hands = Hands::default();
         loop {
             let now = self.clock.now();
             let receiving = match self.signal.get() {
@@ -122,28 +130,34 @@ impl Worker {
                 Phase::Drain => 0,
                 Phase::Quit => break,
             };
-            let mut work = self.mesh.collect(&mut hands.inbox);
-            for queue in 0..receiving {
-                work += self.receive(queue, &mut hands.burst);
-                if !hands.burst.is_empty() {
-                    work += self.decide(now, &mut hands);
-                }
-            }
-            // Once in every turn also without frames: messages, timers.
-            work += self.decide(now, &mut hands);
-            self.board.enter(Stage::Sending);
-            work += self.transmitter.forward();
-            work += self.answer(now);
-            self.board.turns.add(1);
-            self.board.busy.add(u64::from(work > 0));
-            self.board.enter(Stage::Idle);
-            self.idle.turn(work > 0, now, || self.engine.next_deadline(now));
+            self.turn(now, receiving, &mut hands);
             if let Some(fault) = self.fault {
                 self.board.enter(Stage::Deciding);
                 commit(fault, now);
             }
         }
         self.board.enter(Stage::Stopped);
+    }
+
+    /// One turn of the loop, at the time `now`, over the first `receiving` queues.
+    #[inline]
+    pub(crate) fn turn(&mut self, now: Nanos, receiving: usize, hands: &mut Hands) {
+        let mut work = self.mesh.collect(&mut hands.inbox);
+        for queue in 0..receiving {
+            work += self.receive(queue, &mut hands.burst);
+            if !hands.burst.is_empty() {
+                work += self.decide(now, hands);
+            }
+        }
+        // Once in every turn also without frames: messages, timers.
+        work += self.decide(now, hands);
+        self.board.enter(Stage::Sending);
+        work += self.transmitter.forward();
+        work += self.answer(now);
+        self.board.turns.add(1);
+        self.board.busy.add(u64::from(work > 0));
+        self.board.enter(Stage::Idle);
+        self.idle.turn(work > 0, now, || self.engine.next_deadline(now));
     }
 
     #[inline]
@@ -176,16 +190,17 @@ impl Worker {
     #[inline]
     fn answer(&mut self, now: Nanos) -> usize {
         let Some(order) = self.slot.next() else { return 0 };
+        let Some(engine) = self.engine.engine() else { return 0 };
         self.board.enter(Stage::Answering);
         let answer = match order {
             Order::Install(snapshot) => {
                 let generation = snapshot.generation;
-                let old = self.engine.install(snapshot);
+                let old = engine.install(snapshot);
                 self.board.acknowledge(generation);
                 Answer::Retired(old)
             }
             Order::Sessions { question, mut cursor, room: mut found } => {
-                let done = self.engine.export_sessions(now, &mut cursor, &mut found, BITE);
+                let done = engine.export_sessions(now, &mut cursor, &mut found, BITE);
                 if !done && !cursor.is_multiple_of(SLICE) {
                     self.slot.put_back(Order::Sessions { question, cursor, room: found });
                     return 1;
@@ -193,7 +208,7 @@ impl Worker {
                 Answer::Sessions { question, cursor, done, found }
             }
             Order::Neighbours { question, room: mut found } => {
-                self.engine.export_neighbours(&mut found);
+                engine.export_neighbours(&mut found);
                 Answer::Neighbours { question, found }
             }
         };
