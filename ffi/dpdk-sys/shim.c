@@ -103,6 +103,18 @@ void fulcrum_mbuf_free(struct rte_mbuf *mbuf)
 	rte_pktmbuf_free(mbuf);
 }
 
+/* The first bytes of a frame, wherever its pieces are. */
+bool fulcrum_mbuf_copy_out(const struct rte_mbuf *mbuf, void *to, uint32_t length)
+{
+	const void *from = rte_pktmbuf_read(mbuf, 0, length, to);
+
+	if (from == NULL)
+		return false;
+	if (from != to)
+		memcpy(to, from, length);
+	return true;
+}
+
 unsigned int fulcrum_mempool_available(const struct rte_mempool *pool)
 {
 	return rte_mempool_avail_count(pool);
@@ -142,7 +154,8 @@ int fulcrum_port_info(uint16_t port, struct fulcrum_port_info *info)
 	return 0;
 }
 
-int fulcrum_port_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues, uint16_t mtu, bool rss)
+int fulcrum_port_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues, uint16_t mtu, bool rss,
+			   uint64_t rx_offloads)
 {
 	struct rte_eth_conf conf;
 	struct rte_eth_dev_info dev;
@@ -159,6 +172,7 @@ int fulcrum_port_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues
 	if (dev.max_rx_pktlen > overhead && mtu > dev.max_rx_pktlen - overhead)
 		mtu = dev.max_rx_pktlen - overhead;
 	conf.rxmode.mtu = mtu;
+	conf.rxmode.offloads = rx_offloads & dev.rx_offload_capa;
 	if (rss) {
 		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
 		conf.rx_adv_conf.rss_conf.rss_hf = dev.flow_type_rss_offloads &

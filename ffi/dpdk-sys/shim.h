@@ -28,12 +28,23 @@ enum fulcrum_mbuf_layout {
 	FULCRUM_MBUF_DATA_LEN = offsetof(struct rte_mbuf, data_len),
 	FULCRUM_MBUF_VLAN_TCI = offsetof(struct rte_mbuf, vlan_tci),
 	FULCRUM_MBUF_BUF_LEN = offsetof(struct rte_mbuf, buf_len),
+	FULCRUM_MBUF_RSS_HASH = offsetof(struct rte_mbuf, hash.rss),
 };
 
-/* Bits of ol_flags: the driver took a VLAN tag off the frame; how the buffer is held. */
+/* Bits of ol_flags: the driver took a VLAN tag off the frame, tells its hash, found its IPv4 header's checksum right;
+ * how the buffer is held. */
 enum fulcrum_mbuf_flag {
 	FULCRUM_MBUF_VLAN_STRIPPED = RTE_MBUF_F_RX_VLAN_STRIPPED,
+	FULCRUM_MBUF_RSS_HASHED = RTE_MBUF_F_RX_RSS_HASH,
+	FULCRUM_MBUF_IP_CHECKSUM = RTE_MBUF_F_RX_IP_CKSUM_MASK,
+	FULCRUM_MBUF_IP_CHECKSUM_GOOD = RTE_MBUF_F_RX_IP_CKSUM_GOOD,
 	FULCRUM_MBUF_HELD = RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL,
+};
+
+/* What a device does for received frames. */
+enum fulcrum_rx_offload {
+	FULCRUM_RX_IPV4_CHECKSUM = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM,
+	FULCRUM_RX_SCATTER = RTE_ETH_RX_OFFLOAD_SCATTER,
 };
 
 struct fulcrum_port_info {
@@ -74,10 +85,12 @@ struct rte_mempool *fulcrum_pool_create(const char *name, uint32_t count, uint32
 bool fulcrum_pool_is_one_piece(const struct rte_mempool *pool);
 struct rte_mbuf *fulcrum_mbuf_alloc(struct rte_mempool *pool);
 void fulcrum_mbuf_free(struct rte_mbuf *mbuf);
+bool fulcrum_mbuf_copy_out(const struct rte_mbuf *mbuf, void *to, uint32_t length);
 unsigned int fulcrum_mempool_available(const struct rte_mempool *pool);
 
 int fulcrum_port_info(uint16_t port, struct fulcrum_port_info *info);
-int fulcrum_port_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues, uint16_t mtu, bool rss);
+int fulcrum_port_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues, uint16_t mtu, bool rss,
+			   uint64_t rx_offloads);
 int fulcrum_port_rx_queue(uint16_t port, uint16_t queue, uint16_t desc, int socket, struct rte_mempool *pool);
 int fulcrum_port_tx_queue(uint16_t port, uint16_t queue, uint16_t desc, int socket);
 int fulcrum_port_adjust_desc(uint16_t port, uint16_t *rx_desc, uint16_t *tx_desc);

@@ -13,6 +13,10 @@ pub trait Buf {
     fn shrink_front(&mut self, n: usize);
     /// Cuts the frame to `len` bytes, when it is longer.
     fn truncate(&mut self, len: usize);
+    /// Whether the device that received the frame found its IPv4 header's checksum right.
+    fn has_good_header_checksum(&self) -> bool {
+        false
+    }
 }
 
 /// Where the engine takes memory for frames of its own (ICMP errors, ARP, fragments).

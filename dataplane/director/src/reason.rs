@@ -155,7 +155,7 @@ names! {
         HandoffLoop = "handoff-loop",
         /// The device did not take the frame.
         TxFull = "tx-full",
-        /// The frame came in more than one segment.
+        /// The frame came in several pieces and is larger than any interface's packets, or no buffer was free for it.
         MultiSegment = "multi-segment",
         /// The data plane has not been programmed yet.
         NotProgrammed = "not-programmed",

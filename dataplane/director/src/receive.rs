@@ -71,7 +71,9 @@ impl<P: Pool> Engine<P> {
     ) {
         let v6 = ethertype == ethernet::IPV6;
         let end = match ip::Packet::new_checked(&buf.bytes()[l3..]) {
-            Ok(ip::Packet::V4(ip)) if !v6 && !ip.checksum_ok() => Err(Reason::BadIpChecksum),
+            Ok(ip::Packet::V4(ip)) if !v6 && !buf.has_good_header_checksum() && !ip.checksum_ok() => {
+                Err(Reason::BadIpChecksum)
+            }
             Ok(ip @ ip::Packet::V4(_)) if !v6 => Ok(l3 + ip.total_len()),
             Ok(ip @ ip::Packet::V6(_)) if v6 => Ok(l3 + ip.total_len()),
             _ => Err(Reason::BadIpHeader),

@@ -19,6 +19,10 @@ const ROOM: u16 = 2048;
 const LAYER2: u32 = 22;
 /// What the loopback interface and the like claim is more than any frame has.
 const LARGEST_MTU: u16 = 9200;
+/// Larger packets may come in several buffers where the device's are small.
+const STANDARD_MTU: u16 = 1500;
+/// This driver looks at checksums itself, those of TCP and UDP too.
+const CHECKS_IN_SOFTWARE: &str = "net_tap";
 /// AF_PACKET's own header before each frame in its ring, generously.
 const AF_PACKET_HEADER: u32 = 80;
 
@@ -299,7 +303,14 @@ impl Opener<'_> {
         let (rx_queues, tx_queues) = queue_counts(&info, self.workers);
         let mut notes = Vec::new();
         let mac = config.mac.map_or(info.mac, |mac| mac.0);
-        let settings = PortConfig { rx_queues, tx_queues, descriptors: DESCRIPTORS, mtu };
+        let settings = PortConfig {
+            rx_queues,
+            tx_queues,
+            descriptors: DESCRIPTORS,
+            mtu,
+            header_checksums: info.driver != CHECKS_IN_SOFTWARE,
+            scatter: mtu > STANDARD_MTU,
+        };
         let queues = port.start(&settings, self.pool)?;
         if mac != info.mac && !own_mac(&mut port, &info, mac) {
             match port.set_promiscuous() {
@@ -408,6 +419,8 @@ mod tests {
             max_rx_queues: rx,
             max_tx_queues: tx,
             rss,
+            header_checksums: false,
+            scatter: false,
             if_index: 0,
         }
     }

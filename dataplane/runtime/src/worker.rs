@@ -164,13 +164,12 @@ impl<D: Decide, I: Ingress, E: Egress> Worker<D, I, E> {
     fn receive(&mut self, queue: usize, burst: &mut Vec<Received<Mbuf>>) -> usize {
         self.board.enter(Stage::Receiving);
         let (port, queue) = &mut self.rx[queue];
-        let counters = &self.counters;
-        queue.poll(BURST, |buf| {
-            if buf.is_multi_segment() {
+        let (counters, pool) = (&self.counters, self.pool);
+        queue.poll(BURST, |buf| match buf.whole(pool) {
+            Some(buf) => burst.push(Received { port: *port, buf }),
+            None => {
                 counters.rx_packets.add(1);
                 counters.count_drop(*port, Reason::MultiSegment);
-            } else {
-                burst.push(Received { port: *port, buf });
             }
         })
     }

@@ -27,9 +27,15 @@ const PKT_LEN: usize = sys::FULCRUM_MBUF_PKT_LEN as usize;
 const DATA_LEN: usize = sys::FULCRUM_MBUF_DATA_LEN as usize;
 const VLAN_TCI: usize = sys::FULCRUM_MBUF_VLAN_TCI as usize;
 const BUF_LEN: usize = sys::FULCRUM_MBUF_BUF_LEN as usize;
+const RSS_HASH: usize = sys::FULCRUM_MBUF_RSS_HASH as usize;
 const VLAN_STRIPPED: u64 = sys::FULCRUM_MBUF_VLAN_STRIPPED;
 /// Flags that say how the buffer is held, not to be lost.
 const HELD: u64 = sys::FULCRUM_MBUF_HELD;
+/// Flag: the driver tells the hash by which it chose the queue.
+pub(crate) const HASHED: u64 = sys::FULCRUM_MBUF_RSS_HASHED;
+/// Flags: what the driver found the IPv4 header's checksum to be.
+pub(crate) const CHECKSUM: u64 = sys::FULCRUM_MBUF_IP_CHECKSUM;
+const CHECKSUM_GOOD: u64 = sys::FULCRUM_MBUF_IP_CHECKSUM_GOOD;
 
 impl Mbuf {
     /// A frame of `len` bytes of unspecified content; `None` when the pool is empty or `len` too large.
@@ -47,6 +53,42 @@ impl Mbuf {
         unsafe { self.field::<u16>(NB_SEGS).read() != 1 }
     }
 
+    /// The frame in one piece: itself, or a copy in a frame of `pool`; `None` when that is empty or has no room for it.
+    pub fn whole(self, pool: Mempool) -> Option<Mbuf> {
+        if !self.is_multi_segment() {
+            return Some(self);
+        }
+        // SAFETY: fields of a live mbuf.
+        let (length, flags) = unsafe { (self.field::<u32>(PKT_LEN).read(), self.flags()) };
+        let mut whole = Mbuf::alloc(pool, usize::try_from(length).ok()?)?;
+        let to = whole.bytes_mut().as_mut_ptr();
+        // SAFETY: `whole` has room for `length` bytes, and nobody else refers to either mbuf.
+        if !unsafe { sys::fulcrum_mbuf_copy_out(self.0.as_ptr(), to.cast(), length) } {
+            return None;
+        }
+        // SAFETY: fields of live mbufs, the written ones ours alone.
+        unsafe {
+            whole.field::<u16>(VLAN_TCI).write(self.field::<u16>(VLAN_TCI).read());
+            whole.field::<u32>(RSS_HASH).write(self.field::<u32>(RSS_HASH).read());
+            whole.field::<u64>(OL_FLAGS).write(flags & !HELD);
+        }
+        whole.settle(HASHED | CHECKSUM);
+        Some(whole)
+    }
+
+    /// The hash by which the device chose the queue, where it tells.
+    #[inline]
+    pub fn rss_hash(&self) -> Option<u32> {
+        // SAFETY: field of a live mbuf.
+        (self.flags() & HASHED != 0).then(|| unsafe { self.field::<u32>(RSS_HASH).read() })
+    }
+
+    #[inline]
+    fn flags(&self) -> u64 {
+        // SAFETY: field of a live mbuf.
+        unsafe { self.field::<u64>(OL_FLAGS).read() }
+    }
+
     /// Takes a pointer that a driver gave.
     ///
     /// # Safety
@@ -56,16 +98,20 @@ impl Mbuf {
     }
 
     /// Makes a received frame plain: a VLAN tag that the driver took off is put back, offload flags are cleared
-    /// so that they mean nothing when it is sent again.
+    /// but those in `keep`, which the device was asked for: others may be those of a frame that was here before.
+    /// A frame in several pieces keeps its tag apart until it is [`whole`](Mbuf::whole).
     #[inline]
-    pub(crate) fn settle(&mut self) {
-        // SAFETY: field of a live mbuf, ours alone.
-        let flags = unsafe { self.field::<u64>(OL_FLAGS).read() };
+    pub(crate) fn settle(&mut self, mut keep: u64) {
+        let flags = self.flags();
         if flags & VLAN_STRIPPED != 0 {
-            self.put_tag_back();
+            if self.is_multi_segment() {
+                keep |= VLAN_STRIPPED;
+            } else {
+                self.put_tag_back();
+            }
         }
-        // SAFETY: as above.
-        unsafe { self.field::<u64>(OL_FLAGS).write(flags & HELD) };
+        // SAFETY: field of a live mbuf, ours alone.
+        unsafe { self.field::<u64>(OL_FLAGS).write(flags & (HELD | keep)) };
     }
 
     fn put_tag_back(&mut self) {
@@ -167,6 +213,11 @@ impl Buf for Mbuf {
         {
             self.set_len(len);
         }
+    }
+
+    #[inline]
+    fn has_good_header_checksum(&self) -> bool {
+        self.flags() & CHECKSUM == CHECKSUM_GOOD
     }
 }
 

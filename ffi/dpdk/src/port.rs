@@ -7,7 +7,10 @@ use std::sync::Arc;
 use fulcrum_dpdk_sys as sys;
 
 use crate::queue::Lease;
-use crate::{Eal, Mempool, RxQueue, TxQueue, eal, log};
+use crate::{Eal, Mempool, RxQueue, TxQueue, eal, log, mbuf};
+
+const RX_CHECKSUMS: u64 = sys::FULCRUM_RX_IPV4_CHECKSUM as u64;
+const RX_SCATTER: u64 = sys::FULCRUM_RX_SCATTER as u64;
 
 /// Why a device does not do.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +60,10 @@ pub struct PortInfo {
     pub max_tx_queues: u16,
     /// Whether it spreads flows over receive queues by a hash.
     pub rss: bool,
+    /// Whether it looks at the checksums of received IPv4 headers.
+    pub header_checksums: bool,
+    /// Whether it can spread a large frame over several buffers.
+    pub scatter: bool,
     /// Index of the Linux interface behind it, 0 = none.
     pub if_index: u32,
 }
@@ -72,6 +79,10 @@ pub struct PortConfig {
     pub descriptors: u16,
     /// Largest IP packet in bytes.
     pub mtu: u16,
+    /// Whether it is to look at the checksums of received IPv4 headers, if it can.
+    pub header_checksums: bool,
+    /// Whether it may spread a large frame over several buffers, if it can.
+    pub scatter: bool,
 }
 
 /// The queues of a started port, by number.
@@ -173,6 +184,8 @@ impl Port {
             max_rx_queues: raw.max_rx_queues,
             max_tx_queues: raw.max_tx_queues,
             rss: raw.rss != 0,
+            header_checksums: raw.rx_offloads & RX_CHECKSUMS != 0,
+            scatter: raw.rx_offloads & RX_SCATTER != 0,
             if_index: raw.if_index,
         })
     }
@@ -181,11 +194,16 @@ impl Port {
     pub fn start(&mut self, config: &PortConfig, pool: Mempool) -> Result<Queues, PortError> {
         let info = self.info()?;
         let rss = config.rx_queues > 1 && info.rss;
+        let header_checksums = config.header_checksums && info.header_checksums;
+        let offloads = [(header_checksums, RX_CHECKSUMS), (config.scatter && info.scatter, RX_SCATTER)];
+        let offloads = offloads.iter().filter(|(on, _)| *on).fold(0, |all, (_, bit)| all | bit);
+        let keep = if header_checksums { mbuf::CHECKSUM } else { 0 };
         let (mut rx, mut tx) = (config.descriptors, config.descriptors);
         // SAFETY: the port exists and is not started (`&mut self`, no lease is out); pools live for ever.
         unsafe {
+            let (rx_queues, tx_queues) = (config.rx_queues, config.tx_queues);
             let status =
-                sys::fulcrum_port_configure(self.id, config.rx_queues, config.tx_queues, config.mtu, rss);
+                sys::fulcrum_port_configure(self.id, rx_queues, tx_queues, config.mtu, rss, offloads);
             self.check("refuses its configuration", status)?;
             self.check(
                 "refuses its queues' length",
@@ -205,7 +223,7 @@ impl Port {
         self.started = true;
         Ok(Queues {
             rx: (0..config.rx_queues)
-                .map(|queue| RxQueue { port: self.id, queue, _lease: self.lease.clone() })
+                .map(|queue| RxQueue { port: self.id, queue, keep, _lease: self.lease.clone() })
                 .collect(),
             tx: (0..config.tx_queues)
                 .map(|queue| TxQueue { port: self.id, queue, _lease: self.lease.clone() })

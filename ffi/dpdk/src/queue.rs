@@ -18,6 +18,8 @@ pub(crate) type Lease = Arc<()>;
 pub struct RxQueue {
     pub(crate) port: u16,
     pub(crate) queue: u16,
+    /// Offload flags of received frames that mean something.
+    pub(crate) keep: u64,
     pub(crate) _lease: Lease,
 }
 
@@ -35,7 +37,7 @@ impl RxQueue {
             if let Some(raw) = NonNull::new(*frame) {
                 // SAFETY: rx_burst gave the mbuf to us alone.
                 let mut mbuf = unsafe { Mbuf::from_raw(raw) };
-                mbuf.settle();
+                mbuf.settle(self.keep);
                 each(mbuf);
             }
         }

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use fulcrum_director::{Buf, Pool};
-use fulcrum_dpdk::{Eal, EalConfig, EalError, Hugepages, Mempool, Port, PortConfig, PortError, RxQueue};
+use fulcrum_dpdk::{
+    Eal, EalConfig, EalError, Hugepages, Mbuf, Mempool, Port, PortConfig, PortError, RxQueue,
+};
 
 fn environment() -> (&'static Eal, Mempool, MutexGuard<'static, ()>) {
     static EAL: OnceLock<(&'static Eal, Mempool)> = OnceLock::new();
@@ -18,7 +20,7 @@ fn environment() -> (&'static Eal, Mempool, MutexGuard<'static, ()>) {
             workers: vec![fulcrum_dpdk::allowed_cpus()[0]],
             file_prefix: format!("fulcrum-test-{}", std::process::id()),
             hugepages: Hugepages::Off,
-            frames: 1023,
+            frames: 2046,
             room: 2048,
             ..EalConfig::default()
         })
@@ -29,7 +31,14 @@ fn environment() -> (&'static Eal, Mempool, MutexGuard<'static, ()>) {
 }
 
 fn config() -> PortConfig {
-    PortConfig { rx_queues: 1, tx_queues: 1, descriptors: 256, mtu: 1500 }
+    PortConfig {
+        rx_queues: 1,
+        tx_queues: 1,
+        descriptors: 256,
+        mtu: 1500,
+        header_checksums: true,
+        scatter: true,
+    }
 }
 
 fn receive(queue: &mut RxQueue, count: usize) -> Vec<Vec<u8>> {
@@ -154,6 +163,51 @@ fn a_capture_is_read_and_written() {
     drop(queues);
     port.close().unwrap();
     assert!(fs::read(&output).unwrap().ends_with(&frame));
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_frame_in_pieces_becomes_one_where_there_is_room_for_it() {
+    let (eal, pool, _guard) = environment();
+    let large = Mempool::new(eal, "large", 63, 9216).unwrap();
+    let folder = std::env::temp_dir().join(format!("fulcrum-dpdk-jumbo-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let (input, output) = (folder.join("in.pcap"), folder.join("out.pcap"));
+    let frames: Vec<Vec<u8>> = [60, 2049, 9018, 9217, 2048]
+        .map(|len: usize| (0..len).map(|n| (n * 7 + n / 256) as u8).collect())
+        .into();
+    let mut pcap = Vec::new();
+    for word in [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 65535, 1] {
+        pcap.extend_from_slice(&word.to_le_bytes());
+    }
+    for frame in &frames {
+        for word in [1, 0, frame.len() as u32, frame.len() as u32] {
+            pcap.extend_from_slice(&word.to_le_bytes());
+        }
+        pcap.extend_from_slice(frame);
+    }
+    fs::write(&input, &pcap).unwrap();
+
+    let device = format!("net_pcap3,rx_pcap={},tx_pcap={}", input.display(), output.display());
+    let mut port = Port::open(eal, &device).unwrap();
+    let mut queues = port.start(&config(), pool).unwrap();
+    let (free, free_large) = (pool.available(), large.available());
+    let mut received = Vec::new();
+    queues.rx[0].poll(64, |frame| received.push(frame));
+    let pieces: Vec<bool> = received.iter().map(Mbuf::is_multi_segment).collect();
+    assert_eq!(pieces, [false, true, true, true, false]);
+    // What has no room is given up, its memory comes back.
+    let mut whole: Vec<_> = received.into_iter().filter_map(|frame| frame.whole(large)).collect();
+    assert_eq!(whole.iter().map(|frame| frame.bytes().len()).collect::<Vec<_>>(), [60, 2049, 9018, 2048]);
+    assert!(whole.iter().zip([0, 1, 2, 4]).all(|(frame, n)| frame.bytes() == frames[n]));
+    assert!(whole[2].grow_front(40), "an outer header fits");
+    whole[2].shrink_front(40);
+    assert_eq!(queues.tx[0].send(&mut whole), 4);
+    assert_eq!((pool.available(), large.available()), (free, free_large));
+    drop(queues);
+    port.close().unwrap();
+    let sent = fs::read(&output).unwrap();
+    assert!(sent.windows(9018).any(|window| window == frames[2]));
     fs::remove_dir_all(&folder).unwrap();
 }
 
