@@ -239,7 +239,11 @@ mod tests {
             ..Service::new(SERVICE, "wrr")
         };
         let server = Server {
-            tunnel: Tunnel { kind: TunnelKind::Gue { port: 6080 }, checksum: TunnelChecksum::Remcsum },
+            tunnel: Tunnel {
+                kind: TunnelKind::Gue { port: 6080 },
+                checksum: TunnelChecksum::Remcsum,
+                source: TunnelSource::Local,
+            },
             weight: 3,
             upper_threshold: 9,
             lower_threshold: 4,

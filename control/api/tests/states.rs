@@ -57,7 +57,8 @@ fn tunnel() -> impl Strategy<Value = Tunnel> {
     ];
     let checksum =
         prop_oneof![Just(TunnelChecksum::None), Just(TunnelChecksum::Csum), Just(TunnelChecksum::Remcsum)];
-    (kind, checksum).prop_map(|(kind, checksum)| Tunnel { kind, checksum })
+    let source = prop_oneof![Just(TunnelSource::Interface), Just(TunnelSource::Local)];
+    (kind, checksum, source).prop_map(|(kind, checksum, source)| Tunnel { kind, checksum, source })
 }
 
 fn state_timeouts() -> impl Strategy<Value = StateTimeouts> {

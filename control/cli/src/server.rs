@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use clap::{Subcommand, ValueEnum};
 use fulcrum_api::dataplane::{Counters, ServerCounters, ServiceCounters};
 use fulcrum_model::{
-    Edit, Forward, Server, ServerKey, Service, ServiceKey, Tunnel, TunnelChecksum, TunnelKind,
+    Edit, Forward, Server, ServerKey, Service, ServiceKey, Tunnel, TunnelChecksum, TunnelKind, TunnelSource,
 };
 use serde::Serialize;
 
@@ -71,6 +71,9 @@ pub struct Settings {
     /// Checksum of a gre or gue tunnel [default: none]
     #[arg(long, value_enum)]
     pub tunnel_checksum: Option<ChecksumWord>,
+    /// Outer source address of the tunnel [default: interface]
+    #[arg(long, value_enum)]
+    pub tunnel_source: Option<SourceWord>,
 }
 
 /// Tunnels in words.
@@ -93,6 +96,15 @@ pub enum ChecksumWord {
     Csum,
     /// Remote checksum offload (gue)
     Remcsum,
+}
+
+/// Outer source addresses of tunnels in words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SourceWord {
+    /// The director's on the way to the server
+    Interface,
+    /// One of the service's local addresses, by flow: the server spreads flows over its receive queues
+    Local,
 }
 
 /// Forwarding methods in words.
@@ -162,7 +174,12 @@ impl Settings {
             None if same => now.checksum,
             None => TunnelChecksum::None,
         };
-        Ok(Tunnel { kind, checksum })
+        let source = match self.tunnel_source {
+            Some(SourceWord::Interface) => TunnelSource::Interface,
+            Some(SourceWord::Local) => TunnelSource::Local,
+            None => now.source,
+        };
+        Ok(Tunnel { kind, checksum, source })
     }
 
     fn names_nothing(self) -> bool {
@@ -172,6 +189,7 @@ impl Settings {
             && self.tunnel.is_none()
             && self.tunnel_port.is_none()
             && self.tunnel_checksum.is_none()
+            && self.tunnel_source.is_none()
     }
 }
 

@@ -210,6 +210,11 @@ fn what_makes_no_sense_is_refused_and_says_what_would() {
         (2, "server add fwm 10 192.168.20.9 --forward tun --tunnel gue", "needs the server's --tunnel-port"),
         (2, "server add fwm 10 192.168.20.9 --forward tun --tunnel-port 6080", "add --tunnel gue"),
         (1, "server add fwm 10 192.168.20.9 --forward nat --tunnel gre", "tun"),
+        (
+            1,
+            "server add fwm 10 192.168.20.9 --forward tun --tunnel-source local",
+            "has tunnel-source `local` but service fwm 10 has no local address",
+        ),
         (1, "server add fwm 10 192.168.20.9 --forward tun --tunnel-checksum csum", "checksum"),
         (
             1,

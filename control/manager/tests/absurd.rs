@@ -90,7 +90,7 @@ async fn each_is_refused_with_words() {
     let state_timeout = |state: &str, seconds| {
         Wire::SetStateTimeout(wire::SetStateTimeout { service: None, state: state.to_owned(), seconds })
     };
-    let tunnel = |kind, port| state::Tunnel { kind, port, checksum: 0 };
+    let tunnel = |kind, port| state::Tunnel { kind, port, ..state::Tunnel::default() };
     let mark_rule = |rule| Wire::AddMark(wire::PlacedMark { rule: Some(rule), at: None });
     let cases: Vec<(Wire, &str)> = vec![
         (Wire::AddService(state::Service::default()), "edits[0].service.key: is missing"),
@@ -369,6 +369,7 @@ fn valid(chance: &mut Chance, state: &State) -> wire::Edit {
                     kind: chance.below(3) as i32,
                     port: small(chance),
                     checksum: chance.below(3) as i32,
+                    source: chance.below(3) as i32,
                 }),
                 key: Some(state::ServerKey {
                     address: vec![10, 0, 9, small(chance) as u8],

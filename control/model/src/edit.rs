@@ -171,8 +171,7 @@ impl State {
             if judged.insert(key)
                 && let Some(service) = next.service(key)
             {
-                validate::fullnat_has_addresses(&next, service)
-                    .map_err(|why| (at, EditError::Invalid(why)))?;
+                validate::has_local_addresses(&next, service).map_err(|why| (at, EditError::Invalid(why)))?;
             }
         }
         *self = next;

@@ -21,7 +21,7 @@ pub use mark::MarkRule;
 pub use network::{AddressRange, Interface, LocalPool, Neighbour, Port, PortRange, Route, RouteTarget};
 pub use service::{
     ClientAddress, Forward, LocalAddress, Server, ServerKey, Service, ServiceKey, Tunnel, TunnelChecksum,
-    TunnelKind, prefix_of_mask, scheduler_flag_words,
+    TunnelKind, TunnelSource, prefix_of_mask, scheduler_flag_words,
 };
 pub use settings::{BadSetting, FIXED_SETTINGS, FixedSetting, Settings};
 pub use timeouts::{StateTimeouts, TimeoutState, Timeouts, UnknownState};

@@ -21,7 +21,7 @@ mod switches;
 
 pub use mark::mark;
 pub use network::{interface, local_pool, neighbour, port, route};
-pub use service::{fullnat_has_addresses, local_address, server, service};
+pub use service::{has_local_addresses, local_address, server, service};
 pub use switches::{settings, timeouts};
 
 /// Schedulers that exist, by their IPVS names, in the order of ipvsadm's help.
@@ -167,7 +167,7 @@ pub fn state(state: &State) -> Vec<(Place, Problem)> {
             let why = || format!("two servers {} of service {}", server.key, service.key);
             put(place, servers.check("address", &server.key, why));
         }
-        if let Err(why) = fullnat_has_addresses(state, service) {
+        if let Err(why) = has_local_addresses(state, service) {
             let nth = service.servers.iter().position(|s| s.forward == Forward::FullNat).unwrap_or(0);
             put(Place::Server(at, nth), one("forward", why));
         }

@@ -71,8 +71,10 @@ fn tunnel() -> impl Strategy<Value = Tunnel> {
     ];
     let checksum =
         proptest::sample::select(vec![TunnelChecksum::None, TunnelChecksum::Csum, TunnelChecksum::Remcsum]);
-    (kind, checksum).prop_map(|(kind, checksum)| Tunnel {
+    let source = proptest::sample::select(vec![TunnelSource::Interface, TunnelSource::Local]);
+    (kind, checksum, source).prop_map(|(kind, checksum, source)| Tunnel {
         kind,
+        source,
         checksum: match (kind, checksum) {
             (TunnelKind::Ipip, _) | (TunnelKind::Gre, TunnelChecksum::Remcsum) => TunnelChecksum::None,
             (_, checksum) => checksum,

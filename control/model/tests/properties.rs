@@ -146,10 +146,12 @@ fn kind() -> impl Strategy<Value = Kind> {
         any::<bool>().prop_map(|csum| Tunnel {
             kind: TunnelKind::Gre,
             checksum: if csum { TunnelChecksum::Csum } else { TunnelChecksum::None },
+            ..Tunnel::default()
         }),
         (1..=u16::MAX, any::<bool>()).prop_map(|(port, remcsum)| Tunnel {
             kind: TunnelKind::Gue { port },
             checksum: if remcsum { TunnelChecksum::Remcsum } else { TunnelChecksum::Csum },
+            ..Tunnel::default()
         }),
     ];
     (key, 0..8u8, any::<bool>(), any::<bool>(), tunnel)

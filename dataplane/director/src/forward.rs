@@ -86,7 +86,9 @@ impl<P: Pool> Engine<P> {
         match forward {
             Forward::Dr => {}
             Forward::Tun => {
-                if !self.encapsulate(&mut packet, tunnel, (way.source, server.0), cut_outside) {
+                let destination = ctx.snap.destination(self.sessions.get(id).destination);
+                let source = self.tunnel_source(&packet, destination, way.source);
+                if !self.encapsulate(&mut packet, tunnel, (source, server.0), cut_outside) {
                     let server = self.sessions.get(id).destination;
                     return self.drop_packet(ctx, packet, Reason::NoHeadroom, Some(server));
                 }

@@ -378,6 +378,8 @@ pub struct Destination {
     pub forward: Forward,
     /// How packets are wrapped when that is TUN.
     pub tunnel: Tunnel,
+    /// Outer source addresses to spread its flows over, of its family; empty: the way's.
+    pub tunnel_sources: Arc<[IpAddr]>,
     /// 0 quiesces.
     pub weight: u32,
     /// The weight, or when that is 0 the one before it.

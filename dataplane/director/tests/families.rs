@@ -184,14 +184,24 @@ fn the_path_into_a_tunnel_tells_its_mtu() {
         ("[fd00:1::100]:80", CLIENT6.0, "10.1.0.11"),
         ("10.0.0.100:80", "10.0.0.2", "fd00:2::11"),
     ] {
-        for workers in [1, 3] {
+        for (workers, local) in [(1, false), (3, false), (1, true), (3, true)] {
             let port = if server.contains(':') { format!("[{server}]:80") } else { format!("{server}:80") };
-            let mut director = Director::new(workers, &service(vip, "tcp", &port, "tun", ""));
+            let (own, pool, inside) = match server.contains(':') {
+                true => ("fd00:2::1", "inside6", "fd00:2::200"),
+                false => ("10.1.0.1", "inside", "10.1.0.200"),
+            };
+            let (forward, pool, own) = match local {
+                true => ("tun\"\ntunnel-source = \"local", format!("local-pool = \"{pool}\""), inside),
+                false => ("tun", String::new(), own),
+            };
+            let mut director = Director::new(workers, &service(vip, "tcp", &port, forward, &pool));
             let vip = vip.rsplit_once(':').unwrap().0.trim_matches(['[', ']']);
             let ends = (end(client, 40001), end(vip, 80));
             director.send(0, &segment(WAN, ends.0, ends.1, SYN, b""));
             let outs = director.send(0, &segment(WAN, ends.0, ends.1, ACK, &[7; 1360]));
             let large = one(outs, &director);
+            let outer = ip::Packet::new_checked(&large.frame[l3(&large.frame)..]).unwrap().src();
+            assert_eq!(outer, addr(own));
             let overhead = if server.contains(':') { ipv6::HEADER } else { ipv4::HEADER } as u32;
 
             let outs = director.send(1, &too_big(server, &large, 1350, 1000));

@@ -5,6 +5,7 @@ mod harness;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use fulcrum_model::TunnelSource;
 use fulcrum_packet::checksum::{checksum, fold, pseudo_header_of, sum};
 use fulcrum_packet::{ethernet, gre, gue, icmp, icmpv6, ip, ipv4, ipv6, udp};
 use harness::both::{SIX, addr};
@@ -239,5 +240,65 @@ fn flows_have_source_ports_of_their_own() {
             ports.insert(port);
         }
         assert!(ports.len() > 90, "{} ports for 100 flows", ports.len());
+    }
+}
+
+/// What a packet of a tunnel would be with another outer source, and identification.
+fn from_elsewhere(packet: &[u8], source: IpAddr, id: [u8; 2], outer: usize, udp_summed: bool) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    let (at, header) = [(12, ipv4::HEADER), (8, ipv6::HEADER)][outer];
+    match source {
+        IpAddr::V4(source) => {
+            packet[4..6].copy_from_slice(&id);
+            packet[at..at + 4].copy_from_slice(&source.octets());
+            ipv4::Packet::new_checked(&mut packet[..]).unwrap().fill_checksum();
+        }
+        IpAddr::V6(source) => packet[at..at + 16].copy_from_slice(&source.octets()),
+    }
+    if udp_summed {
+        let datagram = &mut packet[header..];
+        udp::Datagram::new_checked(&mut datagram[..]).unwrap().set_checksum(0);
+        let pseudo = pseudo_header_of(source, addr(SERVERS[outer]), ipv4::UDP, datagram.len());
+        let whole = !fold(pseudo + sum(datagram));
+        udp::Datagram::new_checked(datagram).unwrap().set_checksum(whole);
+    }
+    packet
+}
+
+#[test]
+fn flows_have_outer_sources_of_their_own_where_the_server_wants_it() {
+    const LOCALS: &str = r#"
+[[local-pool]]
+name = "inside"
+interface = "lan"
+addresses = ["10.1.0.200-10.1.0.207", "fd00:2::200-fd00:2::207"]
+"#;
+    for (kind, _, summed) in KINDS {
+        let udp_summed = summed && kind.contains("gue");
+        for (inner, outer) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            let mut plain = director(3, inner, outer, kind, LOCALS);
+            let mut spread = director(3, inner, outer, kind, LOCALS);
+            spread.change(|state| {
+                state.services[0].local_pool = Some("inside".to_owned());
+                state.services[0].servers[0].tunnel.source = TunnelSource::Local;
+            });
+            let mut sources = BTreeSet::new();
+            for client in 5000..5064 {
+                let packet = datagram(inner, client, 100, ipv4::DF);
+                let (plain, one, again) =
+                    (send(&mut plain, &packet), send(&mut spread, &packet), send(&mut spread, &packet));
+                let (one, again) = (packet_of(&one[0]), packet_of(&again[0]));
+                let source = ip::Packet::new_checked(one).unwrap().src();
+                let its = ip::Packet::new_checked(again).unwrap().src();
+                assert_eq!(source, its, "a flow keeps its source");
+                let expected =
+                    from_elsewhere(packet_of(&plain[0]), source, [one[4], one[5]], outer, udp_summed);
+                assert_eq!(one, expected, "{kind} {inner} in {outer}");
+                sources.insert(source);
+            }
+            let expected = (0..8).map(|n| addr(&format!("{}{n}", ["10.1.0.20", "fd00:2::20"][outer])));
+            assert_eq!(sources, expected.collect(), "64 flows on all 8 addresses");
+            assert_eq!((plain.drops(), spread.drops()), (vec![], vec![]));
+        }
     }
 }

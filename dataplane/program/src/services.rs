@@ -66,6 +66,8 @@ struct KnownService {
     counters: Arc<PerWorker<Traffic>>,
     /// What its sessions' packets need; the same object while that does not change.
     profile: Arc<Profile>,
+    /// Where tunnels to its servers come from, where that is by flow.
+    tunnel_sources: TunnelSources,
     /// What it was compiled to last; `None` when it is new, or deleted.
     now: Option<Compiled>,
     /// How its flows were steered in the last snapshot.
@@ -127,8 +129,8 @@ impl Registry {
         self.order = state.services.iter().map(|service| service.key).collect();
         let in_state: InState = state.services.iter().map(|service| (service.key, service)).collect();
 
-        let destinations: Vec<_> =
-            state.services.iter().map(|service| self.destinations_of(service, &state.timeouts)).collect();
+        let of = |service| self.destinations_of(service, &state.timeouts, pools);
+        let destinations: Vec<_> = state.services.iter().map(of).collect();
         self.delete(&in_state, generation);
         let servers = self.steer(&in_state);
 
@@ -166,12 +168,14 @@ impl Registry {
         &mut self,
         service: &model::Service,
         global: &model::Timeouts,
+        pools: &Pools,
     ) -> Vec<Arc<Destination>> {
         let Registry { workers, services, service_ids, destinations, destination_ids, .. } = self;
         let known = services.entry(service.key).or_insert_with(|| KnownService {
             id: service_ids.take(),
             counters: Arc::new(PerWorker::new(0)),
             profile: Arc::default(),
+            tunnel_sources: TunnelSources::default(),
             now: None,
             steering: Steering::AddressPort,
             former: Vec::new(),
@@ -180,6 +184,7 @@ impl Registry {
         if *known.profile != profile {
             known.profile = Arc::new(profile);
         }
+        known.tunnel_sources.follow(service, pools);
         if known.now.is_none() {
             known.counters = Arc::new(PerWorker::new(*workers));
         }
@@ -201,6 +206,7 @@ impl Registry {
                 port: server.key.port,
                 forward: forward(server.forward),
                 tunnel: tunnel(server.tunnel),
+                tunnel_sources: known.tunnel_sources.of(server),
                 weight: server.weight,
                 last_weight: last_weight(server.weight, before.map(|d| &*d.destination)),
                 thresholds: before.map_or_else(
@@ -457,6 +463,8 @@ fn same(before: &Destination, now: &Destination) -> bool {
     (before.available, before.forward, before.tunnel, before.weight)
         == (now.available, now.forward, now.tunnel, now.weight)
         && before.thresholds.limits() == now.thresholds.limits()
+        && (Arc::ptr_eq(&before.tunnel_sources, &now.tunnel_sources)
+            || before.tunnel_sources == now.tunnel_sources)
         && Arc::ptr_eq(&before.profile, &now.profile)
         && Arc::ptr_eq(&before.service_counters, &now.service_counters)
 }
@@ -479,6 +487,7 @@ fn deleted(before: &Destination) -> Destination {
         port: before.port,
         forward: before.forward,
         tunnel: before.tunnel,
+        tunnel_sources: before.tunnel_sources.clone(),
         weight: before.weight,
         last_weight: before.last_weight,
         thresholds: before.thresholds.clone(),
@@ -489,18 +498,56 @@ fn deleted(before: &Destination) -> Destination {
     }
 }
 
+/// The outer source addresses of a service's tunnels by flow, of IPv4 and of IPv6.
+#[derive(Debug, Default)]
+struct TunnelSources([Arc<[IpAddr]>; 2]);
+
+impl TunnelSources {
+    /// Takes over what a service has now; nothing where none of its servers wants it.
+    fn follow(&mut self, service: &model::Service, pools: &Pools) {
+        let wanted = service.servers.iter().any(by_flow);
+        let ranges = if wanted { local_ranges(service, pools) } else { Vec::new() };
+        for (sources, v6) in self.0.iter_mut().zip([false, true]) {
+            let of_family = ranges.iter().map(|range| range.address).filter(|own| own.is_ipv6() == v6);
+            let now: Vec<IpAddr> = of_family.collect();
+            if **sources != *now {
+                *sources = now.into();
+            }
+        }
+    }
+
+    /// Those for a server.
+    fn of(&self, server: &model::Server) -> Arc<[IpAddr]> {
+        if by_flow(server) {
+            self.0[usize::from(server.key.address.is_ipv6())].clone()
+        } else {
+            Arc::default()
+        }
+    }
+}
+
+/// Whether flows to a server have outer source addresses of their own.
+fn by_flow(server: &model::Server) -> bool {
+    server.forward == model::Forward::Tun && server.tunnel.source == model::TunnelSource::Local
+}
+
 /// The local addresses of a service: those of its named pool, then its own; of each family so, IPv4 first.
 fn local_addresses(service: &model::Service, pools: &Pools, before: Option<&Compiled>) -> Arc<[LocalRange]> {
+    let ranges = local_ranges(service, pools);
+    match before {
+        Some(before) if *before.service.local_addresses == *ranges => before.service.local_addresses.clone(),
+        _ => ranges.into(),
+    }
+}
+
+fn local_ranges(service: &model::Service, pools: &Pools) -> Vec<LocalRange> {
     let mut ranges = Vec::new();
     if let Some(pool) = service.local_pool.as_deref().and_then(|name| pools.get(name)) {
         ranges.extend_from_slice(pool);
     }
     ranges.extend(service.local_addresses.iter().map(|own| local_range(own.0, PortRange::default())));
     ranges.sort_by_key(|range| range.address.is_ipv6());
-    match before {
-        Some(before) if *before.service.local_addresses == *ranges => before.service.local_addresses.clone(),
-        _ => ranges.into(),
-    }
+    ranges
 }
 
 fn scheduler(

@@ -125,7 +125,16 @@ impl From<model::Tunnel> for wire::Tunnel {
             model::TunnelChecksum::Csum => wire::TunnelChecksum::Csum,
             model::TunnelChecksum::Remcsum => wire::TunnelChecksum::Remcsum,
         };
-        wire::Tunnel { kind: kind.into(), port: port.into(), checksum: checksum.into() }
+        let source = match tunnel.source {
+            model::TunnelSource::Interface => wire::TunnelSource::Interface,
+            model::TunnelSource::Local => wire::TunnelSource::Local,
+        };
+        wire::Tunnel {
+            kind: kind.into(),
+            port: port.into(),
+            checksum: checksum.into(),
+            source: source.into(),
+        }
     }
 }
 
@@ -151,7 +160,15 @@ impl TryFrom<wire::Tunnel> for model::Tunnel {
                 return Err(BadMessage::new("checksum", problem));
             }
         };
-        Ok(model::Tunnel { kind, checksum })
+        let source = match wire::TunnelSource::try_from(tunnel.source) {
+            Ok(wire::TunnelSource::Interface) => model::TunnelSource::Interface,
+            Ok(wire::TunnelSource::Local) => model::TunnelSource::Local,
+            Err(_) => {
+                let problem = format!("{} is none of INTERFACE 0, LOCAL 1", tunnel.source);
+                return Err(BadMessage::new("source", problem));
+            }
+        };
+        Ok(model::Tunnel { kind, checksum, source })
     }
 }
 

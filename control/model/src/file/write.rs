@@ -6,6 +6,7 @@ use super::{Config, ControlSettings, Dataplane, HugePages, Idle};
 use crate::state::{
     ClientAddress, Family, Interface, LocalPool, MarkRule, Neighbour, Port, PortRange, Route, RouteTarget,
     Server, ServerKey, Service, ServiceKey, Settings, State, Timeouts, Tunnel, TunnelChecksum, TunnelKind,
+    TunnelSource,
 };
 
 /// The whole file of a configuration.
@@ -247,6 +248,10 @@ fn tunnel(out: &mut Out, tunnel: Tunnel) {
         TunnelChecksum::None => {}
         TunnelChecksum::Csum => out.text("tunnel-checksum", "csum"),
         TunnelChecksum::Remcsum => out.text("tunnel-checksum", "remcsum"),
+    }
+    match tunnel.source {
+        TunnelSource::Interface => {}
+        TunnelSource::Local => out.text("tunnel-source", "local"),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::Usage;
 use super::options::{Opt, Verb};
 use super::values::number;
-use crate::state::{self, Forward, TunnelChecksum, TunnelKind};
+use crate::state::{self, Forward, TunnelChecksum, TunnelKind, TunnelSource};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rule {
@@ -164,6 +164,7 @@ impl Tunnel {
                 (_, true) => TunnelChecksum::Remcsum,
                 _ => TunnelChecksum::None,
             },
+            source: TunnelSource::Interface,
         })
     }
 }

@@ -60,6 +60,16 @@ pub enum TunnelChecksum {
     Remcsum,
 }
 
+/// Where the outer source address of a tunnel comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum TunnelSource {
+    /// The director's address on the way to the server.
+    #[default]
+    Interface,
+    /// The service's local addresses, a flow always the same one: servers spread flows over their receive queues.
+    Local,
+}
+
 /// How a TUN server gets its packets. IP in IP without a checksum by default, and always for other servers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Tunnel {
@@ -67,6 +77,8 @@ pub struct Tunnel {
     pub kind: TunnelKind,
     /// Its checksum.
     pub checksum: TunnelChecksum,
+    /// Its outer source address.
+    pub source: TunnelSource,
 }
 
 impl fmt::Display for Tunnel {
@@ -80,6 +92,10 @@ impl fmt::Display for Tunnel {
             TunnelChecksum::None => "",
             TunnelChecksum::Csum => " csum",
             TunnelChecksum::Remcsum => " remcsum",
+        })?;
+        f.write_str(match self.source {
+            TunnelSource::Interface => "",
+            TunnelSource::Local => " local",
         })
     }
 }
@@ -235,7 +251,11 @@ pub struct Server {
 impl Server {
     /// A server of weight 1 without anything special.
     pub const fn new(key: ServerKey, forward: Forward) -> Server {
-        let tunnel = Tunnel { kind: TunnelKind::Ipip, checksum: TunnelChecksum::None };
+        let tunnel = Tunnel {
+            kind: TunnelKind::Ipip,
+            checksum: TunnelChecksum::None,
+            source: TunnelSource::Interface,
+        };
         Server { key, forward, tunnel, weight: 1, upper_threshold: 0, lower_threshold: 0 }
     }
 }

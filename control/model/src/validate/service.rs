@@ -9,7 +9,7 @@ use super::{
 };
 use crate::state::{
     ClientAddress, Family, Forward, LocalPool, Protocol, Server, Service, ServiceKey, State, TunnelChecksum,
-    TunnelKind,
+    TunnelKind, TunnelSource,
 };
 
 /// The largest threshold of a server, as in IPVS.
@@ -289,8 +289,18 @@ fn tunnel(found: &mut Vec<Problem>, server: &Server) {
     }
 }
 
-/// The rule that spans a service and its servers: FULLNAT needs local addresses of the server's family.
-pub fn fullnat_has_addresses(state: &State, service: &Service) -> Result<(), String> {
+/// Why a server needs local addresses, if it does.
+fn needs_local_address(server: &Server) -> Option<&'static str> {
+    match (server.forward, server.tunnel.source) {
+        (Forward::FullNat, _) => Some("is fullnat"),
+        (Forward::Tun, TunnelSource::Local) => Some("has tunnel-source `local`"),
+        _ => None,
+    }
+}
+
+/// The rule that spans a service and its servers: FULLNAT, and tunnels whose source they are, need local addresses of
+/// the server's family.
+pub fn has_local_addresses(state: &State, service: &Service) -> Result<(), String> {
     let named = |pool: &&LocalPool| Some(&pool.name) == service.local_pool.as_ref();
     let pool = state.local_pools.iter().find(named);
     let has = |family: Family| {
@@ -303,7 +313,7 @@ pub fn fullnat_has_addresses(state: &State, service: &Service) -> Result<(), Str
             IpAddr::V4(_) => v4,
             IpAddr::V6(_) => v6,
         };
-        server.forward == Forward::FullNat && !served
+        needs_local_address(server).is_some() && !served
     };
     // A pool that does not exist is a mistake of its own.
     if service.local_pool.is_some() && pool.is_none() {
@@ -312,9 +322,10 @@ pub fn fullnat_has_addresses(state: &State, service: &Service) -> Result<(), Str
     match service.servers.iter().find(starved) {
         None => Ok(()),
         Some(server) => {
+            let why = needs_local_address(server).unwrap_or_default();
             let kind = if v4 || v6 { format!("{} ", Family::of(server.key.address)) } else { String::new() };
             Err(format!(
-                "server {} is fullnat but service {} has no {kind}local address; give the service a `local-pool` (or ipvsadm -P)",
+                "server {} {why} but service {} has no {kind}local address; give the service a `local-pool` (or ipvsadm -P)",
                 server.key, service.key
             ))
         }

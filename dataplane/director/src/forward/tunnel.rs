@@ -1,6 +1,7 @@
 //! Tunnels to servers: the headers that are put before a packet.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use fulcrum_packet::checksum::{fold, pseudo_header_of, sum};
 use fulcrum_packet::{ethernet, gre, gue, ip, ipv4, ipv6, udp};
@@ -9,7 +10,7 @@ use crate::buffer::{Buf, Pool};
 use crate::engine::Engine;
 use crate::hash::folded_multiply;
 use crate::packet::Packet;
-use crate::snapshot::{Tunnel, TunnelChecksum, TunnelKind};
+use crate::snapshot::{Destination, Tunnel, TunnelChecksum, TunnelKind};
 
 /// Where the source ports of GUE are taken from: the kernel's range for connections of its own.
 const SOURCE_PORTS: std::ops::Range<u64> = 32_768..61_000;
@@ -98,18 +99,38 @@ impl<P: Pool> Engine<P> {
         true
     }
 
+    /// The outer source address of a flow: one of those that its server's tunnel has been given, else `own`.
+    #[inline]
+    pub(super) fn tunnel_source(
+        &self,
+        packet: &Packet<P::Buf>,
+        server: Option<&Arc<Destination>>,
+        own: IpAddr,
+    ) -> IpAddr {
+        match server.map(|server| &*server.tunnel_sources) {
+            None | Some([]) => own,
+            // The lower half of the hash: GUE's source port is made of the upper one.
+            Some(sources) => {
+                let hash = self.flow_hash(packet) & u64::from(u32::MAX);
+                sources[((hash * sources.len() as u64) >> 32) as usize]
+            }
+        }
+    }
+
     /// The source port that all packets of a flow have in a tunnel: routers and network cards spread by it.
     fn tunnel_source_port(&self, packet: &Packet<P::Buf>) -> u16 {
+        let span = SOURCE_PORTS.end - SOURCE_PORTS.start;
+        (SOURCE_PORTS.start + (((self.flow_hash(packet) >> 32) * span) >> 32)) as u16
+    }
+
+    fn flow_hash(&self, packet: &Packet<P::Buf>) -> u64 {
         let word = |address: IpAddr| match address {
             IpAddr::V4(address) => u64::from(address.to_bits()),
             IpAddr::V6(address) => (address.to_bits() >> 64) as u64 ^ address.to_bits() as u64,
         };
         let ports = u64::from(packet.sport) << 24 | u64::from(packet.dport) << 8 | u64::from(packet.protocol);
         let addresses = folded_multiply(word(packet.src) ^ self.config.seed, word(packet.dst) | 1 << 63);
-        let hash =
-            folded_multiply(folded_multiply(addresses ^ ports, 0x9e37_79b9_7f4a_7c15), 0xf39c_c060_5ced_c835);
-        let span = SOURCE_PORTS.end - SOURCE_PORTS.start;
-        (SOURCE_PORTS.start + (((hash >> 32) * span) >> 32)) as u16
+        folded_multiply(folded_multiply(addresses ^ ports, 0x9e37_79b9_7f4a_7c15), 0xf39c_c060_5ced_c835)
     }
 }
 

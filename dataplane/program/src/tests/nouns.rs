@@ -1,7 +1,7 @@
 //! What services and servers ask for beside addresses: marks, profiles, tunnels, steering.
 
 use fulcrum_director::SECOND;
-use fulcrum_director::snapshot::{ClientAddress, Steering, Tunnel, TunnelChecksum, TunnelKind};
+use fulcrum_director::snapshot::{ClientAddress, Destination, Steering, Tunnel, TunnelChecksum, TunnelKind};
 use fulcrum_model::{Family, MarkRule, TimeoutState};
 
 use super::*;
@@ -128,7 +128,7 @@ fn what_sessions_need_is_in_the_profile() {
 #[test]
 fn servers_have_their_tunnels_and_an_edited_one_is_another_object() {
     let mut state = two_arms();
-    let tunnel = |kind, checksum| model::Tunnel { kind, checksum };
+    let tunnel = |kind, checksum| model::Tunnel { kind, checksum, ..Default::default() };
     let kinds = [
         (model::TunnelKind::Ipip, model::TunnelChecksum::None),
         (model::TunnelKind::Gre, model::TunnelChecksum::Csum),
@@ -160,6 +160,42 @@ fn servers_have_their_tunnels_and_an_edited_one_is_another_object() {
         found(snapshot, key("10.0.0.100", 80)).destinations.iter().map(|d| d.id).collect()
     };
     assert_eq!(ids(&before), ids(&after));
+}
+
+#[test]
+fn tunnels_by_flow_come_from_local_addresses_of_the_servers_family() {
+    let mut state = two_arms();
+    let tun = |address, source| Server {
+        forward: Forward::Tun,
+        tunnel: model::Tunnel { source, ..Default::default() },
+        ..server(address, 80)
+    };
+    state.services = vec![model::Service {
+        local_addresses: ["10.1.0.201", "fd00::201", "10.1.0.202"]
+            .map(|own| model::LocalAddress(own.parse().unwrap()))
+            .into(),
+        ..service(
+            key("10.0.0.100", 80),
+            vec![
+                tun("10.1.0.11", model::TunnelSource::Local),
+                tun("fd00::12", model::TunnelSource::Local),
+                tun("10.1.0.13", model::TunnelSource::Interface),
+            ],
+        )
+    }];
+    let mut bench = Bench::new();
+    let of = |snapshot: &Snapshot| -> Vec<Vec<String>> {
+        let list = &found(snapshot, key("10.0.0.100", 80)).destinations;
+        let texts = |d: &Arc<Destination>| d.tunnel_sources.iter().map(ToString::to_string).collect();
+        list.iter().rev().map(texts).collect()
+    };
+    let before = bench.apply(&state);
+    assert_eq!(of(&before), [vec!["10.1.0.201", "10.1.0.202"], vec!["fd00::201"], vec![]]);
+    let objects = |snapshot: &Snapshot| found(snapshot, key("10.0.0.100", 80)).destinations.clone();
+    let again = bench.apply(&state);
+    assert!(objects(&before).iter().zip(objects(&again)).all(|(a, b)| Arc::ptr_eq(a, &b)));
+    state.services[0].local_addresses.pop();
+    assert_eq!(of(&bench.apply(&state))[0], ["10.1.0.201"]);
 }
 
 #[test]

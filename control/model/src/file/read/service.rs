@@ -6,7 +6,7 @@ use super::super::table::{Places, Table};
 use super::switches;
 use crate::state::{
     ClientAddress, Family, Forward, LocalAddress, Protocol, Server, ServerKey, Service, ServiceKey, Tunnel,
-    TunnelChecksum, TunnelKind, prefix_of_mask, scheduler_flag_words,
+    TunnelChecksum, TunnelKind, TunnelSource, prefix_of_mask, scheduler_flag_words,
 };
 use crate::validate::{DEFAULT_SCHEDULER, MAX_TIMEOUT, MAX_WEIGHT, MSS};
 
@@ -20,6 +20,9 @@ const METHODS: [(&str, Forward); 4] =
 
 const CHECKSUMS: [(&str, TunnelChecksum); 3] =
     [("none", TunnelChecksum::None), ("csum", TunnelChecksum::Csum), ("remcsum", TunnelChecksum::Remcsum)];
+
+const SOURCES: [(&str, TunnelSource); 2] =
+    [("interface", TunnelSource::Interface), ("local", TunnelSource::Local)];
 
 pub(super) fn service(table: &mut Table<'_>, mut server_at: impl FnMut(usize, Places)) -> Option<Service> {
     let key = key(table);
@@ -154,6 +157,7 @@ fn tunnel(table: &mut Table<'_>) -> Tunnel {
     let kind = table.word("tunnel", &["ipip", "gre", "gue"].map(|word| (word, word)));
     let port = table.number("tunnel-port", 1..=u16::MAX);
     let checksum = table.word("tunnel-checksum", &CHECKSUMS);
+    let source = table.word("tunnel-source", &SOURCES);
     if kind == Some("gue") {
         table.required("tunnel-port", "6080", port);
     } else if table.has("tunnel-port") {
@@ -164,7 +168,7 @@ fn tunnel(table: &mut Table<'_>) -> Tunnel {
         Some("gre") => TunnelKind::Gre,
         _ => TunnelKind::Ipip,
     };
-    Tunnel { kind, checksum: checksum.unwrap_or_default() }
+    Tunnel { kind, checksum: checksum.unwrap_or_default(), source: source.unwrap_or_default() }
 }
 
 /// `1.2.3.4:80`, `1.2.3.4`, `[fd00::1]:80`, `[fd00::1]` or `fd00::1`.

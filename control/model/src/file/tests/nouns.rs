@@ -85,6 +85,7 @@ address = "[fd00:20::7]:8080"
 forward = "tun"
 tunnel = "gre"
 tunnel-checksum = "csum"
+tunnel-source = "local"
 [timeouts]
 tcp = 600
 tcp-time-wait = 20
@@ -136,7 +137,7 @@ fn everything_is_read_and_written() {
     assert_eq!(sctp.timeouts[&TimeoutState::SctpInit1], 3);
     assert_eq!(mixed.timeouts[&TimeoutState::TcpEstablished], 100);
     let tunnels: Vec<String> = mixed.servers.iter().map(|s| s.tunnel.to_string()).collect();
-    assert_eq!(tunnels, ["ipip", "gue:6080 remcsum", "gre csum"]);
+    assert_eq!(tunnels, ["ipip", "gue:6080 remcsum", "gre csum local"]);
     assert_eq!(mixed.servers[1].key.port, 80);
     assert_eq!((state.timeouts.tcp, state.timeouts.udp), (600, 7));
     assert_eq!(state.timeouts.of(TimeoutState::TcpTimeWait), 20);
@@ -261,16 +262,21 @@ fn mistakes_name_line_and_remedy() {
             "f:80: a nat server has no tunnel; only tun servers have",
         ),
         (
+            "tunnel-source = \"local\"",
+            "tunnel-source = \"pool\"",
+            "f:82: tunnel-source `pool` does not exist; one of \"interface\", \"local\"",
+        ),
+        (
             "upper-threshold = 9",
             "upper-threshold = 2147483648",
             "f:75: upper threshold 2147483648 is out of range; 0 to 2147483647",
         ),
-        ("tcp-time-wait = 20", "tcp-time-wait = 0", "f:84: tcp-time-wait of 0 is out of range; 1 to 2678400"),
-        ("drop_entry = 3", "drop_entry = 4", "f:87: drop_entry of 4 is out of range; 0 to 3"),
+        ("tcp-time-wait = 20", "tcp-time-wait = 0", "f:85: tcp-time-wait of 0 is out of range; 1 to 2678400"),
+        ("drop_entry = 3", "drop_entry = 4", "f:88: drop_entry of 4 is out of range; 0 to 3"),
         (
             "snat_reroute = 1",
             "snat_reroute = 0",
-            "f:92: snat_reroute can only be 1 here: answers of servers are always routed by their new source",
+            "f:93: snat_reroute can only be 1 here: answers of servers are always routed by their new source",
         ),
     ];
     let mut wrong = String::new();

@@ -33,6 +33,7 @@ pub(super) fn destination(id: DestinationId, weight: u32) -> Arc<Destination> {
         port: 80,
         forward: Forward::Nat,
         tunnel: Tunnel::default(),
+        tunnel_sources: Arc::default(),
         weight,
         last_weight: weight,
         thresholds: Thresholds::default(),
