@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod buffer;
+pub mod cells;
 mod connect;
 pub mod counters;
 mod defence;
@@ -37,6 +38,7 @@ pub mod threshold;
 mod transit;
 
 pub use buffer::{Buf, Pool};
+pub use cells::Cells;
 pub use counters::{PerWorker, WorkerCounters};
 pub use engine::{Engine, EngineConfig, Output, Received, Transmit};
 pub use export::{NeighbourView, SessionView};

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use crate::Nanos;
+use crate::cells::{CellTable, Cells};
 use crate::counters::{DestinationCells, LocalCells, PerWorker, Traffic};
 use crate::schedule::Scheduler;
 use crate::threshold::Thresholds;
@@ -24,6 +25,9 @@ pub type FastSet<T> = std::collections::HashSet<T, foldhash::fast::FixedState>;
 pub type InterfaceId = u16;
 /// Identity of a service, stable over edits.
 pub type ServiceId = u32;
+/// Where a service's traffic is counted; a service that was deleted and made again has another one. Index into
+/// [`Snapshot::service_cells`].
+pub type ServiceSlot = u32;
 /// Identity of a destination, stable over edits, deletion and re-adding; index into [`Snapshot::destinations`].
 pub type DestinationId = u32;
 
@@ -43,6 +47,10 @@ pub const NO_DESTINATION: DestinationId = DestinationId::MAX;
 pub struct Snapshot {
     /// Number of the transaction that made it; 0 = nothing programmed yet.
     pub generation: u64,
+    /// The generation that last changed anything that can alter what becomes of an established session's packets.
+    /// What a session remembers of its way is good while this stays: edits of weights, thresholds and schedulers, and
+    /// most additions of servers, leave it alone. (What opens a connection asks for its server's weight too.)
+    pub paths: u64,
     /// Ports by number.
     pub ports: Vec<Port>,
     /// Interfaces by [`InterfaceId`].
@@ -71,6 +79,10 @@ pub struct Snapshot {
     pub ftp_services: bool,
     /// Destinations by id: those of services, and deleted ones that sessions still name.
     pub destinations: Vec<Option<Arc<Destination>>>,
+    /// What is counted of destinations, by [`DestinationId`].
+    pub destination_cells: CellTable<DestinationCells>,
+    /// What is counted of services, by [`ServiceSlot`].
+    pub service_cells: CellTable<Traffic>,
     /// Ways in which services that still have sessions were steered before, each once.
     pub former_steerings: Vec<Steering>,
     /// How answers are steered: by (protocol number, server address, server port) of NAT servers;
@@ -110,6 +122,34 @@ impl Snapshot {
         self.destinations.get(id as usize)?.as_ref()
     }
 
+    /// What a worker counts of a destination, without a look at the destination: `None` when nobody has that id.
+    #[inline]
+    pub fn cells(&self, id: DestinationId, worker: usize) -> Option<&DestinationCells> {
+        self.destination_cells.of(worker)?.get(id)
+    }
+
+    /// Asks for that ahead of its use.
+    #[inline]
+    pub fn prefetch_cells(&self, id: DestinationId, worker: usize) {
+        if let Some(cells) = self.destination_cells.of(worker) {
+            cells.prefetch(id);
+        }
+    }
+
+    /// What a worker counts of a service, by [`Destination::service_slot`]: of an available destination only.
+    #[inline]
+    pub fn service_traffic(&self, slot: ServiceSlot, worker: usize) -> Option<&Traffic> {
+        self.service_cells.of(worker)?.get(slot)
+    }
+
+    /// Asks for that ahead of its use.
+    #[inline]
+    pub fn prefetch_service_traffic(&self, slot: ServiceSlot, worker: usize) {
+        if let Some(cells) = self.service_cells.of(worker) {
+            cells.prefetch(slot);
+        }
+    }
+
     /// What a worker counts of a local address, when it is one.
     pub fn local_cells(&self, address: IpAddr, worker: usize) -> Option<&LocalCells> {
         Some(self.locals.get(&address)?.pool.as_ref()?.of(worker))
@@ -117,7 +157,7 @@ impl Snapshot {
 }
 
 /// A device.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {
     /// Name, as configured.
     pub name: String,
@@ -128,7 +168,7 @@ pub struct Port {
 }
 
 /// A port or a VLAN on it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
     /// Name, as configured.
     pub name: String,
@@ -169,7 +209,7 @@ pub enum Hop {
 }
 
 /// A route; connected subnets are routes too.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
     /// Network address.
     pub prefix: IpAddr,
@@ -184,7 +224,7 @@ pub struct Route {
 }
 
 /// A static neighbour.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Neighbour {
     /// Interface it is on.
     pub interface: InterfaceId,
@@ -327,7 +367,7 @@ pub struct Service {
     /// Which worker owns a flow of this service.
     pub steering: Steering,
     /// Traffic of the service.
-    pub counters: Arc<PerWorker<Traffic>>,
+    pub counters: Cells<Traffic>,
 }
 
 impl Service {
@@ -389,9 +429,11 @@ pub struct Destination {
     /// Whether it belongs to a service now; a deleted destination stays for its sessions.
     pub available: bool,
     /// Counts and traffic of the server.
-    pub counters: Arc<PerWorker<DestinationCells>>,
+    pub counters: Cells<DestinationCells>,
     /// Traffic of its service.
-    pub service_counters: Arc<PerWorker<Traffic>>,
+    pub service_counters: Cells<Traffic>,
+    /// Where that is in [`Snapshot::service_cells`]; of a deleted destination, another service's may be there.
+    pub service_slot: ServiceSlot,
     /// What its sessions' packets need.
     pub profile: Arc<Profile>,
 }

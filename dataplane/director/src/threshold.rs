@@ -7,7 +7,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst, fence};
 
-use crate::counters::{DestinationCells, PerWorker};
+use crate::cells::Cells;
+use crate::counters::DestinationCells;
 
 /// Thresholds of a server.
 #[derive(Clone, Debug, Default)]
@@ -48,7 +49,7 @@ impl Thresholds {
 
     /// To be called when a session has been counted.
     #[inline]
-    pub fn begun(&self, counters: &PerWorker<DestinationCells>) {
+    pub fn begun(&self, counters: &Cells<DestinationCells>) {
         if self.upper != 0 && connections(counters) >= self.upper.into() {
             self.overloaded.store(true, Relaxed);
         }
@@ -56,7 +57,7 @@ impl Thresholds {
 
     /// To be called when a session is counted no more.
     #[inline]
-    pub fn ended(&self, counters: &PerWorker<DestinationCells>) {
+    pub fn ended(&self, counters: &Cells<DestinationCells>) {
         if self.upper == 0 {
             return;
         }
@@ -72,7 +73,7 @@ impl Thresholds {
 }
 
 /// Sessions of all workers; of two workers that count at the same time at least one sees both.
-fn connections(counters: &PerWorker<DestinationCells>) -> u64 {
+fn connections(counters: &Cells<DestinationCells>) -> u64 {
     fence(SeqCst);
     let sum = counters.sum(|cells| &cells.active).wrapping_add(counters.sum(|cells| &cells.inactive));
     if sum > u64::MAX / 8 { 0 } else { sum }
@@ -84,7 +85,7 @@ mod tests {
 
     /// Whether the server is overloaded after each of these connections begins (+) or ends (-).
     fn history(thresholds: &Thresholds, steps: &str) -> String {
-        let counters = PerWorker::<DestinationCells>::new(2);
+        let counters = Cells::<DestinationCells>::new(2);
         let step = |step| {
             if step == '+' {
                 counters.of(0).inactive.add(1);

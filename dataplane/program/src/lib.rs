@@ -11,6 +11,7 @@
 mod ids;
 mod locals;
 mod network;
+mod paths;
 mod services;
 mod steering;
 #[cfg(test)]
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use fulcrum_director::snapshot::{self, DestinationId, FTP, ServiceId, Snapshot};
-use fulcrum_director::{Nanos, PerWorker, SECOND, counters};
+use fulcrum_director::{Cells, Nanos, SECOND, counters};
 use fulcrum_model::{ServerKey, ServiceKey, State};
 
 use fulcrum_packet::ipv4::TCP;
@@ -49,6 +50,8 @@ pub struct Program {
     locals: LocalAddresses,
     registry: Registry,
     offered: Arc<AtomicU64>,
+    /// The last snapshot, for what the next one leaves as it is.
+    last: Arc<Snapshot>,
 }
 
 /// Where the counters of a service are.
@@ -56,8 +59,8 @@ pub struct Program {
 pub struct ServiceCounters {
     /// The service.
     pub key: ServiceKey,
-    /// Its traffic; a service that was deleted and made again has another object here.
-    pub traffic: Arc<PerWorker<counters::Traffic>>,
+    /// Its traffic; a service that was deleted and made again has others here.
+    pub traffic: Cells<counters::Traffic>,
     /// Its servers in order of addition.
     pub servers: Vec<ServerCounters>,
 }
@@ -67,8 +70,8 @@ pub struct ServiceCounters {
 pub struct ServerCounters {
     /// The server.
     pub key: ServerKey,
-    /// Its traffic and sessions; the same object when the server is deleted and comes back while it has sessions.
-    pub cells: Arc<PerWorker<counters::DestinationCells>>,
+    /// Its traffic and sessions; the same when the server is deleted and comes back while it has sessions.
+    pub cells: Cells<counters::DestinationCells>,
 }
 
 impl Program {
@@ -85,6 +88,7 @@ impl Program {
             locals: LocalAddresses::default(),
             registry: Registry::new(workers),
             offered: Arc::default(),
+            last: Arc::default(),
         }
     }
 
@@ -99,8 +103,10 @@ impl Program {
         let generations = (generation, self.registry.acknowledged);
         let locals = self.locals.compile(state, &network, &pools, self.registry.workers, generations);
         let destinations = self.registry.destinations();
-        let snapshot = Snapshot {
+        let (destination_cells, service_cells) = self.registry.cells();
+        let mut snapshot = Snapshot {
             generation,
+            paths: generation,
             ports: self.ports.clone(),
             by_vlan: network.by_vlan(),
             locals,
@@ -114,6 +120,8 @@ impl Program {
             former_steerings: former,
             tunnels: destinations.iter().flatten().filter_map(|server| tunnel_end(server)).collect(),
             destinations,
+            destination_cells,
+            service_cells,
             server_addresses: servers.keys().map(|(_, address, _)| *address).collect(),
             servers,
             settings: settings(&state.settings),
@@ -122,7 +130,11 @@ impl Program {
             routes: network.routes,
             neighbours: network.neighbours,
         };
-        (Arc::new(snapshot), warnings)
+        if paths::unchanged(&self.last, &snapshot) {
+            snapshot.paths = self.last.paths;
+        }
+        self.last = Arc::new(snapshot);
+        (self.last.clone(), warnings)
     }
 
     /// Tells that every worker runs the snapshot of `generation` or a later one, and that what workers counted

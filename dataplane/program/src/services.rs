@@ -8,12 +8,13 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use fulcrum_director::PerWorker;
-use fulcrum_director::counters::Traffic;
+use fulcrum_director::Cells;
+use fulcrum_director::cells::{CellTable, Slab};
+use fulcrum_director::counters::{DestinationCells, Traffic};
 use fulcrum_director::schedule::{self, Scheduler};
 use fulcrum_director::snapshot::{
     self, ClientAddress, Destination, DestinationId, FTP, FastMap, Forward, LocalRange, Persistence, Profile,
-    Service, ServiceId, Steering, Timeouts, TunnelChecksum, TunnelKind,
+    Service, ServiceId, ServiceSlot, Steering, Timeouts, TunnelChecksum, TunnelKind,
 };
 use fulcrum_director::threshold::Thresholds;
 use fulcrum_model::{self as model, Family, PortRange, Protocol, ServerKey, ServiceKey, State, TimeoutState};
@@ -52,8 +53,11 @@ pub(crate) struct Registry {
     pub(crate) workers: usize,
     services: HashMap<ServiceKey, KnownService>,
     service_ids: Ids,
+    service_slots: Ids,
+    service_cells: Slab<Traffic>,
     destinations: HashMap<(ServiceKey, ServerKey), KnownDestination>,
     destination_ids: Ids,
+    destination_cells: Slab<DestinationCells>,
     /// The services of the last state, in its order.
     order: Vec<ServiceKey>,
     pub(crate) acknowledged: u64,
@@ -63,7 +67,9 @@ pub(crate) struct Registry {
 struct KnownService {
     id: ServiceId,
     /// Its traffic since it was made, or made again.
-    counters: Arc<PerWorker<Traffic>>,
+    counters: Cells<Traffic>,
+    /// Where that is.
+    slot: ServiceSlot,
     /// What its sessions' packets need; the same object while that does not change.
     profile: Arc<Profile>,
     /// Where tunnels to its servers come from, where that is by flow.
@@ -105,8 +111,11 @@ impl Registry {
             workers,
             services: HashMap::new(),
             service_ids: Ids::default(),
+            service_slots: Ids::default(),
+            service_cells: Slab::new(workers),
             destinations: HashMap::new(),
             destination_ids: Ids::default(),
+            destination_cells: Slab::new(workers),
             order: Vec::new(),
             acknowledged: 0,
         }
@@ -115,6 +124,7 @@ impl Registry {
     pub(crate) fn acknowledged(&mut self, generation: u64) {
         self.acknowledged = self.acknowledged.max(generation);
         self.service_ids.acknowledged(self.acknowledged);
+        self.service_slots.acknowledged(self.acknowledged);
         self.destination_ids.acknowledged(self.acknowledged);
     }
 
@@ -170,10 +180,12 @@ impl Registry {
         global: &model::Timeouts,
         pools: &Pools,
     ) -> Vec<Arc<Destination>> {
-        let Registry { workers, services, service_ids, destinations, destination_ids, .. } = self;
+        let Registry { services, service_ids, service_slots, service_cells, .. } = self;
+        let Registry { destinations, destination_ids, destination_cells, .. } = self;
         let known = services.entry(service.key).or_insert_with(|| KnownService {
             id: service_ids.take(),
-            counters: Arc::new(PerWorker::new(0)),
+            counters: Cells::new(0),
+            slot: 0,
             profile: Arc::default(),
             tunnel_sources: TunnelSources::default(),
             now: None,
@@ -186,7 +198,8 @@ impl Registry {
         }
         known.tunnel_sources.follow(service, pools);
         if known.now.is_none() {
-            known.counters = Arc::new(PerWorker::new(*workers));
+            known.slot = service_slots.take();
+            known.counters = service_cells.begin(known.slot);
         }
         let mut list = Vec::with_capacity(service.servers.len());
         for server in service.servers.iter().rev() {
@@ -195,7 +208,7 @@ impl Registry {
             let id = before.map_or_else(|| destination_ids.take(), |d| d.destination.id);
             let counters = match before {
                 Some(before) => before.destination.counters.clone(),
-                None => Arc::new(PerWorker::new(*workers)),
+                None => destination_cells.begin(id),
             };
             let (upper, lower) = (server.upper_threshold, server.lower_threshold);
             let now = Destination {
@@ -216,6 +229,7 @@ impl Registry {
                 available: true,
                 counters,
                 service_counters: known.counters.clone(),
+                service_slot: known.slot,
                 profile: known.profile.clone(),
             };
             let destination = match before {
@@ -257,12 +271,14 @@ impl Registry {
             named.insert(key.0);
             true
         });
-        let service_ids = &mut self.service_ids;
+        let (service_ids, service_slots) = (&mut self.service_ids, &mut self.service_slots);
         self.services.retain(|key, known| {
             if in_state.contains_key(key) {
                 return true;
             }
-            known.now = None;
+            if known.now.take().is_some() {
+                service_slots.give_back(known.slot, generation);
+            }
             let keep = named.contains(key);
             if !keep {
                 service_ids.give_back(known.id, generation);
@@ -361,6 +377,11 @@ impl Registry {
             list[known.destination.id as usize] = Some(known.destination.clone());
         }
         list
+    }
+
+    /// What is counted of destinations and of services.
+    pub(crate) fn cells(&self) -> (CellTable<DestinationCells>, CellTable<Traffic>) {
+        (self.destination_cells.table(), self.service_cells.table())
     }
 
     pub(crate) fn counters(&self) -> Vec<ServiceCounters> {
@@ -466,7 +487,7 @@ fn same(before: &Destination, now: &Destination) -> bool {
         && (Arc::ptr_eq(&before.tunnel_sources, &now.tunnel_sources)
             || before.tunnel_sources == now.tunnel_sources)
         && Arc::ptr_eq(&before.profile, &now.profile)
-        && Arc::ptr_eq(&before.service_counters, &now.service_counters)
+        && before.service_slot == now.service_slot
 }
 
 /// The last weight that was not 0; a server that comes back begins anew. // IPVS: __ip_vs_update_dest
@@ -494,6 +515,7 @@ fn deleted(before: &Destination) -> Destination {
         available: false,
         counters: before.counters.clone(),
         service_counters: before.service_counters.clone(),
+        service_slot: before.service_slot,
         profile: before.profile.clone(),
     }
 }

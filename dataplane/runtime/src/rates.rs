@@ -3,9 +3,8 @@
 //! Workers only ever count up; zeroing and rates are arithmetic of the control thread here.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
-use fulcrum_director::PerWorker;
+use fulcrum_director::Cells;
 use fulcrum_director::counters::{DestinationCells, Estimator, Traffic};
 use fulcrum_model::{ServerKey, ServiceKey};
 use fulcrum_program::{ServerCounters, ServiceCounters};
@@ -57,7 +56,7 @@ impl Meter {
 #[derive(Debug)]
 pub(crate) struct ServerMeter {
     pub(crate) key: ServerKey,
-    pub(crate) cells: Arc<PerWorker<DestinationCells>>,
+    pub(crate) cells: Cells<DestinationCells>,
     pub(crate) meter: Meter,
 }
 
@@ -65,7 +64,7 @@ pub(crate) struct ServerMeter {
 #[derive(Debug)]
 pub(crate) struct ServiceMeter {
     pub(crate) key: ServiceKey,
-    traffic: Arc<PerWorker<Traffic>>,
+    traffic: Cells<Traffic>,
     pub(crate) meter: Meter,
     pub(crate) servers: Vec<ServerMeter>,
 }
@@ -88,7 +87,7 @@ impl Meters {
         self.services = counters
             .into_iter()
             .map(|ServiceCounters { key, traffic, servers }| {
-                let before = old.remove(&key).filter(|before| Arc::ptr_eq(&before.traffic, &traffic));
+                let before = old.remove(&key).filter(|before| before.traffic.same(&traffic));
                 let (meter, before) = before.map_or_else(Default::default, |b| (b.meter, b.servers));
                 ServiceMeter { key, traffic, meter, servers: follow_servers(before, servers) }
             })
@@ -141,13 +140,13 @@ fn follow_servers(before: Vec<ServerMeter>, servers: Vec<ServerCounters>) -> Vec
     servers
         .into_iter()
         .map(|ServerCounters { key, cells }| {
-            let known = before.remove(&key).filter(|server| Arc::ptr_eq(&server.cells, &cells));
+            let known = before.remove(&key).filter(|server| server.cells.same(&cells));
             known.unwrap_or_else(|| ServerMeter { key, cells, meter: Meter::default() })
         })
         .collect()
 }
 
-fn sums<T>(cells: &PerWorker<T>, traffic: impl Fn(&T) -> &Traffic) -> Five {
+fn sums<T>(cells: &Cells<T>, traffic: impl Fn(&T) -> &Traffic) -> Five {
     [
         cells.sum(|cell| &traffic(cell).connections),
         cells.sum(|cell| &traffic(cell).in_packets),
@@ -168,9 +167,9 @@ mod tests {
     fn service(port: u16) -> ServiceCounters {
         let server = ServerCounters {
             key: ServerKey { address: [10, 0, 0, 2].into(), port: 80 },
-            cells: Arc::new(PerWorker::new(2)),
+            cells: Cells::new(2),
         };
-        ServiceCounters { key: key(port), traffic: Arc::new(PerWorker::new(2)), servers: vec![server] }
+        ServiceCounters { key: key(port), traffic: Cells::new(2), servers: vec![server] }
     }
 
     #[test]

@@ -62,7 +62,7 @@ fn a_service_is_compiled_field_by_field() {
     );
     for d in &service.destinations {
         assert!(Arc::ptr_eq(snapshot.destination(d.id).unwrap(), d));
-        assert!(Arc::ptr_eq(&d.service_counters, &service.counters));
+        assert!(d.service_counters.same(&service.counters));
         assert!(Arc::ptr_eq(&d.profile, &service.profile));
         assert_eq!(d.counters.iter().count(), WORKERS);
     }
@@ -87,11 +87,11 @@ fn a_change_leaves_other_services_alone() {
     assert!(Arc::ptr_eq(found(&first, other), found(&edited, other)));
     let (before, after) = (found(&first, http()), found(&edited, http()));
     assert!(!Arc::ptr_eq(before, after));
-    assert!(Arc::ptr_eq(&before.counters, &after.counters));
+    assert!(before.counters.same(&after.counters));
     let kept = |i: usize| Arc::ptr_eq(&before.destinations[i], &after.destinations[i]);
     assert_eq!([kept(0), kept(1), kept(2)], [true, false, true]);
     assert_eq!(before.destinations[1].id, after.destinations[1].id);
-    assert!(Arc::ptr_eq(&before.destinations[1].counters, &after.destinations[1].counters));
+    assert!(before.destinations[1].counters.same(&after.destinations[1].counters));
     assert_eq!(after.destinations[1].weight, 5);
 }
 
@@ -151,7 +151,7 @@ fn a_deleted_server_stays_for_its_sessions() {
         let kept = destination(&snapshot, old.id);
         assert!(!kept.available);
         assert_eq!((kept.address, kept.port, kept.forward), (old.address, old.port, old.forward));
-        assert!(Arc::ptr_eq(&kept.counters, &old.counters));
+        assert!(kept.counters.same(&old.counters));
         // Its answers are still steered.
         assert!(snapshot.servers.contains_key(&(6, old.address, 8000)));
         assert_eq!(bench.program.server_key(old.id).unwrap().1, server("10.1.0.12", 8000).key);
@@ -161,7 +161,7 @@ fn a_deleted_server_stays_for_its_sessions() {
     let snapshot = bench.apply(&with(vec![http_with(2)]));
     let back = &found(&snapshot, http()).destinations[0];
     assert_eq!((back.id, back.available), (old.id, true));
-    assert!(Arc::ptr_eq(&back.counters, &old.counters));
+    assert!(back.counters.same(&old.counters));
 
     // And goes with its last session.
     bench.apply(&one);
@@ -220,8 +220,8 @@ fn a_deleted_service_made_again_counts_anew_and_finds_its_servers() {
     assert_eq!(new.counters.sum(|t| &t.connections), 0);
     let back = &new.destinations[0];
     assert_eq!((back.id, back.available), (server.id, true));
-    assert!(Arc::ptr_eq(&back.counters, &server.counters));
-    assert!(Arc::ptr_eq(&back.service_counters, &new.counters));
+    assert!(back.counters.same(&server.counters));
+    assert!(back.service_counters.same(&new.counters));
 }
 
 #[test]
@@ -231,9 +231,9 @@ fn counters_are_listed_in_the_states_order() {
     let snapshot = bench.apply(&with(vec![service(other, vec![]), http_with(2)]));
     let list = bench.program.counters();
     assert_eq!(list.iter().map(|s| s.key).collect::<Vec<_>>(), [other, http()]);
-    assert!(Arc::ptr_eq(&list[1].traffic, &found(&snapshot, http()).counters));
+    assert!(list[1].traffic.same(&found(&snapshot, http()).counters));
     let newest_first = &found(&snapshot, http()).destinations;
-    assert!(Arc::ptr_eq(&list[1].servers[0].cells, &newest_first[1].counters));
+    assert!(list[1].servers[0].cells.same(&newest_first[1].counters));
     assert_eq!(list[1].servers[1].key, server("10.1.0.12", 8000).key);
 }
 

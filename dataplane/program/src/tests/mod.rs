@@ -3,6 +3,7 @@
 mod identity;
 mod network;
 mod nouns;
+mod paths;
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use super::super::{Request, Scheduler, build, build_fresh};
-use crate::counters::PerWorker;
+use crate::cells::Cells;
 use crate::snapshot::{Destination, DestinationId, Forward, Tunnel};
 use crate::threshold::Thresholds;
 use crate::{Nanos, SECOND};
@@ -38,8 +38,9 @@ pub(super) fn destination(id: DestinationId, weight: u32) -> Arc<Destination> {
         last_weight: weight,
         thresholds: Thresholds::default(),
         available: true,
-        counters: Arc::new(PerWorker::new(WORKERS)),
-        service_counters: Arc::new(PerWorker::new(WORKERS)),
+        counters: Cells::new(WORKERS),
+        service_counters: Cells::new(WORKERS),
+        service_slot: 0,
         profile: Arc::default(),
     })
 }
