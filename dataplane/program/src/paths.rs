@@ -78,6 +78,7 @@ fn same_destination(before: &Arc<Destination>, after: &Arc<Destination>) -> bool
         port,
         forward,
         tunnel,
+        tunnel_sources,
         weight: _,
         last_weight: _,
         thresholds: _,
@@ -90,6 +91,7 @@ fn same_destination(before: &Arc<Destination>, after: &Arc<Destination>) -> bool
     (*id, *service, *protocol, *address, *port)
         == (after.id, after.service, after.protocol, after.address, after.port)
         && (*forward, *tunnel, *available) == (after.forward, after.tunnel, after.available)
+        && *tunnel_sources == after.tunnel_sources
         && counters.same(&after.counters)
         && *service_slot == after.service_slot
         && *profile == after.profile
