@@ -193,7 +193,7 @@ impl<P: Pool> Engine<P> {
     fn leave_template(&mut self, snap: &Snapshot, id: SessionId) {
         let session = self.sessions.get(id);
         let gone = snap.destination(session.destination).is_none_or(|destination| !destination.available);
-        if gone && session.controls == 0 && snap.settings.expire_nodest_conn {
+        if gone && self.sessions.controls(id) == 0 && snap.settings.expire_nodest_conn {
             return self.end_session(snap, id);
         }
         self.sessions.retire_template(id);
@@ -229,7 +229,7 @@ impl<P: Pool> Engine<P> {
         let id = self.sessions.insert(new, ctx.now).ok_or(Reason::SessionsFull)?;
         self.counters.event(Event::TemplateCreated);
         destination.counters.of(usize::from(self.config.worker)).persistent.add(1);
-        self.sessions.get_mut(id).timeout = persistence.timeout;
+        self.sessions.get_mut(id).set_timeout(persistence.timeout);
         Ok(id)
     }
 
@@ -286,9 +286,8 @@ impl<P: Pool> Engine<P> {
         let worker = usize::from(self.config.worker);
         destination.counters.of(worker).inactive.add(1);
         destination.thresholds.begun(&destination.counters);
-        let session = self.sessions.get(id);
-        if session.forward == Forward::FullNat
-            && let Some(cells) = snap.local_cells(session.local, worker)
+        if self.sessions.get(id).forward() == Forward::FullNat
+            && let Some(cells) = snap.local_cells(self.sessions.ends(id).local.0, worker)
         {
             cells.sessions.add(1);
         }

@@ -54,25 +54,24 @@ impl Defence {
         on(settings.drop_entry)
     }
 
-    /// Whether a session is one that nobody misses.
+    /// Whether a session that controls no other is one that nobody misses.
     fn expendable(&mut self, snap: &Snapshot, session: &Session, now: Nanos) -> bool {
         let drawn = |defence: &mut Defence| defence.draw(session, now);
-        session.controls == 0
-            && match session.state {
-                State::Tcp(Tcp::SynRecv | Tcp::SynAck) | State::Sctp(Sctp::Init1 | Sctp::Init) => true,
-                State::Tcp(Tcp::Established) | State::Sctp(Sctp::Established) | State::Udp => drawn(self),
-                // A template of single packets is never assured.
-                State::Template { assured: false } => {
-                    snap.destination(session.destination).is_none_or(|server| !server.profile.one_packet)
-                }
-                _ => false,
+        match session.state {
+            State::Tcp(Tcp::SynRecv | Tcp::SynAck) | State::Sctp(Sctp::Init1 | Sctp::Init) => true,
+            State::Tcp(Tcp::Established) | State::Sctp(Sctp::Established) | State::Udp => drawn(self),
+            // A template of single packets is never assured.
+            State::Template { assured: false } => {
+                snap.destination(session.destination).is_none_or(|server| !server.profile.one_packet)
             }
+            _ => false,
+        }
     }
 
     /// Whether a session with few packets is drawn, of those that are quiet. // IPVS: todrop_entry
     fn draw(&mut self, session: &Session, now: Nanos) -> bool {
         let packets = usize::from(session.in_packets);
-        let quiet = now.saturating_sub(session.expires.saturating_sub(session.timeout)) >= QUIET;
+        let quiet = now.saturating_sub(session.expires.saturating_sub(session.timeout())) >= QUIET;
         if !quiet || !(1..=FEW).contains(&packets) {
             return false;
         }
@@ -105,7 +104,7 @@ impl<P: Pool> Engine<P> {
         let now = left.min(BUDGET);
         for _ in 0..now {
             let all = self.sessions.high_water();
-            let session = self.sessions.slot(at);
+            let session = self.sessions.slot(at).filter(|_| self.sessions.controls(at) == 0);
             if session.is_some_and(|session| self.defence.expendable(ctx.snap, session, ctx.now)) {
                 self.counters.event(Event::SessionDropped);
                 self.end_session(ctx.snap, at);

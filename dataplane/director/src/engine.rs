@@ -210,7 +210,7 @@ impl<P: Pool> Engine<P> {
         let end = from.saturating_add(FLUSH_BUDGET).min(all);
         for id in from..end {
             let deleted = |session: &Session| {
-                session.controls == 0
+                self.sessions.controls(id) == 0
                     && session.destination != NO_DESTINATION
                     && ctx.snap.destination(session.destination).is_none_or(|server| !server.available)
             };
@@ -275,7 +275,7 @@ impl<P: Pool> Engine<P> {
                 return false;
             }
             if let Some(session) = self.sessions.slot(*cursor).filter(|session| session.expires > now) {
-                out.push(SessionView::of(session, now));
+                out.push(SessionView::of(session, &self.sessions.ends(*cursor), now));
             }
             *cursor += 1;
         }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::Nanos;
-use crate::session::Session;
+use crate::session::{Ends, Session};
 use crate::snapshot::{DestinationId, Forward, InterfaceId};
 
 /// A session or template, for listings.
@@ -32,18 +32,18 @@ pub struct SessionView {
 }
 
 impl SessionView {
-    pub(crate) fn of(session: &Session, now: Nanos) -> SessionView {
-        let fullnat = session.forward == Forward::FullNat && !session.is_template();
+    pub(crate) fn of(session: &Session, ends: &Ends, now: Nanos) -> SessionView {
+        let fullnat = session.forward() == Forward::FullNat && !session.is_template();
         SessionView {
             protocol: session.protocol,
             state: session.state.name(),
             expires_in: session.expires.saturating_sub(now),
-            client: (session.client, session.client_port),
-            vip: (session.vip, session.vip_port),
-            local: fullnat.then_some((session.local, session.local_port)),
-            server: (session.server, session.server_port),
+            client: ends.client,
+            vip: ends.vip,
+            local: fullnat.then_some(ends.local),
+            server: ends.server,
             destination: session.destination,
-            forward: session.forward,
+            forward: session.forward(),
             template: session.is_template(),
         }
     }

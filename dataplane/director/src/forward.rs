@@ -18,7 +18,7 @@ use crate::host::Error;
 use crate::output::{Sent, Way, way};
 use crate::packet::{Fragment, Packet};
 use crate::reason::{Event, Reason};
-use crate::session::{Direction, SessionId};
+use crate::session::{Direction, Ends, SessionId};
 use crate::snapshot::Forward;
 
 /// The smallest MTU that an IPv4 link may have, and a tunnel leave. // RFC 791
@@ -31,7 +31,7 @@ impl<P: Pool> Engine<P> {
             let server = self.sessions.get(id).destination;
             return self.drop_packet(ctx, packet, Reason::SctpFragment, Some(server));
         }
-        if ctx.snap.locals.contains_key(&self.sessions.get(id).server) {
+        if ctx.snap.locals.contains_key(&self.sessions.ends(id).server.0) {
             return self.refuse_of_session(ctx, packet, id);
         }
         let Some(way) = self.way_to_server(ctx, &packet, id) else {
@@ -47,16 +47,15 @@ impl<P: Pool> Engine<P> {
         packet.ip_mut().decrement_ttl();
         self.clamp_segment_size(ctx.snap, &mut packet, &way, Some(id));
         let session = self.sessions.get(id);
-        let forward = session.forward;
-        let server = (session.server, session.server_port);
-        let translates = session.local.is_ipv6() != session.client.is_ipv6();
+        let (forward, destination) = (session.forward(), session.destination);
+        let ends = self.sessions.ends(id);
+        let (server, translates) = (ends.server, ends.translates());
         let way = match forward {
             Forward::Tun => Way { mtu: self.path_mtus.limit(server.0, way.mtu, ctx.now), ..way },
             _ => way,
         };
         let mtu = usize::from(way.mtu);
-        let tunnel =
-            ctx.snap.destination(session.destination).map(|server| server.tunnel).unwrap_or_default();
+        let tunnel = ctx.snap.destination(destination).map(|server| server.tunnel).unwrap_or_default();
         let room = match forward {
             Forward::Tun => mtu.saturating_sub(tunnel::overhead(tunnel, server.0)),
             _ if translates => translate::room(&packet, mtu),
@@ -128,8 +127,7 @@ impl<P: Pool> Engine<P> {
             && let Some(mut before) = self.adapt_request(ctx, packet, id, room)?
         {
             self.turn_to_server(&mut before, id)?;
-            let session = self.sessions.get(id);
-            let translates = session.local.is_ipv6() != session.client.is_ipv6();
+            let translates = self.sessions.ends(id).translates();
             if let Sent::Dropped(reason) = self.send_on(ctx, before, way, translates) {
                 return Err(reason);
             }
@@ -139,10 +137,10 @@ impl<P: Pool> Engine<P> {
 
     /// Gives a client's packet the ends that the server sees.
     fn turn_to_server(&mut self, packet: &mut Packet<P::Buf>, id: SessionId) -> Result<(), Reason> {
-        let session = self.sessions.get(id);
-        let (local, server) = ((session.local, session.local_port), (session.server, session.server_port));
-        let fullnat = session.forward == Forward::FullNat;
-        if local.0.is_ipv6() != session.client.is_ipv6() && !self.translate(packet, local.0, server.0) {
+        let ends = self.sessions.ends(id);
+        let (local, server) = (ends.local, ends.server);
+        let fullnat = self.sessions.get(id).forward() == Forward::FullNat;
+        if ends.translates() && !self.translate(packet, local.0, server.0) {
             return Err(Reason::NoHeadroom);
         }
         rewrite(packet, Rewrite { src: fullnat.then_some(local), dst: Some(server) });
@@ -161,10 +159,11 @@ impl<P: Pool> Engine<P> {
     /// Whether a packet would need a checksum over parts of its datagram that are not here: a fragment of SCTP that
     /// gets other ports.
     fn lacks_checksum(&self, packet: &Packet<P::Buf>, id: SessionId) -> bool {
-        let session = self.sessions.get(id);
-        packet.protocol == ipv4::SCTP
-            && packet.fragment.is_some()
-            && (session.vip_port, session.client_port) != (session.server_port, session.local_port)
+        if packet.protocol != ipv4::SCTP || packet.fragment.is_none() {
+            return false;
+        }
+        let ends = self.sessions.ends(id);
+        (ends.vip.1, ends.client.1) != (ends.server.1, ends.local.1)
     }
 
     /// Gives a packet the header of the other family.
@@ -197,8 +196,7 @@ impl<P: Pool> Engine<P> {
         packet: &Packet<P::Buf>,
         id: SessionId,
     ) -> Option<Result<Way, Reason>> {
-        let session = self.sessions.get(id);
-        let way = way(ctx.snap, session.server);
+        let way = way(ctx.snap, self.sessions.ends(id).server.0);
         match way {
             Err(Reason::NoRoute | Reason::RouteUnreachable) => {
                 self.send_session_error(ctx, packet, id, Error::HostUnreachable);
@@ -227,7 +225,7 @@ impl<P: Pool> Engine<P> {
         let length = self.send_error(ctx, packet, error);
         let session = self.sessions.get(id);
         if length > 0
-            && matches!(session.forward, Forward::Dr | Forward::Tun)
+            && matches!(session.forward(), Forward::Dr | Forward::Tun)
             && let Some(destination) = ctx.snap.destination(session.destination)
         {
             self.count_out(destination, (1, length as u64));
@@ -238,8 +236,8 @@ impl<P: Pool> Engine<P> {
     pub(crate) fn reply(&mut self, ctx: &mut Context<'_, P>, mut packet: Packet<P::Buf>, id: SessionId) {
         let session = self.sessions.get(id);
         let server = session.destination;
-        let (client, vip) = ((session.client, session.client_port), (session.vip, session.vip_port));
-        let fullnat = session.forward == Forward::FullNat;
+        let Ends { client, vip, .. } = self.sessions.ends(id);
+        let fullnat = session.forward() == Forward::FullNat;
         if self.lacks_checksum(&packet, id) {
             return self.drop_packet(ctx, packet, Reason::SctpFragment, Some(server));
         }

@@ -16,7 +16,7 @@ use crate::output::way;
 use crate::packet::{Packet, checked, ike_key, is_balanced, is_ipsec};
 use crate::reason::{Event, Reason};
 use crate::receive::icmp_checksum_ok;
-use crate::session::{Direction, Key, SessionId, State};
+use crate::session::{Direction, Ends, Key, SessionId, State};
 
 /// The key of the packet that an ICMP error quotes, when it is one that IPVS translates: of IPv4 destination
 /// unreachable, source quench, time exceeded; of IPv6 every error; about a protocol that services balance.
@@ -129,9 +129,8 @@ impl<P: Pool> Engine<P> {
         id: SessionId,
     ) -> bool {
         self.renumber_quoted(packet, id, Direction::In);
-        let session = self.sessions.get(id);
-        let (server, local) = ((session.server, session.server_port), (session.local, session.local_port));
-        let src = if local.0 == session.client { packet.src } else { local.0 };
+        let Ends { client, local, server, .. } = self.sessions.ends(id);
+        let src = if local.0 == client.0 { packet.src } else { local.0 };
         if packet.is_v6() != server.0.is_ipv6() {
             return self.translate_error(ctx, packet, (src, server.0), server, local);
         }
@@ -167,9 +166,8 @@ impl<P: Pool> Engine<P> {
         mut packet: Packet<P::Buf>,
         id: SessionId,
     ) {
-        let session = self.sessions.get(id);
-        let server = session.destination;
-        let (client, vip) = ((session.client, session.client_port), (session.vip, session.vip_port));
+        let server = self.sessions.get(id).destination;
+        let Ends { client, vip, .. } = self.sessions.ends(id);
         // That of a fragmented message covers more than is here.
         if packet.fragment.is_none() && !icmp_checksum_ok(&packet) {
             return self.drop_packet(ctx, packet, Reason::BadIcmpChecksum, Some(server));

@@ -106,7 +106,7 @@ impl<P: Pool> Engine<P> {
             return self.drop_packet(ctx, packet, Reason::NotForwarding, None);
         }
         let own = match session {
-            Some((id, _)) => self.sessions.get(id).vip,
+            Some((id, _)) => self.sessions.ends(id).vip.0,
             None => self.route_source(ctx.snap, packet.dst),
         };
         let Some(mut packet) = self.process_options(ctx, packet, own) else { return };
@@ -224,12 +224,12 @@ impl<P: Pool> Engine<P> {
             return true;
         }
         let mode = snap.settings.conn_reuse_mode;
-        if mode == 0 || session.control != NONE {
+        if mode == 0 || self.sessions.control(id) != NONE {
             return false;
         }
         match session.state {
             State::Tcp(TcpState::TimeWait | TcpState::Close) | State::Sctp(SctpState::Closed) => true,
-            State::Tcp(TcpState::FinWait) => mode & 2 != 0 && session.no_output,
+            State::Tcp(TcpState::FinWait) => mode & 2 != 0 && session.no_output(),
             _ => false,
         }
     }
@@ -258,13 +258,13 @@ impl<P: Pool> Engine<P> {
             return session.touch(ctx.now);
         }
         match direction {
-            Direction::Out => session.no_output = false,
+            Direction::Out => session.set_answered(),
             Direction::In => session.in_packets = session.in_packets.saturating_add(1),
         }
-        let before = session.timeout;
+        let before = session.timeout();
         let view = match direction {
             Direction::Out => View::Output,
-            Direction::In if session.no_output => View::InputOnly,
+            Direction::In if session.no_output() => View::InputOnly,
             Direction::In => View::Input,
         };
         let state = session.state;
@@ -276,15 +276,17 @@ impl<P: Pool> Engine<P> {
         };
         let destination = ctx.snap.destination(session.destination);
         let timeouts = destination.map_or(&Timeouts::KERNEL, |destination| &destination.profile.timeouts);
-        session.timeout = next.timeout(timeouts).unwrap_or(session.timeout);
+        if let Some(timeout) = next.timeout(timeouts) {
+            session.set_timeout(timeout);
+        }
         session.touch(ctx.now);
-        let control = session.control;
-        if session.timeout < before {
+        if session.timeout() < before {
             self.sessions.requeue(id);
         }
         if next != state {
             self.change_state(ctx.snap, id, next);
         }
+        let control = self.sessions.control(id);
         if assured && control != NONE && self.sessions.get(control).is_template() {
             self.sessions.get_mut(control).state = State::Template { assured: true };
         }
@@ -294,12 +296,12 @@ impl<P: Pool> Engine<P> {
     pub(crate) fn change_state(&mut self, snap: &Snapshot, id: SessionId, state: State) {
         let session = self.sessions.get_mut(id);
         session.state = state;
-        if session.active != state.is_active()
+        if session.is_active() != state.is_active()
             && let Some(destination) = snap.destination(session.destination)
         {
-            session.active = state.is_active();
+            session.set_active(state.is_active());
             let cells = destination.counters.of(usize::from(self.config.worker));
-            let (from, to) = match session.active {
+            let (from, to) = match state.is_active() {
                 true => (&cells.inactive, &cells.active),
                 false => (&cells.active, &cells.inactive),
             };
@@ -312,23 +314,24 @@ impl<P: Pool> Engine<P> {
     /// Ends a session and settles the counts it was part of.
     /// One that controls others is only hidden: it ends when they have.
     pub(crate) fn end_session(&mut self, snap: &Snapshot, id: SessionId) {
-        if self.sessions.get(id).controls > 0 {
+        if self.sessions.controls(id) > 0 {
             return self.sessions.retire(id);
         }
         let worker = usize::from(self.config.worker);
+        let local = self.sessions.ends(id).local.0;
         let session = self.sessions.remove(id);
         if let Some(destination) = snap.destination(session.destination) {
             let cells = destination.counters.of(worker);
             match session.state {
                 State::Template { .. } => cells.persistent.sub_one(),
-                _ if session.active => cells.active.sub_one(),
+                _ if session.is_active() => cells.active.sub_one(),
                 _ => cells.inactive.sub_one(),
             }
             destination.thresholds.ended(&destination.counters);
         }
-        if session.forward == Forward::FullNat
+        if session.forward() == Forward::FullNat
             && !session.is_template()
-            && let Some(cells) = snap.local_cells(session.local, worker)
+            && let Some(cells) = snap.local_cells(local, worker)
         {
             cells.sessions.sub_one();
         }

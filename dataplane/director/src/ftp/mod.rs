@@ -31,8 +31,9 @@ pub(crate) struct Talk {
 
 impl<P: Pool> Engine<P> {
     /// Whether a session carries the data of another.
-    pub(crate) fn is_ftp_data(&self, session: &Session) -> bool {
-        session.control != NONE && !self.sessions.get(session.control).is_template()
+    pub(crate) fn is_ftp_data(&self, id: SessionId) -> bool {
+        let control = self.sessions.control(id);
+        control != NONE && !self.sessions.get(control).is_template()
     }
 
     /// Listens to a client: it asks for a passive data connection, or names its end of an active one. `seq` is the
@@ -46,24 +47,23 @@ impl<P: Pool> Engine<P> {
     ) {
         let Some(start) = self.spoken(packet, id) else { return };
         let data = &packet.payload()[start..];
-        let session = self.sessions.get(id);
-        if let Some(mode) = text::asks_passive(data, session.client.is_ipv6()) {
+        let ends = self.sessions.ends(id);
+        if let Some(mode) = text::asks_passive(data, ends.client.0.is_ipv6()) {
             if let Some(edits) = self.sessions.make_edits(id) {
                 edits.talk.mode = mode;
             }
             return;
         }
-        let Some(end) = text::active(data, session.client.is_ipv6()) else { return };
+        let Some(end) = text::active(data, ends.client.0.is_ipv6()) else { return };
         let Some(address) = end.address else { return };
         if let Some(edits) = self.sessions.edits_mut(id) {
             edits.talk.mode = Mode::Active;
         }
-        let session = self.sessions.get(id);
-        let fullnat = session.forward == Forward::FullNat;
+        let fullnat = self.sessions.get(id).forward() == Forward::FullNat;
         // A server refuses to connect to others than its client, which in FULLNAT it cannot tell.
-        let refused = fullnat && address != session.client;
+        let refused = fullnat && address != ends.client.0;
         // The command has no form for the other family, unless it is the extended one.
-        let untranslatable = session.local.is_ipv6() != session.client.is_ipv6() && !end.extended;
+        let untranslatable = ends.translates() && !end.extended;
         if refused || untranslatable {
             return;
         }
@@ -98,9 +98,9 @@ impl<P: Pool> Engine<P> {
         };
         let data = &packet.payload()[start..];
         let Some(end) = text::passive(data, mode, packet.is_v6()) else { return };
-        let session = self.sessions.get(id);
-        let server = (end.address.unwrap_or(session.server), end.port);
-        let vip = session.vip;
+        let ends = self.sessions.ends(id);
+        let server = (end.address.unwrap_or(ends.server.0), end.port);
+        let vip = ends.vip.0;
         if !self.expect_passive(ctx, id, server) {
             return;
         }
@@ -130,18 +130,17 @@ impl<P: Pool> Engine<P> {
         control: SessionId,
         client: (IpAddr, u16),
     ) -> Option<(IpAddr, u16)> {
-        let session = self.sessions.get(control);
-        let vip = (session.vip, session.vip_port.wrapping_sub(1));
-        let server = (session.server, session.server_port.wrapping_sub(1));
+        let ends = self.sessions.ends(control);
+        let vip = (ends.vip.0, ends.vip.1.wrapping_sub(1));
+        let server = (ends.server.0, ends.server.1.wrapping_sub(1));
         let key = data_key(client, vip);
         // Another's data may belong to another worker: it would not be found.
-        let owner = self.steer.owner_of(ctx.snap, key, 0).filter(|_| client.0 != session.client);
+        let owner = self.steer.owner_of(ctx.snap, key, 0).filter(|_| client.0 != ends.client.0);
         if self.steer.workers() > 1 && owner.is_some_and(|owner| owner != self.config.worker) {
             return None;
         }
         if let Some(id) = self.data_session(ctx, key, server) {
-            let session = self.sessions.get(id);
-            return Some((session.local, session.local_port));
+            return Some(self.sessions.ends(id).local);
         }
         self.open_data(ctx, control, client, vip, server)
     }
@@ -154,11 +153,11 @@ impl<P: Pool> Engine<P> {
         control: SessionId,
         server: (IpAddr, u16),
     ) -> bool {
-        let session = self.sessions.get(control);
-        if session.server.is_ipv6() != server.0.is_ipv6() {
+        let ends = self.sessions.ends(control);
+        if ends.server.0.is_ipv6() != server.0.is_ipv6() {
             return false;
         }
-        let (client, vip) = ((session.client, 0), (session.vip, server.1));
+        let (client, vip) = ((ends.client.0, 0), (ends.vip.0, server.1));
         self.data_session(ctx, data_key(client, vip), server).is_some()
             || self.open_data(ctx, control, client, vip, server).is_some()
     }
@@ -166,8 +165,7 @@ impl<P: Pool> Engine<P> {
     /// The session of a data connection that was announced before, waiting again; one to another server ends.
     fn data_session(&mut self, ctx: &Context<'_, P>, key: Key, server: (IpAddr, u16)) -> Option<SessionId> {
         let (id, _) = self.find_session(ctx, key).filter(|&(_, direction)| direction == Direction::In)?;
-        let session = self.sessions.get(id);
-        if (session.server, session.server_port) != server || !self.is_ftp_data(session) {
+        if self.sessions.ends(id).server != server || !self.is_ftp_data(id) {
             self.end_session(ctx.snap, id);
             return None;
         }
@@ -188,11 +186,11 @@ impl<P: Pool> Engine<P> {
             return None;
         }
         let session = self.sessions.get(control);
-        let forward = session.forward;
+        let forward = session.forward();
         let destination = ctx.snap.destination(session.destination)?;
         let local = match forward {
             Forward::FullNat => {
-                let service = service_of(ctx.snap, session)?;
+                let service = service_of(ctx.snap, session, self.sessions.ends(control).vip)?;
                 self.take_local_port(ctx.snap, ipv4::TCP, service, destination, server).ok()?
             }
             _ => client,
@@ -223,7 +221,7 @@ impl<P: Pool> Engine<P> {
         let session = self.sessions.get_mut(id);
         let server = ctx.snap.destination(session.destination);
         let timeouts = server.map_or(&Timeouts::KERNEL, |server| &server.profile.timeouts);
-        session.timeout = timeouts.tcp[TcpState::Listen as usize];
+        session.set_timeout(timeouts.tcp[TcpState::Listen as usize]);
         session.touch(ctx.now);
         self.sessions.requeue(id);
         self.change_state(ctx.snap, id, State::Tcp(TcpState::Listen));
@@ -235,9 +233,9 @@ fn data_key(client: (IpAddr, u16), vip: (IpAddr, u16)) -> Key {
 }
 
 /// The service of a control session.
-fn service_of<'a>(snap: &'a Snapshot, session: &Session) -> Option<&'a Service> {
+fn service_of<'a>(snap: &'a Snapshot, session: &Session, vip: (IpAddr, u16)) -> Option<&'a Service> {
     let id = snap.destination(session.destination)?.service;
-    let by_address = snap.services.get(&(session.protocol, session.vip, session.vip_port));
+    let by_address = snap.services.get(&(session.protocol, vip.0, vip.1));
     let found = by_address.filter(|service| service.id == id);
     let found = found.or_else(|| snap.mark_services.values().find(|service| service.id == id));
     found.map(|service| &**service)

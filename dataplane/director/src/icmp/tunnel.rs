@@ -125,7 +125,9 @@ impl<P: Pool> Engine<P> {
         }
         let session = quoted.key.and_then(|key| self.find_session(ctx, key)).filter(|&(id, direction)| {
             let session = self.sessions.get(id);
-            direction == Direction::In && session.forward == Forward::Tun && session.server == quoted.server
+            direction == Direction::In
+                && session.forward() == Forward::Tun
+                && self.sessions.ends(id).server.0 == quoted.server
         });
         // A client that lets its packets be cut needs no word: they are, from now on.
         let Some((id, _)) = session.filter(|_| !too_big || quoted.inner_df) else {
@@ -134,9 +136,9 @@ impl<P: Pool> Engine<P> {
             }
             return self.drop_packet(ctx, packet, Reason::IcmpNoSession, None);
         };
-        let session = self.sessions.get(id);
-        let server = session.destination;
-        let wire = match (v6, session.client.is_ipv6()) {
+        let server = self.sessions.get(id).destination;
+        let ends = self.sessions.ends(id);
+        let wire = match (v6, ends.client.0.is_ipv6()) {
             (from, to) if from == to => Some((kind, code, rest)),
             (from, _) => {
                 // What the tunnel leaves for the packet inside has been worked out: its own header stays.
@@ -147,7 +149,7 @@ impl<P: Pool> Engine<P> {
         let Some((kind, code, rest)) = wire else {
             return self.drop_packet(ctx, packet, Reason::IcmpUntranslatable, Some(server));
         };
-        let vip = session.vip;
+        let vip = ends.vip.0;
         let about = &packet.payload()[icmp::HEADER + quoted.overhead..];
         let error = Error::Relayed { kind, code, rest };
         let length = self.send_error_about(ctx, about, packet.interface, packet.port, Some(vip), error);

@@ -1,10 +1,13 @@
 //! Finds sessions by key: buckets of one cache line, eight entries each, open addressing over buckets.
 //!
-//! An entry is 32 bits that the owner gives meaning; a 16-bit tag saves most looks at the session itself. A
-//! bucket counts the entries that found it full and went on, so that a search ends at the first bucket that
-//! nobody passed. The table does not grow: it is made for the number of entries it will hold.
+//! An entry is 32 bits that the owner gives meaning; a 16-bit tag saves most looks at the session itself. What finds
+//! its bucket full goes on to the next one, which the same look at memory brings along on most machines; a bucket
+//! counts those that passed it, so that a search ends at the first bucket that nobody passed. The table does not
+//! grow: it is made for the number of entries it will hold, at a load of [`LOAD`].
 
 use std::net::IpAddr;
+
+use fulcrum_machine::{prefetch, vec_on_huge_pages};
 
 use super::Key;
 use crate::hash::folded_multiply;
@@ -12,8 +15,12 @@ use crate::hash::folded_multiply;
 /// Entries of a bucket.
 const WIDTH: usize = 8;
 
+/// How full the table is, in percent, when all entries are there. Then of a hundred entries some ten are in the
+/// bucket behind their own, and one further on.
+const LOAD: usize = 85;
+
 #[derive(Clone, Debug)]
-#[repr(align(64))]
+#[repr(C, align(64))]
 struct Bucket {
     /// 0 = free; tags are never 0.
     tags: [u16; WIDTH],
@@ -22,25 +29,70 @@ struct Bucket {
     passed: u32,
 }
 
+impl Bucket {
+    const EMPTY: Bucket = Bucket { tags: [0; WIDTH], entries: [0; WIDTH], passed: 0 };
+
+    /// The slots with a tag.
+    #[inline(always)]
+    fn matches(&self, tag: u16) -> Matches {
+        let [low, high] = bytemuck::cast::<[u16; WIDTH], [u64; 2]>(self.tags);
+        Matches { low: equal_lanes(low, tag), high: equal_lanes(high, tag) }
+    }
+}
+
+/// The top bit of each 16-bit lane that equals `tag`.
+#[inline(always)]
+fn equal_lanes(lanes: u64, tag: u16) -> u64 {
+    const LOW: u64 = 0x7fff_7fff_7fff_7fff;
+    let different = lanes ^ (u64::from(tag) * 0x0001_0001_0001_0001);
+    !(((different & LOW) + LOW) | different | LOW)
+}
+
+/// Slots of a bucket, the first first.
+struct Matches {
+    low: u64,
+    high: u64,
+}
+
+impl Iterator for Matches {
+    type Item = usize;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<usize> {
+        let (lanes, first) = match self.low {
+            0 => (&mut self.high, WIDTH / 2),
+            _ => (&mut self.low, 0),
+        };
+        if *lanes == 0 {
+            return None;
+        }
+        let lane = lanes.trailing_zeros() as usize / 16;
+        *lanes &= *lanes - 1;
+        // Lanes are counted from the end that comes first in memory.
+        Some(first + if cfg!(target_endian = "little") { lane } else { WIDTH / 2 - 1 - lane })
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Index {
-    buckets: Box<[Bucket]>,
-    mask: usize,
+    buckets: Vec<Bucket>,
     seed: [u64; 2],
+    epoch: u32,
 }
 
 impl Index {
-    /// For at most `entries` entries: a load of at most two thirds.
+    /// For at most `entries` entries.
     pub(super) fn new(entries: usize, seed: u64) -> Index {
         let count = Index::buckets(entries);
-        let empty = Bucket { tags: [0; WIDTH], entries: [0; WIDTH], passed: 0 };
         // Odd constants from the fractional digits of π; the seed keeps collisions from being chosen.
         let seed = [seed ^ 0x243f_6a88_85a3_08d3, seed.rotate_left(32) ^ 0x1319_8a2e_0370_7345];
-        Index { buckets: vec![empty; count].into_boxed_slice(), mask: count - 1, seed }
+        let mut buckets = vec_on_huge_pages(count);
+        buckets.resize(count, Bucket::EMPTY);
+        Index { buckets, seed, epoch: 0 }
     }
 
     fn buckets(entries: usize) -> usize {
-        (entries * 3 / 2).div_ceil(WIDTH).next_power_of_two()
+        (entries * 100).div_ceil(LOAD * WIDTH)
     }
 
     /// Memory for `entries` entries, in bytes.
@@ -50,45 +102,72 @@ impl Index {
 
     #[inline]
     pub(super) fn hash(&self, key: Key) -> u64 {
-        let addresses = match (key.src, key.dst) {
-            (IpAddr::V4(src), IpAddr::V4(dst)) => (u64::from(src.to_bits()) << 32) | u64::from(dst.to_bits()),
-            (src, dst) => self.fold(src) ^ self.fold(dst).rotate_left(17),
-        };
-        let ports = (u64::from(key.sport) << 32) | (u64::from(key.dport) << 16) | u64::from(key.protocol);
+        match (key.src, key.dst) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                self.hash_v4(key.protocol, (src.to_bits(), key.sport), (dst.to_bits(), key.dport))
+            }
+            (src, dst) => self.hash_v6(key.protocol, (bits(src), key.sport), (bits(dst), key.dport)),
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn hash_v4(&self, protocol: u16, src: (u32, u16), dst: (u32, u16)) -> u64 {
+        self.mix((u64::from(src.0) << 32) | u64::from(dst.0), protocol, src.1, dst.1)
+    }
+
+    #[inline(always)]
+    pub(super) fn hash_v6(&self, protocol: u16, src: (u128, u16), dst: (u128, u16)) -> u64 {
+        let fold =
+            |bits: u128| folded_multiply((bits >> 64) as u64 ^ self.seed[1], bits as u64 ^ self.seed[0]);
+        self.mix(fold(src.0) ^ fold(dst.0).rotate_left(17), protocol, src.1, dst.1)
+    }
+
+    #[inline(always)]
+    fn mix(&self, addresses: u64, protocol: u16, sport: u16, dport: u16) -> u64 {
+        let ports = (u64::from(sport) << 32) | (u64::from(dport) << 16) | u64::from(protocol);
         folded_multiply(
             folded_multiply(addresses ^ self.seed[0], 0x9e37_79b9_7f4a_7c15) ^ ports,
             self.seed[1] | 1,
         )
     }
 
-    fn fold(&self, address: IpAddr) -> u64 {
-        match address {
-            IpAddr::V4(address) => address.to_bits().into(),
-            IpAddr::V6(address) => {
-                let bits = address.to_bits();
-                folded_multiply((bits >> 64) as u64 ^ self.seed[1], bits as u64 ^ self.seed[0])
-            }
-        }
-    }
-
-    #[inline]
+    #[inline(always)]
     fn tag(hash: u64) -> u16 {
         ((hash >> 48) as u16).max(1)
     }
 
-    /// The bucket of a search's n-th step: neighbours, which the prefetcher knows.
-    #[inline]
-    fn bucket(&self, hash: u64, step: usize) -> usize {
-        (hash as usize).wrapping_add(step) & self.mask
+    /// The bucket where a search begins: the hash's low half, which the tag is not of, brought into range.
+    #[inline(always)]
+    fn home(&self, hash: u64) -> usize {
+        ((u64::from(hash as u32) * self.buckets.len() as u64) >> 32) as usize
+    }
+
+    /// The buckets of a search, in order.
+    #[inline(always)]
+    fn path(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
+        let home = self.home(hash);
+        (home..self.buckets.len()).chain(0..home)
+    }
+
+    /// Asks for the bucket where a search begins.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, hash: u64) {
+        prefetch(&self.buckets[self.home(hash)]);
+    }
+
+    /// A number that changes with every change.
+    #[inline(always)]
+    pub(super) fn epoch(&self) -> u32 {
+        self.epoch
     }
 
     #[inline]
     pub(super) fn find(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         let tag = Index::tag(hash);
-        for step in 0..=self.mask {
-            let bucket = &self.buckets[self.bucket(hash, step)];
-            for slot in 0..WIDTH {
-                if bucket.tags[slot] == tag && is_it(bucket.entries[slot]) {
+        for at in self.path(hash) {
+            let bucket = &self.buckets[at];
+            for slot in bucket.matches(tag) {
+                if is_it(bucket.entries[slot]) {
                     return Some(bucket.entries[slot]);
                 }
             }
@@ -100,10 +179,10 @@ impl Index {
     }
 
     pub(super) fn insert(&mut self, hash: u64, entry: u32) {
-        for step in 0..=self.mask {
-            let at = self.bucket(hash, step);
+        self.epoch = self.epoch.wrapping_add(1);
+        for at in self.path(hash) {
             let bucket = &mut self.buckets[at];
-            if let Some(slot) = bucket.tags.iter().position(|&tag| tag == 0) {
+            if let Some(slot) = bucket.matches(0).next() {
                 bucket.tags[slot] = Index::tag(hash);
                 bucket.entries[slot] = entry;
                 return;
@@ -114,29 +193,27 @@ impl Index {
     }
 
     pub(super) fn remove(&mut self, hash: u64, entry: u32) {
-        let Some((steps, slot)) = self.locate(hash, entry) else { return };
-        for step in 0..steps {
-            let at = self.bucket(hash, step);
-            self.buckets[at].passed -= 1;
+        let Some((at, slot)) = self.locate(hash, entry) else { return };
+        self.epoch = self.epoch.wrapping_add(1);
+        for passed in self.path(hash).take_while(|&passed| passed != at) {
+            self.buckets[passed].passed -= 1;
         }
-        let at = self.bucket(hash, steps);
         self.buckets[at].tags[slot] = 0;
     }
 
     pub(super) fn replace(&mut self, hash: u64, old: u32, new: u32) {
-        if let Some((steps, slot)) = self.locate(hash, old) {
-            let at = self.bucket(hash, steps);
+        if let Some((at, slot)) = self.locate(hash, old) {
+            self.epoch = self.epoch.wrapping_add(1);
             self.buckets[at].entries[slot] = new;
         }
     }
 
     fn locate(&self, hash: u64, entry: u32) -> Option<(usize, usize)> {
         let tag = Index::tag(hash);
-        for step in 0..=self.mask {
-            let bucket = &self.buckets[self.bucket(hash, step)];
-            let found = (0..WIDTH).find(|&i| bucket.tags[i] == tag && bucket.entries[i] == entry);
-            if let Some(slot) = found {
-                return Some((step, slot));
+        for at in self.path(hash) {
+            let bucket = &self.buckets[at];
+            if let Some(slot) = bucket.matches(tag).find(|&slot| bucket.entries[slot] == entry) {
+                return Some((at, slot));
             }
             if bucket.passed == 0 {
                 return None;
@@ -146,15 +223,26 @@ impl Index {
     }
 }
 
+fn bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => address.to_bits().into(),
+        IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn hashes(count: u64) -> Vec<u64> {
+        (0..count).map(|i| folded_multiply(i + 1, 0x9e37_79b9_7f4a_7c15)).collect()
+    }
+
     #[test]
     fn entries_that_pass_full_buckets_are_found_and_leave_no_trace() {
         let mut index = Index::new(64, 0);
-        // All in one bucket: five overflow twice.
-        let hash = 0x0001_0000_0000_0003u64;
+        // All in one bucket, the last: those that do not fit go on at the first.
+        let hash = 0x0001_0000_ffff_ffffu64;
         for entry in 0..21 {
             index.insert(hash, entry);
         }
@@ -169,14 +257,55 @@ mod tests {
     }
 
     #[test]
-    fn a_full_load_fits() {
+    fn every_slot_can_be_taken() {
         let mut index = Index::new(1000, 7);
-        let hashes: Vec<u64> = (0..1000u64).map(|i| folded_multiply(i + 1, 0x9e37_79b9_7f4a_7c15)).collect();
+        let hashes = hashes((index.buckets.len() * WIDTH) as u64);
         for (entry, &hash) in hashes.iter().enumerate() {
             index.insert(hash, entry as u32);
         }
         for (entry, &hash) in hashes.iter().enumerate() {
             assert_eq!(index.find(hash, |e| e == entry as u32), Some(entry as u32));
         }
+    }
+
+    #[test]
+    fn at_its_load_searches_are_short() {
+        let mut index = Index::new(200_000, 7);
+        let hashes = hashes(200_000);
+        for (entry, &hash) in hashes.iter().enumerate() {
+            index.insert(hash, entry as u32);
+        }
+        let steps = |(entry, &hash): (usize, &u64)| {
+            let (at, _) = index.locate(hash, entry as u32).unwrap();
+            index.path(hash).position(|step| step == at).unwrap()
+        };
+        let steps: Vec<_> = hashes.iter().enumerate().map(steps).collect();
+        let share =
+            |far: usize| steps.iter().filter(|&&step| step >= far).count() as f64 / steps.len() as f64;
+        assert!(share(1) < 0.15 && share(2) < 0.02, "{} {}", share(1), share(2));
+        assert!(steps.iter().all(|&step| step < 8), "{:?}", steps.iter().max());
+    }
+
+    #[test]
+    fn lanes_are_compared_alone() {
+        let tags = [0x8000, 0x7fff, 0, 1, 0x8001, 0xffff, 0, 0x8000];
+        let bucket = Bucket { tags, ..Bucket::EMPTY };
+        for tag in [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff, 0x7ffe] {
+            let expected: Vec<_> = (0..WIDTH).filter(|&slot| tags[slot] == tag).collect();
+            assert_eq!(bucket.matches(tag).collect::<Vec<_>>(), expected, "{tag:#x}");
+        }
+    }
+
+    #[test]
+    fn every_change_shows_in_the_epoch() {
+        let mut index = Index::new(10, 0);
+        let mut epochs = vec![index.epoch()];
+        index.insert(5, 1);
+        epochs.push(index.epoch());
+        index.replace(5, 1, 2);
+        epochs.push(index.epoch());
+        index.remove(5, 2);
+        epochs.push(index.epoch());
+        assert!(epochs.is_sorted_by(|a, b| a < b), "{epochs:?}");
     }
 }

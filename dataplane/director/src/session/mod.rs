@@ -1,13 +1,19 @@
 //! Sessions (IPVS: connections) and persistence templates of one worker.
 //!
-//! [`Sessions`] owns them: an arena, an index that finds a session from either direction, and a timing wheel.
+//! [`Sessions`] owns them: arenas, an index that finds a session from either direction, and a timing wheel.
 //! What a packet does to a session's state is in `state`, by [`tcp`] and [`sctp`]; which server it gets, and how
 //! packets are rewritten, is decided elsewhere.
+//!
+//! The table has the size that it is made with. One that grew would either hold up its packets while it is made
+//! anew, or be two tables at once for a while, both looked into by every packet; and memory that is there at the
+//! start is there in a flood. Address space is cheap: arenas take memory as sessions come, only the index is
+//! touched as a whole.
 
 mod index;
+mod line;
 mod rank;
-pub(crate) mod rare;
 pub mod sctp;
+mod side;
 mod state;
 pub mod tcp;
 #[cfg(test)]
@@ -16,13 +22,17 @@ mod wheel;
 
 use std::net::IpAddr;
 
+use fulcrum_machine::{prefetch_at, vec_on_huge_pages};
+
 use crate::snapshot::{DestinationId, Forward};
-use crate::stream::{Care, Edits};
+use crate::stream::Edits;
 use crate::{Nanos, SECOND};
 use index::Index;
+use line::Cold;
+pub use line::{Ends, Session};
 pub use rank::Rank;
 use rank::Ranks;
-use rare::RareParts;
+use side::{NOWHERE, Rare, Side, Wide};
 pub use state::{State, View};
 use wheel::Wheel;
 
@@ -36,6 +46,10 @@ pub const NONE: SessionId = u32::MAX;
 const NEW_TIMEOUT: Nanos = 3 * SECOND;
 /// How often an expired template that still controls sessions is looked at again. // IPVS: ip_vs_conn_expire
 const CONTROLLING_TIMEOUT: Nanos = 60 * SECOND;
+/// New sessions that the wheel hears of together.
+const FRESH: usize = 64;
+/// How many sessions before its turn what a session leads to is asked for; the session itself twice as many.
+const AHEAD: usize = 8;
 
 /// What a packet shows of its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,102 +85,6 @@ pub enum Direction {
     Out,
 }
 
-/// One session or template.
-#[derive(Clone, Debug)]
-pub struct Session {
-    /// IP protocol number.
-    pub protocol: u8,
-    /// Forwarding method, fixed when the session was made.
-    pub forward: Forward,
-    /// State.
-    pub state: State,
-    /// Whether it counts as an active one of its server.
-    pub active: bool,
-    /// No packet of the server has been seen (and, by DR and TUN, is expected). // IPVS: IP_VS_CONN_F_NOOUTPUT
-    pub no_output: bool,
-    /// Client's address; under the netmask for templates.
-    pub client: IpAddr,
-    /// Client's port.
-    pub client_port: u16,
-    /// VIP.
-    pub vip: IpAddr,
-    /// Port the client asked for.
-    pub vip_port: u16,
-    /// Address that a FULLNAT server sees; the client's otherwise. A template is found by it: of a call it is one
-    /// that no client has.
-    pub local: IpAddr,
-    /// Port that a FULLNAT server sees; the client's otherwise.
-    pub local_port: u16,
-    /// Server's address.
-    pub server: IpAddr,
-    /// Server's port.
-    pub server_port: u16,
-    /// Its server.
-    pub destination: DestinationId,
-    /// The template that controls it, or, of FTP's data, the control connection; or [`NONE`].
-    pub control: SessionId,
-    /// Packets from the client, to 255. // IPVS: in_pkts
-    pub in_packets: u8,
-    /// How many sessions it controls.
-    pub controls: u32,
-    /// What its packets need beside new addresses and ports.
-    pub(crate) care: Care,
-    /// When it ends if nothing comes.
-    pub expires: Nanos,
-    /// What every packet sets `expires` to, from its own time.
-    pub timeout: Nanos,
-    /// Session with the same reply key that this one hides, or [`NONE`].
-    older: SessionId,
-    /// Session with the same reply key that hides this one, or [`NONE`].
-    newer: SessionId,
-    /// Neighbours in the timing wheel, and its slot.
-    timer: wheel::Link,
-    /// Neighbours among those that may make room for others.
-    rank: rank::Link,
-    /// Whether the arena slot is in use.
-    live: bool,
-    /// Whether its keys are in the index (what was retired has none any more).
-    indexed: bool,
-}
-
-impl Session {
-    /// Whether it is a template.
-    #[inline]
-    pub fn is_template(&self) -> bool {
-        matches!(self.state, State::Template { .. })
-    }
-
-    /// The key of packets from the client.
-    #[inline]
-    fn key_in(&self) -> Key {
-        let (protocol, src) = match self.is_template() {
-            true => (u16::from(self.protocol) | TEMPLATE, self.local),
-            false => (u16::from(self.protocol), self.client),
-        };
-        Key { protocol, src, sport: self.client_port, dst: self.vip, dport: self.vip_port }
-    }
-
-    /// The key of packets from the server, where they come back through the director.
-    #[inline]
-    fn key_out(&self) -> Option<Key> {
-        let answered = !matches!(self.state, State::Template { .. } | State::OnePacket);
-        let rewritten = matches!(self.forward, Forward::Nat | Forward::FullNat) && answered;
-        rewritten.then_some(Key {
-            protocol: u16::from(self.protocol),
-            src: self.server,
-            sport: self.server_port,
-            dst: self.local,
-            dport: self.local_port,
-        })
-    }
-
-    /// Starts the time-out anew.
-    #[inline]
-    pub fn touch(&mut self, now: Nanos) {
-        self.expires = now + self.timeout;
-    }
-}
-
 /// What a session is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct NewSession {
@@ -193,14 +111,18 @@ pub struct NewSession {
 /// The sessions of one worker.
 #[derive(Debug)]
 pub struct Sessions {
-    arena: Vec<Session>,
+    lines: Vec<Session>,
+    cold: Vec<Cold>,
+    wide: Side<Wide>,
+    rare: Side<Rare>,
     limit: usize,
     free: SessionId,
     live: usize,
     index: Index,
     wheel: Wheel,
     ranks: Ranks,
-    rare: RareParts,
+    /// Sessions that the wheel does not know yet: what they are queued for is known when their first packet is done.
+    fresh: Vec<SessionId>,
     /// How many sessions wait for a client whose port is not known yet.
     expected: usize,
 }
@@ -210,21 +132,30 @@ impl Sessions {
     pub fn new(limit: usize, seed: u64, now: Nanos) -> Sessions {
         let limit = limit.clamp(1, (NONE >> 1) as usize);
         Sessions {
-            arena: Vec::with_capacity(limit),
+            lines: vec_on_huge_pages(limit),
+            cold: vec_on_huge_pages(limit),
+            wide: Side::new(limit),
+            rare: Side::new(limit),
             limit,
             free: NONE,
             live: 0,
             index: Index::new(limit * 2, seed),
-            wheel: Wheel::new(now),
+            wheel: Wheel::new(limit, now),
             ranks: Ranks::new(),
-            rare: RareParts::new(limit),
+            fresh: Vec::with_capacity(FRESH),
             expected: 0,
         }
     }
 
-    /// Memory that `limit` sessions and templates take when all are there, in bytes.
+    /// Memory that `limit` sessions of IPv4 take when all are there, with index, keys and timers, in bytes; each of
+    /// IPv6 takes [`Sessions::wide_bytes`] more.
     pub fn bytes(limit: usize) -> usize {
-        limit * size_of::<Session>() + Index::bytes(limit * 2) + RareParts::bytes(limit)
+        limit * (size_of::<Session>() + size_of::<Cold>()) + Index::bytes(limit * 2) + Wheel::bytes(limit)
+    }
+
+    /// What an address of IPv6 adds to a session, in bytes.
+    pub const fn wide_bytes() -> usize {
+        Side::<Wide>::bytes()
     }
 
     /// How many are live.
@@ -249,38 +180,130 @@ impl Sessions {
 
     /// How many arena slots have ever been used: ids are below.
     pub fn high_water(&self) -> SessionId {
-        self.arena.len() as SessionId
+        self.lines.len() as SessionId
     }
 
     /// The session in a slot, when it is live.
     pub fn slot(&self, id: SessionId) -> Option<&Session> {
-        self.arena.get(id as usize).filter(|session| session.live)
+        self.lines.get(id as usize).filter(|session| session.is_live())
     }
 
     /// A session known to be live.
     #[inline]
     pub fn get(&self, id: SessionId) -> &Session {
-        &self.arena[id as usize]
+        &self.lines[id as usize]
     }
 
-    /// A session known to be live, to be changed (not its addresses and ports).
+    /// A session known to be live, to be changed.
     #[inline]
     pub fn get_mut(&mut self, id: SessionId) -> &mut Session {
-        &mut self.arena[id as usize]
+        &mut self.lines[id as usize]
+    }
+
+    /// Its addresses and ports.
+    #[inline]
+    pub fn ends(&self, id: SessionId) -> Ends {
+        let session = self.get(id);
+        session.ends(session.wide().and_then(|wide| self.wide.get(wide)))
+    }
+
+    /// The template that controls it, or, of FTP's data, the control connection; or [`NONE`].
+    #[inline]
+    pub fn control(&self, id: SessionId) -> SessionId {
+        self.cold[id as usize].control
+    }
+
+    /// How many sessions it controls.
+    #[inline]
+    pub fn controls(&self, id: SessionId) -> u32 {
+        self.cold[id as usize].controls
+    }
+
+    /// The number of the server's first byte, once its SYN has shown it.
+    #[inline]
+    pub(crate) fn first_answer(&self, id: SessionId) -> u32 {
+        self.cold[id as usize].first_answer
+    }
+
+    #[inline]
+    pub(crate) fn set_first_answer(&mut self, id: SessionId, number: u32) {
+        self.cold[id as usize].first_answer = number;
     }
 
     /// The session of a packet with this key. The caller judges whether it has expired.
     #[inline]
     pub fn find(&self, key: Key) -> Option<(SessionId, Direction)> {
         let hash = self.index.hash(key);
-        let entry = self.index.find(hash, |entry| self.key_of(entry) == Some(key))?;
-        Some((entry >> 1, if entry & 1 == 0 { Direction::In } else { Direction::Out }))
+        self.index.find(hash, |entry| self.key_of(entry) == Some(key)).map(meant)
     }
 
     #[inline]
     fn key_of(&self, entry: u32) -> Option<Key> {
-        let session = &self.arena[(entry >> 1) as usize];
-        if entry & 1 == 0 { Some(session.key_in()) } else { session.key_out() }
+        let (id, direction) = meant(entry);
+        let (session, ends) = (self.get(id), self.ends(id));
+        match direction {
+            Direction::In => Some(session.key_in(&ends)),
+            Direction::Out => session.key_out(&ends),
+        }
+    }
+
+    /// The hash of a packet's key, of IPv4: ends as [`std::net::Ipv4Addr::to_bits`] has them, with ports.
+    #[inline]
+    pub fn hash_v4(&self, protocol: u8, src: (u32, u16), dst: (u32, u16)) -> u64 {
+        self.index.hash_v4(protocol.into(), src, dst)
+    }
+
+    /// The hash of a packet's key, of IPv6.
+    #[inline]
+    pub fn hash_v6(&self, protocol: u8, src: (u128, u16), dst: (u128, u16)) -> u64 {
+        self.index.hash_v6(protocol.into(), src, dst)
+    }
+
+    /// Asks for the part of the index that a hash leads to.
+    #[inline]
+    pub fn prefetch_bucket(&self, hash: u64) {
+        self.index.prefetch(hash);
+    }
+
+    /// The session that the index names first for a hash, not looked at: most likely, but not surely the one.
+    #[inline]
+    pub fn candidate(&self, hash: u64) -> Option<(SessionId, Direction)> {
+        self.index.find(hash, |_| true).map(meant)
+    }
+
+    /// Asks for what packets need of a session.
+    #[inline]
+    pub fn prefetch(&self, id: SessionId) {
+        prefetch_at(&self.lines, id as usize);
+    }
+
+    /// Asks for the addresses of a session when they are not in its line, which is looked at.
+    #[inline]
+    pub fn prefetch_wide(&self, session: &Session) {
+        if let Some(wide) = session.wide() {
+            self.wide.prefetch(wide);
+        }
+    }
+
+    /// Whether a packet of IPv6 with these ends goes in `direction` of a session that the index has named; for those
+    /// of IPv4 see [`Session::is_of_v4`].
+    #[inline]
+    pub fn is_of_v6(
+        &self,
+        session: &Session,
+        direction: Direction,
+        protocol: u8,
+        src: (u128, u16),
+        dst: (u128, u16),
+    ) -> bool {
+        let wide = session.wide().and_then(|wide| self.wide.get(wide));
+        wide.is_some_and(|wide| session.is_of_v6(wide, direction, protocol, src, dst))
+    }
+
+    /// A number that changes whenever the index does: as long as it stays, keys lead to the same sessions.
+    #[inline]
+    pub fn epoch(&self) -> u32 {
+        self.index.epoch()
     }
 
     /// Makes a session; `None` when there is no room.
@@ -288,68 +311,61 @@ impl Sessions {
         if self.is_full() {
             return None;
         }
-        let session = Session {
-            protocol: new.protocol,
-            forward: new.forward,
-            state: new.state,
-            active: false,
-            no_output: !matches!(new.forward, Forward::Nat | Forward::FullNat),
-            client: new.client.0,
-            client_port: new.client.1,
-            vip: new.vip.0,
-            vip_port: new.vip.1,
-            local: new.local.0,
-            local_port: new.local.1,
-            server: new.server.0,
-            server_port: new.server.1,
-            destination: new.destination,
-            control: new.control,
-            in_packets: 0,
-            controls: 0,
-            care: Care::default(),
-            expires: now + NEW_TIMEOUT,
-            timeout: NEW_TIMEOUT,
-            older: NONE,
-            newer: NONE,
-            timer: wheel::Link::default(),
-            rank: rank::Link::default(),
-            live: true,
-            indexed: true,
+        let wide = match line::wide(&new) {
+            None => None,
+            Some(wide) => Some(self.wide.add(wide)?),
         };
-        let id = match self.free {
-            NONE => {
-                self.arena.push(session);
-                (self.arena.len() - 1) as SessionId
-            }
-            id => {
-                self.free = self.arena[id as usize].older;
-                self.arena[id as usize] = session;
-                id
-            }
-        };
+        let mut session = Session::new(&new, wide);
+        session.set_timeout(NEW_TIMEOUT);
+        session.touch(now);
+        let id = self.occupy(session, Cold::new(new.control));
+        self.add_keys(id);
+        if new.control != NONE {
+            self.cold[new.control as usize].controls += 1;
+        }
+        if self.fresh.len() == FRESH {
+            self.queue_fresh();
+        }
+        self.fresh.push(id);
+        self.ranks.place(&mut self.cold, id, Rank::of(new.state));
+        Some(id)
+    }
+
+    /// A place in the arenas: the one that became free last, which caches may still have.
+    fn occupy(&mut self, session: Session, cold: Cold) -> SessionId {
         self.live += 1;
-        let key_in = self.arena[id as usize].key_in();
+        let id = self.free;
+        if id == NONE {
+            self.lines.push(session);
+            self.cold.push(cold);
+            return (self.lines.len() - 1) as SessionId;
+        }
+        self.lines[id as usize] = session;
+        self.free = std::mem::replace(&mut self.cold[id as usize], cold).control;
+        // For the next session.
+        prefetch_at(&self.lines, self.free as usize);
+        prefetch_at(&self.cold, self.free as usize);
+        id
+    }
+
+    fn add_keys(&mut self, id: SessionId) {
+        let (session, ends) = (self.get(id), self.ends(id));
+        let (key_in, key_out) = (session.key_in(&ends), session.key_out(&ends));
         self.index.insert(self.index.hash(key_in), id << 1);
-        if let Some(key) = self.arena[id as usize].key_out() {
+        if let Some(key) = key_out {
             self.insert_reply(id, key);
         }
-        if new.control != NONE {
-            self.arena[new.control as usize].controls += 1;
-        }
-        self.wheel.add(&mut self.arena, id, now + NEW_TIMEOUT);
-        self.ranks.place(&mut self.arena, id, Rank::of(new.state));
-        Some(id)
     }
 
     /// Two VIPs with one server and one client port have the same reply key: the newest wins, the older comes
     /// back when it ends.
     fn insert_reply(&mut self, id: SessionId, key: Key) {
         let hash = self.index.hash(key);
-        match self.index.find(hash, |entry| self.key_of(entry) == Some(key) && entry & 1 == 1) {
+        match self.index.find(hash, |entry| entry & 1 == 1 && self.key_of(entry) == Some(key)) {
             Some(entry) => {
                 let older = entry >> 1;
-                self.arena[id as usize].older = older;
-                self.arena[older as usize].newer = id;
+                self.stack(id).older = older;
+                self.stack(older).newer = id;
                 self.index.replace(hash, entry, (id << 1) | 1);
             }
             None => self.index.insert(hash, (id << 1) | 1),
@@ -357,14 +373,17 @@ impl Sessions {
     }
 
     fn remove_reply(&mut self, id: SessionId, key: Key) {
-        let session = &mut self.arena[id as usize];
-        let older = std::mem::replace(&mut session.older, NONE);
-        let newer = std::mem::replace(&mut session.newer, NONE);
+        let (mut older, mut newer) = (NONE, NONE);
+        if self.get(id).is_stacked() {
+            let links = self.stack(id);
+            older = std::mem::replace(&mut links.older, NONE);
+            newer = std::mem::replace(&mut links.newer, NONE);
+        }
         if older != NONE {
-            self.arena[older as usize].newer = newer;
+            self.stack(older).newer = newer;
         }
         if newer != NONE {
-            self.arena[newer as usize].older = older;
+            self.stack(newer).older = older;
             return;
         }
         let hash = self.index.hash(key);
@@ -375,21 +394,41 @@ impl Sessions {
         }
     }
 
+    /// Where a session has its neighbours among those with the same reply key.
+    fn stack(&mut self, id: SessionId) -> &mut Rare {
+        self.lines[id as usize].stack();
+        match self.make_rare(id) {
+            Some(rare) => rare,
+            None => unreachable!("there are as many rare parts as sessions"),
+        }
+    }
+
+    fn make_rare(&mut self, id: SessionId) -> Option<&mut Rare> {
+        let place = &mut self.cold[id as usize].rare;
+        if *place == NOWHERE {
+            *place = self.rare.add(Rare::default())?;
+        }
+        self.rare.get_mut(*place)
+    }
+
     /// Ends a session: every index forgets it, its template has one less. The caller settles the counts.
     pub fn remove(&mut self, id: SessionId) -> Session {
         self.retire(id);
-        self.wheel.remove(&mut self.arena, id);
-        self.ranks.remove(&mut self.arena, id);
-        let Session { control, care, .. } = self.arena[id as usize];
-        self.rare.remove(care.rare);
-        self.expected -= usize::from(care.is_expected());
-        if control != NONE {
-            self.arena[control as usize].controls -= 1;
+        self.wheel.remove(&mut self.cold, id);
+        self.ranks.remove(&mut self.cold, id);
+        let slot = &mut self.lines[id as usize];
+        let session = *slot;
+        slot.end();
+        let Cold { control, rare, .. } = self.cold[id as usize];
+        self.rare.remove(rare);
+        if let Some(wide) = session.wide() {
+            self.wide.remove(wide);
         }
-        let session = self.arena[id as usize].clone();
-        let slot = &mut self.arena[id as usize];
-        slot.live = false;
-        slot.older = self.free;
+        self.expected -= usize::from(session.care.is_expected());
+        if control != NONE {
+            self.cold[control as usize].controls -= 1;
+        }
+        self.cold[id as usize].control = self.free;
         self.free = id;
         self.live -= 1;
         session
@@ -399,19 +438,22 @@ impl Sessions {
     // IPVS: an invalid template is rekeyed to port 65535.
     pub fn retire_template(&mut self, id: SessionId) {
         self.retire(id);
-        let session = &mut self.arena[id as usize];
-        session.vip_port = u16::MAX;
-        session.server_port = u16::MAX;
+        let session = self.get_mut(id);
+        session.ports[line::VIP] = u16::MAX;
+        session.ports[line::SERVER] = u16::MAX;
     }
 
     /// Takes a session's keys away, so that no packet finds it any more.
     pub(crate) fn retire(&mut self, id: SessionId) {
-        if std::mem::replace(&mut self.arena[id as usize].indexed, false) {
-            let key = self.arena[id as usize].key_in();
-            self.index.remove(self.index.hash(key), id << 1);
-            if let Some(key) = self.arena[id as usize].key_out() {
-                self.remove_reply(id, key);
-            }
+        if !self.get(id).is_indexed() {
+            return;
+        }
+        let (session, ends) = (self.get(id), self.ends(id));
+        let (key_in, key_out) = (session.key_in(&ends), session.key_out(&ends));
+        self.get_mut(id).set_indexed(false);
+        self.index.remove(self.index.hash(key_in), id << 1);
+        if let Some(key) = key_out {
+            self.remove_reply(id, key);
         }
     }
 
@@ -420,7 +462,7 @@ impl Sessions {
     // IPVS: IP_VS_CONN_F_NO_CPORT
     pub(crate) fn expect(&mut self, new: NewSession, now: Nanos) -> Option<SessionId> {
         let id = self.insert(NewSession { client: (new.client.0, 0), ..new }, now)?;
-        self.arena[id as usize].care.expect();
+        self.get_mut(id).care.expect();
         self.expected += 1;
         Some(id)
     }
@@ -438,98 +480,127 @@ impl Sessions {
     /// Gives a session that waited for its client the client's port.
     pub(crate) fn meet(&mut self, id: SessionId, port: u16) {
         self.retire(id);
-        let session = &mut self.arena[id as usize];
-        session.client_port = port;
-        if session.forward == Forward::Nat {
-            session.local_port = port;
+        let session = self.get_mut(id);
+        session.ports[line::CLIENT] = port;
+        if session.forward() == Forward::Nat {
+            session.ports[line::LOCAL] = port;
         }
         session.care.meet();
-        session.indexed = true;
+        session.set_indexed(true);
         self.expected -= 1;
-        let key = session.key_in();
-        self.index.insert(self.index.hash(key), id << 1);
-        if let Some(key) = self.arena[id as usize].key_out() {
-            self.insert_reply(id, key);
-        }
+        self.add_keys(id);
     }
 
     /// What was changed in a session's stream.
     #[inline]
     pub(crate) fn edits(&self, id: SessionId) -> Option<&Edits> {
-        self.rare.get(self.get(id).care.rare)
+        self.rare.get(self.cold[id as usize].rare).map(|rare| &rare.edits)
     }
 
     /// The same, to be changed.
     #[inline]
     pub(crate) fn edits_mut(&mut self, id: SessionId) -> Option<&mut Edits> {
-        self.rare.get_mut(self.get(id).care.rare)
+        self.rare.get_mut(self.cold[id as usize].rare).map(|rare| &mut rare.edits)
     }
 
     /// The same, made when there was nothing yet; `None` when there is no room.
     pub(crate) fn make_edits(&mut self, id: SessionId) -> Option<&mut Edits> {
-        if self.get(id).care.rare == rare::NONE {
-            self.arena[id as usize].care.rare = self.rare.add()?;
-        }
-        self.edits_mut(id)
+        self.make_rare(id).map(|rare| &mut rare.edits)
     }
 
     /// Whether a session is over at `now`; a template that controls sessions is given another minute instead.
     #[inline]
     pub fn overdue(&mut self, id: SessionId, now: Nanos) -> bool {
-        let session = &mut self.arena[id as usize];
-        if session.expires > now {
+        if self.get(id).expires > now {
             return false;
         }
-        if session.controls > 0 {
-            session.timeout = CONTROLLING_TIMEOUT;
+        if self.controls(id) > 0 {
+            let session = self.get_mut(id);
+            session.set_timeout(CONTROLLING_TIMEOUT);
             session.touch(now);
             return false;
         }
         true
     }
 
-    /// The next session whose time is over, at most `budget` looked at; call until it gives `None`.
+    /// The next session whose time is over, at most `budget` looked at; call until it gives `None`. Nothing asks
+    /// for the session again: the caller ends it.
     pub fn next_expired(&mut self, now: Nanos, budget: &mut usize) -> Option<SessionId> {
+        self.queue_fresh();
         while *budget > 0 {
             let id = self.wheel.due(now)?;
             *budget -= 1;
-            self.wheel.remove(&mut self.arena, id);
-            let over = self.overdue(id, now);
-            let at = if over { now } else { self.arena[id as usize].expires };
-            self.wheel.add(&mut self.arena, id, at);
-            if over {
+            self.prefetch_due(now);
+            self.wheel.remove(&mut self.cold, id);
+            if self.overdue(id, now) {
                 return Some(id);
             }
+            self.wheel.add(&mut self.cold, id, self.lines[id as usize].expires);
         }
         None
     }
 
+    /// Asks for the memory of sessions that are due soon, first for themselves, then for what they lead to.
+    #[inline]
+    fn prefetch_due(&self, now: Nanos) {
+        if let Some(id) = self.wheel.after(2 * AHEAD) {
+            prefetch_at(&self.lines, id as usize);
+            prefetch_at(&self.cold, id as usize);
+        }
+        let Some(id) = self.wheel.after(AHEAD) else { return };
+        let session = self.get(id);
+        if session.expires <= now {
+            let ends = self.ends(id);
+            self.index.prefetch(self.index.hash(session.key_in(&ends)));
+            if let Some(key) = session.key_out(&ends) {
+                self.index.prefetch(self.index.hash(key));
+            }
+            for neighbour in self.cold[id as usize].link.neighbours() {
+                prefetch_at(&self.cold, neighbour as usize);
+            }
+        }
+    }
+
+    /// Has the wheel ask for new sessions when they end by what their first packets said.
+    fn queue_fresh(&mut self) {
+        while let Some(id) = self.fresh.pop() {
+            // One that is over already, and has a successor in its place, is here twice.
+            if self.lines[id as usize].is_live() && self.cold[id as usize].timer == NONE {
+                self.wheel.add(&mut self.cold, id, self.lines[id as usize].expires);
+            }
+        }
+    }
+
     /// To be called when the state of a session has changed.
     pub fn state_changed(&mut self, id: SessionId) {
-        let rank = Rank::of(self.arena[id as usize].state);
-        self.ranks.place(&mut self.arena, id, rank);
+        let rank = Rank::of(self.get(id).state);
+        self.ranks.place(&mut self.cold, id, rank);
     }
 
     /// How dispensable a session is; `None`: it is not.
     pub fn rank(&self, id: SessionId) -> Option<Rank> {
-        let session = &self.arena[id as usize];
-        session.rank.rank.filter(|_| session.controls == 0)
+        let Cold { rank, controls, .. } = self.cold[id as usize];
+        rank.filter(|_| controls == 0)
     }
 
     /// The session that makes room for another when there is none.
     pub fn most_dispensable(&self) -> Option<SessionId> {
-        self.ranks.first(&self.arena)
+        self.ranks.first(&self.cold)
     }
 
     /// Has the wheel ask for a session when it ends now: its time-out has become shorter.
     pub fn requeue(&mut self, id: SessionId) {
-        self.wheel.remove(&mut self.arena, id);
-        let at = self.arena[id as usize].expires;
-        self.wheel.add(&mut self.arena, id, at);
+        self.wheel.hasten(&mut self.cold, id, self.lines[id as usize].expires);
     }
 
     /// When the wheel has to be looked at next.
     pub fn next_deadline(&self) -> Nanos {
         self.wheel.next_tick()
     }
+}
+
+/// What an entry of the index means.
+#[inline]
+fn meant(entry: u32) -> (SessionId, Direction) {
+    (entry >> 1, if entry & 1 == 0 { Direction::In } else { Direction::Out })
 }

@@ -1,7 +1,8 @@
 //! Which session makes room for a new one when there is none: one that is over, one that is about to be, one that
 //! has not come about yet; of each the one that has been so longest. Established ones, UDP and templates never.
 
-use super::{NONE, Session, SessionId, State, sctp, tcp};
+use super::line::Cold;
+use super::{NONE, SessionId, State, sctp, tcp};
 
 /// How dispensable a session is, the most first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,17 +42,24 @@ impl Rank {
     }
 }
 
-/// A session's place among those of its rank.
+/// A session's neighbours among those of its rank.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Link {
-    pub(super) rank: Option<Rank>,
     next: SessionId,
     previous: SessionId,
 }
 
 impl Default for Link {
     fn default() -> Link {
-        Link { rank: None, next: NONE, previous: NONE }
+        Link { next: NONE, previous: NONE }
+    }
+}
+
+impl Link {
+    /// Both, for those who want to have them at hand when the session leaves its rank.
+    #[inline]
+    pub(super) fn neighbours(self) -> [SessionId; 2] {
+        [self.next, self.previous]
     }
 }
 
@@ -69,40 +77,42 @@ impl Ranks {
 
     /// Puts a session where its rank is now.
     #[inline]
-    pub(super) fn place(&mut self, arena: &mut [Session], id: SessionId, rank: Option<Rank>) {
-        if arena[id as usize].rank.rank == rank {
+    pub(super) fn place(&mut self, cold: &mut [Cold], id: SessionId, rank: Option<Rank>) {
+        if cold[id as usize].rank == rank {
             return;
         }
-        self.remove(arena, id);
+        self.remove(cold, id);
         let Some(place) = rank.map(|rank| rank as usize) else { return };
         let previous = self.tails[place];
-        arena[id as usize].rank = Link { rank, next: NONE, previous };
+        cold[id as usize].rank = rank;
+        cold[id as usize].link = Link { next: NONE, previous };
         match previous {
             NONE => self.heads[place] = id,
-            previous => arena[previous as usize].rank.next = id,
+            previous => cold[previous as usize].link.next = id,
         }
         self.tails[place] = id;
     }
 
-    pub(super) fn remove(&mut self, arena: &mut [Session], id: SessionId) {
-        let Link { rank, next, previous } = std::mem::take(&mut arena[id as usize].rank);
-        let Some(place) = rank.map(|rank| rank as usize) else { return };
+    pub(super) fn remove(&mut self, cold: &mut [Cold], id: SessionId) {
+        let leaver = &mut cold[id as usize];
+        let Some(place) = leaver.rank.take().map(|rank| rank as usize) else { return };
+        let Link { next, previous } = leaver.link;
         match previous {
             NONE => self.heads[place] = next,
-            previous => arena[previous as usize].rank.next = next,
+            previous => cold[previous as usize].link.next = next,
         }
         match next {
             NONE => self.tails[place] = previous,
-            next => arena[next as usize].rank.previous = previous,
+            next => cold[next as usize].link.previous = previous,
         }
     }
 
     /// The most dispensable session.
-    pub(super) fn first(&self, arena: &[Session]) -> Option<SessionId> {
+    pub(super) fn first(&self, cold: &[Cold]) -> Option<SessionId> {
         let of = |head: SessionId| {
-            let after = |&id: &SessionId| Some(arena[id as usize].rank.next).filter(|&next| next != NONE);
+            let after = |&id: &SessionId| Some(cold[id as usize].link.next).filter(|&next| next != NONE);
             let oldest = std::iter::successors(Some(head).filter(|&id| id != NONE), after).take(TRIES);
-            oldest.into_iter().find(|&id| arena[id as usize].controls == 0)
+            oldest.into_iter().find(|&id| cold[id as usize].controls == 0)
         };
         self.heads.into_iter().find_map(of)
     }

@@ -29,7 +29,7 @@ fn reply(client_port: u16) -> Key {
 fn both_directions_find_the_session() {
     let mut sessions = Sessions::new(100, 1, 0);
     let id = sessions.insert(nat(100, 40001), 0).unwrap();
-    let key = sessions.get(id).key_in();
+    let key = sessions.get(id).key_in(&sessions.ends(id));
     assert_eq!(sessions.find(key), Some((id, Direction::In)));
     assert_eq!(sessions.find(reply(40001)), Some((id, Direction::Out)));
     assert_eq!(sessions.find(reply(40002)), None);
@@ -63,7 +63,7 @@ fn a_full_table_refuses_and_slots_come_back() {
 fn sessions_expire_when_due_and_not_before() {
     let mut sessions = Sessions::new(10, 1, 0);
     let id = sessions.insert(nat(100, 1), 0).unwrap();
-    sessions.get_mut(id).timeout = 900 * SECOND;
+    sessions.get_mut(id).set_timeout(900 * SECOND);
     sessions.get_mut(id).touch(0);
     for second in 0..900 {
         assert_eq!(sessions.next_expired(second * SECOND, &mut 100), None, "second {second}");
@@ -76,11 +76,12 @@ fn sessions_expire_when_due_and_not_before() {
 fn a_shortened_life_is_noticed() {
     let mut sessions = Sessions::new(10, 1, 0);
     let id = sessions.insert(nat(100, 1), 0).unwrap();
-    sessions.get_mut(id).timeout = 900 * SECOND;
+    sessions.get_mut(id).set_timeout(900 * SECOND);
     sessions.get_mut(id).touch(0);
     assert_eq!(sessions.next_expired(4 * SECOND, &mut 100), None);
-    sessions.get_mut(id).timeout = 10 * SECOND;
+    sessions.get_mut(id).set_timeout(10 * SECOND);
     sessions.get_mut(id).touch(5 * SECOND);
+    sessions.requeue(id);
     assert_eq!(sessions.next_expired(45 * SECOND, &mut 100), Some(id));
 }
 

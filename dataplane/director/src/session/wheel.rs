@@ -1,64 +1,132 @@
 //! A hashed timing wheel with lazy re-arm: packets only store a time, the wheel asks when it comes by.
 //!
-//! Nothing is queued further ahead than the wheel's span of half a minute; what lives longer is asked once a turn.
-//! Time-outs that shrink are queued again.
+//! A slot is a pile of chunks of one cache line; a session knows its place in it, so that it can leave at any time:
+//! the topmost takes its place. Nothing is queued further ahead than the wheel's span of two minutes; what lives
+//! longer is asked once a turn. Time-outs that shrink are queued again.
 
-use super::{NONE, Session, SessionId};
+use fulcrum_machine::{prefetch_at, vec_on_huge_pages};
+
+use super::line::Cold;
+use super::{NONE, SessionId};
 use crate::Nanos;
 
 /// Length of a tick: 2²⁸ ns ≈ 0.27 s.
 const TICK_SHIFT: u32 = 28;
-/// Slots: 128 ticks ≈ 34 s.
-const SLOTS: u64 = 128;
+/// Slots: 512 ticks ≈ 137 s, more than most states of most protocols last.
+const SLOTS: u64 = 512;
+/// Sessions of a chunk.
+const WIDTH: usize = 15;
 
-/// A session's place in the wheel.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Link {
-    next: SessionId,
-    previous: SessionId,
-    slot: u8,
+#[derive(Clone, Debug)]
+#[repr(C, align(64))]
+struct Chunk {
+    /// The chunk below, or [`NONE`]; of a free chunk the next free one.
+    below: u32,
+    sessions: [SessionId; WIDTH],
 }
 
-impl Default for Link {
-    fn default() -> Link {
-        Link { next: NONE, previous: NONE, slot: 0 }
-    }
+/// The topmost chunk of a slot, the only one that may have room.
+#[derive(Clone, Copy, Debug)]
+struct Pile {
+    top: u32,
+    /// How many are in it; never 0 when there is one.
+    count: u32,
 }
 
 #[derive(Debug)]
 pub(super) struct Wheel {
-    heads: [SessionId; SLOTS as usize],
+    piles: Box<[Pile]>,
+    chunks: Vec<Chunk>,
+    free: u32,
     /// First tick not yet worked off.
     tick: u64,
 }
 
 impl Wheel {
-    pub(super) fn new(now: Nanos) -> Wheel {
-        Wheel { heads: [NONE; SLOTS as usize], tick: now >> TICK_SHIFT }
+    /// For at most `limit` sessions.
+    pub(super) fn new(limit: usize, now: Nanos) -> Wheel {
+        Wheel {
+            piles: vec![Pile { top: NONE, count: 0 }; SLOTS as usize].into_boxed_slice(),
+            chunks: vec_on_huge_pages(Wheel::chunks(limit)),
+            free: NONE,
+            tick: now >> TICK_SHIFT,
+        }
     }
 
-    /// Queues a session for `at`, or for the wheel's end when that is later.
-    pub(super) fn add(&mut self, arena: &mut [Session], id: SessionId, at: Nanos) {
-        // The tick after `at`: by then it is over.
-        let tick = ((at >> TICK_SHIFT) + 1).clamp(self.tick, self.tick + SLOTS - 1);
-        let slot = (tick % SLOTS) as usize;
-        let next = self.heads[slot];
-        arena[id as usize].timer = Link { next, previous: NONE, slot: slot as u8 };
-        if next != NONE {
-            arena[next as usize].timer.previous = id;
-        }
-        self.heads[slot] = id;
+    /// Only a slot's topmost chunk is not full.
+    fn chunks(limit: usize) -> usize {
+        limit / WIDTH + SLOTS as usize
     }
 
-    pub(super) fn remove(&mut self, arena: &mut [Session], id: SessionId) {
-        let Link { next, previous, slot } = arena[id as usize].timer;
-        if next != NONE {
-            arena[next as usize].timer.previous = previous;
+    /// Memory for `limit` sessions, in bytes.
+    pub(super) fn bytes(limit: usize) -> usize {
+        Wheel::chunks(limit) * size_of::<Chunk>()
+    }
+
+    /// Queues a session that is not queued for `at`, or for the wheel's end when that is later.
+    pub(super) fn add(&mut self, cold: &mut [Cold], id: SessionId, at: Nanos) {
+        let slot = (self.tick_of(at) % SLOTS) as usize;
+        if self.piles[slot].top == NONE || self.piles[slot].count as usize == WIDTH {
+            let top = self.new_chunk(self.piles[slot].top);
+            self.piles[slot] = Pile { top, count: 0 };
         }
-        if previous != NONE {
-            arena[previous as usize].timer.next = next;
-        } else {
-            self.heads[usize::from(slot)] = next;
+        let Pile { top, count } = self.piles[slot];
+        self.chunks[top as usize].sessions[count as usize] = id;
+        self.piles[slot].count += 1;
+        let queued = &mut cold[id as usize];
+        (queued.timer, queued.slot) = ((top << 4) | count, slot as u16);
+    }
+
+    /// The tick after `at`, by when it is over, as far as the wheel goes.
+    #[inline]
+    fn tick_of(&self, at: Nanos) -> u64 {
+        ((at >> TICK_SHIFT) + 1).clamp(self.tick, self.tick + SLOTS - 1)
+    }
+
+    fn new_chunk(&mut self, below: u32) -> u32 {
+        match self.free {
+            NONE => {
+                self.chunks.push(Chunk { below, sessions: [NONE; WIDTH] });
+                (self.chunks.len() - 1) as u32
+            }
+            free => {
+                let chunk = &mut self.chunks[free as usize];
+                self.free = std::mem::replace(&mut chunk.below, below);
+                free
+            }
+        }
+    }
+
+    /// Takes a session out, if it is in.
+    pub(super) fn remove(&mut self, cold: &mut [Cold], id: SessionId) {
+        let leaver = &mut cold[id as usize];
+        let (at, slot) = (std::mem::replace(&mut leaver.timer, NONE), leaver.slot);
+        if at == NONE {
+            return;
+        }
+        let pile = &mut self.piles[usize::from(slot)];
+        pile.count -= 1;
+        let top = &mut self.chunks[pile.top as usize];
+        let topmost = top.sessions[pile.count as usize];
+        if pile.count == 0 {
+            let emptied = pile.top;
+            *pile = Pile { top: top.below, count: WIDTH as u32 };
+            top.below = self.free;
+            self.free = emptied;
+        }
+        if topmost != id {
+            self.chunks[(at >> 4) as usize].sessions[(at & 15) as usize] = topmost;
+            cold[topmost as usize].timer = at;
+        }
+    }
+
+    /// Queues a session for `at` when it is queued for later.
+    pub(super) fn hasten(&mut self, cold: &mut [Cold], id: SessionId, at: Nanos) {
+        let Cold { timer, slot, .. } = cold[id as usize];
+        let queued = self.tick + u64::from(slot).wrapping_sub(self.tick) % SLOTS;
+        if timer != NONE && queued > self.tick_of(at) {
+            self.remove(cold, id);
+            self.add(cold, id, at);
         }
     }
 
@@ -70,11 +138,29 @@ impl Wheel {
             self.tick = current - (SLOTS - 1);
         }
         while self.tick <= current {
-            let head = self.heads[(self.tick % SLOTS) as usize];
-            if head != NONE {
-                return Some(head);
+            let Pile { top, count } = self.piles[(self.tick % SLOTS) as usize];
+            if top != NONE {
+                return Some(self.chunks[top as usize].sessions[count as usize - 1]);
             }
             self.tick += 1;
+        }
+        None
+    }
+
+    /// The session that is due as many places after the one that [`Wheel::due`] gives, if it is of the same tick.
+    #[inline]
+    pub(super) fn after(&self, places: usize) -> Option<SessionId> {
+        let Pile { mut top, count } = self.piles[(self.tick % SLOTS) as usize];
+        let mut count = count as usize;
+        let mut places = places;
+        while top != NONE {
+            let chunk = &self.chunks[top as usize];
+            if places < count {
+                return Some(chunk.sessions[count - 1 - places]);
+            }
+            places -= count;
+            (top, count) = (chunk.below, WIDTH);
+            prefetch_at(&self.chunks, top as usize);
         }
         None
     }

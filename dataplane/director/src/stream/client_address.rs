@@ -4,19 +4,19 @@ use fulcrum_packet::checksum::{fold, pseudo_header_of, sum};
 use fulcrum_packet::tcp::{self, options};
 use fulcrum_packet::{ipv4, ipv6, udp};
 
-use super::{Care, client_of, identity, vip_of};
+use super::{Care, identity};
 use crate::buffer::{Buf, Pool};
 use crate::engine::{Context, Engine};
 use crate::packet::{Packet, checked};
 use crate::reason::{Event, Reason};
-use crate::session::SessionId;
+use crate::session::{Ends, SessionId};
 use crate::snapshot::ClientAddress;
 
 impl<P: Pool> Engine<P> {
     /// Puts the client's address first among the options of a segment. One that would be longer than `room` goes
     /// without: another of the first ones will do.
     pub(super) fn add_option(&mut self, packet: &mut Packet<P::Buf>, id: SessionId, room: usize) {
-        let option = identity::toa(client_of(self.sessions.get(id)));
+        let option = identity::toa(self.sessions.ends(id).client.into());
         let event = if with_option(packet, option.bytes(), room) {
             Event::AddressOptionAdded
         } else {
@@ -35,10 +35,9 @@ impl<P: Pool> Engine<P> {
         id: SessionId,
         room: usize,
     ) -> Result<Option<Packet<P::Buf>>, Reason> {
-        let session = self.sessions.get(id);
         let how = self.sessions.edits(id).map_or(ClientAddress::None, |edits| edits.how);
-        let Some(header) = identity::header(how, session.protocol, client_of(session), vip_of(session))
-        else {
+        let Ends { client, vip, .. } = self.sessions.ends(id);
+        let Some(header) = identity::header(how, packet.protocol, client.into(), vip.into()) else {
             return Ok(None);
         };
         let data = checked(tcp::Segment::new_checked(packet.payload())).header_len();
@@ -71,12 +70,12 @@ impl<P: Pool> Engine<P> {
         id: SessionId,
         room: usize,
     ) -> Result<Option<Packet<P::Buf>>, Reason> {
-        self.sessions.get_mut(id).care.what &= !Care::HEADER;
-        let session = self.sessions.get(id);
-        let how = ctx.snap.destination(session.destination).map(|server| server.profile.client_address);
+        self.sessions.get_mut(id).care.forgo(Care::HEADER);
+        let destination = self.sessions.get(id).destination;
+        let how = ctx.snap.destination(destination).map(|server| server.profile.client_address);
         let how = how.unwrap_or_default();
-        let Some(header) = identity::header(how, session.protocol, client_of(session), vip_of(session))
-        else {
+        let Ends { client, vip, .. } = self.sessions.ends(id);
+        let Some(header) = identity::header(how, packet.protocol, client.into(), vip.into()) else {
             return Ok(None);
         };
         self.counters.event(Event::AddressHeaderSent);

@@ -13,8 +13,6 @@ mod mss;
 mod quoted;
 mod sequence;
 
-use std::net::SocketAddr;
-
 use fulcrum_packet::tcp::{self, options};
 use fulcrum_packet::{checksum::Delta, ipv4};
 
@@ -24,47 +22,48 @@ use crate::engine::{Context, Engine};
 use crate::ftp::Talk;
 use crate::packet::{Packet, checked};
 use crate::reason::{Event, Reason};
-use crate::session::rare::{self, RareId};
-use crate::session::{Session, SessionId};
+use crate::session::{Ends, Session, SessionId};
 use crate::snapshot::{ClientAddress, FTP, Forward, Profile};
 use sequence::Prefix;
 pub(crate) use sequence::Shift;
 
-/// Part of every session: what its packets need.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Care {
-    /// What the client's numbers are shifted by for the server.
-    offset: u32,
-    /// The number of the server's first byte, once its SYN has shown it.
-    first_answer: u32,
-    /// Where more is kept.
-    pub(crate) rare: RareId,
-    what: u8,
-}
+/// Part of every session: what its packets need. More is in the session's `offset` and `first_answer`, and in its
+/// [`Edits`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Care(u8);
 
 impl Care {
     /// The session waits for its client's first packet.
     const EXPECTED: u8 = 1;
     /// Sequence numbers are the director's: `offset`.
-    const OFFSET: u8 = 2;
+    pub(crate) const OFFSET: u8 = 2;
     /// The server is told the client's address in an option.
-    const TOA: u8 = 4;
+    pub(crate) const TOA: u8 = 4;
     /// The server is told the client's address in a header before the data.
-    const HEADER: u8 = 8;
+    pub(crate) const HEADER: u8 = 8;
     /// `first_answer` is known.
-    const ANSWERED: u8 = 16;
+    pub(crate) const ANSWERED: u8 = 16;
     /// The client speaks FTP, here.
-    const FTP: u8 = 32;
+    pub(crate) const FTP: u8 = 32;
 
     /// Whether the packets need nothing.
     #[inline]
     pub(crate) fn is_nothing(self) -> bool {
-        self.what == 0
+        self.0 == 0
     }
 
+    /// Whether they need this, or one of these.
     #[inline]
-    fn wants(self, what: u8) -> bool {
-        self.what & what != 0
+    pub(crate) fn wants(self, what: u8) -> bool {
+        self.0 & what != 0
+    }
+
+    fn add(&mut self, what: u8) {
+        self.0 |= what;
+    }
+
+    fn forgo(&mut self, what: u8) {
+        self.0 &= !what;
     }
 
     pub(crate) fn is_expected(self) -> bool {
@@ -72,17 +71,11 @@ impl Care {
     }
 
     pub(crate) fn expect(&mut self) {
-        self.what |= Care::EXPECTED;
+        self.add(Care::EXPECTED);
     }
 
     pub(crate) fn meet(&mut self) {
-        self.what &= !Care::EXPECTED;
-    }
-}
-
-impl Default for Care {
-    fn default() -> Care {
-        Care { offset: 0, first_answer: 0, rare: rare::NONE, what: 0 }
+        self.forgo(Care::EXPECTED);
     }
 }
 
@@ -130,44 +123,41 @@ impl<P: Pool> Engine<P> {
         profile: &Profile,
     ) {
         let session = self.sessions.get(id);
-        if !matches!(session.forward, Forward::Nat | Forward::FullNat) {
+        if !matches!(session.forward(), Forward::Nat | Forward::FullNat) {
             return;
         }
-        let fullnat = session.forward == Forward::FullNat;
-        let data = self.is_ftp_data(session);
-        let mut care = session.care;
-        let header = identity::header(
-            if data { ClientAddress::None } else { profile.client_address },
-            session.protocol,
-            client_of(session),
-            vip_of(session),
-        );
+        let fullnat = session.forward() == Forward::FullNat;
+        let (mut care, mut offset) = (session.care, session.offset);
+        let Ends { client, vip, local, server } = self.sessions.ends(id);
+        let data = self.is_ftp_data(id);
+        let how = if data { ClientAddress::None } else { profile.client_address };
+        let header = identity::header(how, session.protocol, client.into(), vip.into());
         if session.protocol != ipv4::TCP {
-            care.what |= if header.is_some() { Care::HEADER } else { 0 };
-            self.sessions.get_mut(id).care = care;
+            if header.is_some() {
+                self.sessions.get_mut(id).care.add(Care::HEADER);
+            }
             return;
         }
-        if session.vip_port == FTP && !data {
-            care.what |= Care::FTP;
+        if vip.1 == FTP && !data {
+            care.add(Care::FTP);
         }
         let opens = packet.flags & (tcp::SYN | tcp::ACK | tcp::RST) == tcp::SYN;
         let seq = tcp::Segment::new_checked(packet.payload()).map_or(0, |segment| segment.seq());
         if opens && fullnat {
-            let (local, server) =
-                ((session.local, session.local_port), (session.server, session.server_port));
-            care.offset = initial::number(self.config.seed, local, server, now).wrapping_sub(seq);
-            care.what |= Care::OFFSET;
+            offset = initial::number(self.config.seed, local, server, now).wrapping_sub(seq);
+            care.add(Care::OFFSET);
             if profile.client_address == ClientAddress::Toa {
-                care.what |= Care::TOA;
+                care.add(Care::TOA);
             }
         }
-        self.sessions.get_mut(id).care = care;
+        let session = self.sessions.get_mut(id);
+        (session.care, session.offset) = (care, offset);
         if let Some(header) = header.filter(|_| opens)
             && let Some(edits) = self.sessions.make_edits(id)
         {
             edits.how = profile.client_address;
             edits.prefix = Some(Prefix::new(seq.wrapping_add(1), header.bytes().len() as u16));
-            self.sessions.get_mut(id).care.what |= Care::HEADER;
+            self.sessions.get_mut(id).care.add(Care::HEADER);
         }
     }
 
@@ -179,8 +169,8 @@ impl<P: Pool> Engine<P> {
         packet: &Packet<P::Buf>,
         profile: &Profile,
     ) {
-        let care = &mut self.sessions.get_mut(id).care;
-        *care = Care { rare: care.rare, ..Care::default() };
+        let session = self.sessions.get_mut(id);
+        (session.care, session.offset) = (Care::default(), 0);
         if let Some(edits) = self.sessions.edits_mut(id) {
             *edits = Edits::default();
         }
@@ -189,7 +179,7 @@ impl<P: Pool> Engine<P> {
 
     fn numbers(&self, id: SessionId) -> Numbers {
         let edits = self.sessions.edits(id).copied().unwrap_or_default();
-        Numbers { offset: self.sessions.get(id).care.offset, edits }
+        Numbers { offset: self.sessions.get(id).offset, edits }
     }
 
     /// Makes a client's packet what its server expects, addresses and ports aside; `room` is the length that it
@@ -201,8 +191,7 @@ impl<P: Pool> Engine<P> {
         id: SessionId,
         room: usize,
     ) -> Result<Option<Packet<P::Buf>>, Reason> {
-        let session = self.sessions.get(id);
-        let care = session.care;
+        let care = self.sessions.get(id).care;
         if packet.is_later_fragment() {
             return Ok(None);
         }
@@ -245,7 +234,7 @@ impl<P: Pool> Engine<P> {
         if due {
             return self.lead_segment(ctx, packet, id, room);
         }
-        let first = care.wants(Care::ANSWERED) && ack == care.first_answer;
+        let first = care.wants(Care::ANSWERED) && ack == self.sessions.first_answer(id);
         if care.wants(Care::TOA) && first && packet.flags & (tcp::SYN | tcp::RST | tcp::ACK) == tcp::ACK {
             self.add_option(packet, id, room);
         }
@@ -264,21 +253,21 @@ impl<P: Pool> Engine<P> {
         }
         let segment = checked(tcp::Segment::new_checked(packet.payload()));
         let (seq, ack) = (segment.seq(), segment.ack());
-        let session = self.sessions.get_mut(id);
         if packet.flags & (tcp::SYN | tcp::ACK) == tcp::SYN | tcp::ACK {
-            session.care.first_answer = seq.wrapping_add(1);
-            session.care.what |= Care::ANSWERED;
-            if session.care.wants(Care::TOA) {
-                let taken = identity::toa_len(session.client) as u16;
+            self.sessions.set_first_answer(id, seq.wrapping_add(1));
+            let care = &mut self.sessions.get_mut(id).care;
+            care.add(Care::ANSWERED);
+            if care.wants(Care::TOA) {
+                let taken = identity::toa_len(self.sessions.ends(id).client.0) as u16;
                 mss::leave_room(packet, taken);
             }
         }
-        let care = session.care;
+        let Session { care, offset, .. } = *self.sessions.get(id);
         if packet.flags & tcp::ACK != 0
             && let Some(edits) = self.sessions.edits_mut(id)
             && let Some(prefix) = &mut edits.prefix
         {
-            prefix.acknowledged(ack.wrapping_sub(care.offset));
+            prefix.acknowledged(ack.wrapping_sub(offset));
         }
         if care.wants(Care::FTP) {
             self.hear_server(ctx, packet, id, seq);
@@ -304,14 +293,4 @@ impl<P: Pool> Engine<P> {
         }
         packet.mend(delta);
     }
-}
-
-/// The client's end of a session.
-fn client_of(session: &Session) -> SocketAddr {
-    SocketAddr::new(session.client, session.client_port)
-}
-
-/// The end that the client sees.
-fn vip_of(session: &Session) -> SocketAddr {
-    SocketAddr::new(session.vip, session.vip_port)
 }

@@ -1,0 +1,369 @@
+//! A session as packets meet it: one cache line with all that an established packet needs, the addresses too when
+//! they are of IPv4. What else belongs to it is in [`Cold`], and beside the arenas in `side`.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use super::side::{NOWHERE, SideId, Wide};
+use super::{Direction, Key, NONE, NewSession, Rank, SessionId, State, TEMPLATE, rank};
+use crate::Nanos;
+use crate::snapshot::{DestinationId, Forward};
+use crate::stream::Care;
+
+/// What time-outs are kept in: whole milliseconds.
+const MILLISECOND: Nanos = 1_000_000;
+
+/// The method is in the lowest two.
+const METHOD: u8 = 0b11;
+const ACTIVE: u8 = 1 << 2;
+const NO_OUTPUT: u8 = 1 << 3;
+const LIVE: u8 = 1 << 4;
+const INDEXED: u8 = 1 << 5;
+const WIDE: u8 = 1 << 6;
+const STACKED: u8 = 1 << 7;
+
+const METHODS: [Forward; 4] = [Forward::Nat, Forward::FullNat, Forward::Dr, Forward::Tun];
+
+/// Places of the addresses and ports.
+pub(super) const CLIENT: usize = 0;
+pub(super) const VIP: usize = 1;
+pub(super) const LOCAL: usize = 2;
+pub(super) const SERVER: usize = 3;
+
+/// One session or template.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub struct Session {
+    /// Client, VIP, local, server. When one is not of IPv4: where they all are, and a bit for each that is of IPv6.
+    addresses: [u32; 4],
+    /// Client, VIP, local, server.
+    pub(super) ports: [u16; 4],
+    /// State; [`Sessions::state_changed`](super::Sessions::state_changed) is to be told of changes.
+    pub state: State,
+    /// IP protocol number.
+    pub protocol: u8,
+    flags: u8,
+    /// Its server.
+    pub destination: DestinationId,
+    /// When it ends if nothing comes.
+    pub expires: Nanos,
+    /// In milliseconds.
+    timeout: u32,
+    /// Next hops of its packets, or [`Session::NO_HOP`].
+    pub(crate) to_server: u16,
+    pub(crate) to_client: u16,
+    /// The configuration that the next hops are by.
+    pub(crate) generation: u32,
+    /// By which interfaces its packets come, from the client and from the server, or [`Session::NO_INTERFACE`].
+    pub(crate) in_interface: u8,
+    pub(crate) out_interface: u8,
+    /// Packets from the client, to 255. // IPVS: in_pkts
+    pub in_packets: u8,
+    /// What its packets need beside new addresses and ports.
+    pub(crate) care: Care,
+    /// What new addresses do to the checksum of an IPv4 header, and with the ports to that of the transport.
+    pub(crate) ip_delta: u16,
+    pub(crate) l4_delta: u16,
+    /// What the client's sequence numbers are shifted by for the server.
+    pub(crate) offset: u32,
+}
+
+const _: () = assert!(size_of::<Session>() == 64);
+
+/// The part of a session that packets do not need while nothing changes.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(32))]
+pub(super) struct Cold {
+    /// Neighbours among those of its rank.
+    pub(super) link: rank::Link,
+    /// Place in its slot of the timing wheel, or none.
+    pub(super) timer: u32,
+    /// The template that controls it, or, of FTP's data, the control connection; or none. Of a free place: the next
+    /// free one.
+    pub(super) control: SessionId,
+    /// How many sessions it controls.
+    pub(super) controls: u32,
+    /// Its rare part.
+    pub(super) rare: SideId,
+    /// The number of the server's first byte, once its SYN has shown it.
+    pub(super) first_answer: u32,
+    /// Its slot of the timing wheel.
+    pub(super) slot: u16,
+    /// How dispensable it is, when others may take its place.
+    pub(super) rank: Option<Rank>,
+}
+
+const _: () = assert!(size_of::<Cold>() == 32);
+
+impl Cold {
+    pub(super) fn new(control: SessionId) -> Cold {
+        Cold {
+            link: rank::Link::default(),
+            timer: NONE,
+            control,
+            controls: 0,
+            rare: NOWHERE,
+            first_answer: 0,
+            slot: 0,
+            rank: None,
+        }
+    }
+}
+
+/// Addresses and ports of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// Client's; of a template, its network and 0.
+    pub client: (IpAddr, u16),
+    /// VIP and the port that the client asked for.
+    pub vip: (IpAddr, u16),
+    /// What a FULLNAT server sees; the client's otherwise. A template is found by it: of a call it is one that no
+    /// client has.
+    pub local: (IpAddr, u16),
+    /// Server's.
+    pub server: (IpAddr, u16),
+}
+
+impl Ends {
+    /// Whether the server is spoken to by another family than the client speaks.
+    #[inline]
+    pub fn translates(&self) -> bool {
+        self.local.0.is_ipv6() != self.client.0.is_ipv6()
+    }
+}
+
+impl Session {
+    /// No next hop is known.
+    pub const NO_HOP: u16 = u16::MAX;
+    /// No interface is known, or one whose number is too large for a session to remember.
+    pub const NO_INTERFACE: u8 = u8::MAX;
+
+    pub(super) fn new(new: &NewSession, wide: Option<SideId>) -> Session {
+        let ends = [new.client, new.vip, new.local, new.server];
+        let bits = ends.map(|(address, _)| match address {
+            IpAddr::V4(address) => address.to_bits(),
+            IpAddr::V6(_) => 0,
+        });
+        let is_v6 = |at: usize| u32::from(ends[at].0.is_ipv6()) << at;
+        let families = is_v6(CLIENT) | is_v6(VIP) | is_v6(LOCAL) | is_v6(SERVER);
+        let answered = matches!(new.forward, Forward::Nat | Forward::FullNat);
+        let method = METHODS.iter().position(|&method| method == new.forward).unwrap_or_default() as u8;
+        Session {
+            addresses: wide.map_or(bits, |wide| [wide, families, 0, 0]),
+            ports: ends.map(|(_, port)| port),
+            state: new.state,
+            protocol: new.protocol,
+            flags: method
+                | LIVE
+                | INDEXED
+                | if answered { 0 } else { NO_OUTPUT }
+                | if wide.is_some() { WIDE } else { 0 },
+            destination: new.destination,
+            expires: 0,
+            timeout: 0,
+            to_server: Session::NO_HOP,
+            to_client: Session::NO_HOP,
+            generation: 0,
+            in_interface: Session::NO_INTERFACE,
+            out_interface: Session::NO_INTERFACE,
+            in_packets: 0,
+            care: Care::default(),
+            ip_delta: 0,
+            l4_delta: 0,
+            offset: 0,
+        }
+    }
+
+    /// Forwarding method, fixed when the session was made.
+    #[inline]
+    pub fn forward(&self) -> Forward {
+        METHODS[usize::from(self.flags & METHOD)]
+    }
+
+    /// Whether it counts as an active one of its server.
+    #[inline]
+    pub fn is_active(&self) -> bool {
+        self.has(ACTIVE)
+    }
+
+    pub(crate) fn set_active(&mut self, active: bool) {
+        self.set(ACTIVE, active);
+    }
+
+    /// Whether no packet of the server has been seen (and, by DR and TUN, is expected).
+    // IPVS: IP_VS_CONN_F_NOOUTPUT
+    #[inline]
+    pub fn no_output(&self) -> bool {
+        self.has(NO_OUTPUT)
+    }
+
+    #[inline]
+    pub(crate) fn set_answered(&mut self) {
+        self.set(NO_OUTPUT, false);
+    }
+
+    /// Whether it is a template.
+    #[inline]
+    pub fn is_template(&self) -> bool {
+        matches!(self.state, State::Template { .. })
+    }
+
+    /// Whether the place in the arena is in use.
+    pub(super) fn is_live(&self) -> bool {
+        self.has(LIVE)
+    }
+
+    pub(super) fn end(&mut self) {
+        self.set(LIVE, false);
+    }
+
+    /// Whether its keys are in the index (what was retired has none any more).
+    pub(super) fn is_indexed(&self) -> bool {
+        self.has(INDEXED)
+    }
+
+    pub(super) fn set_indexed(&mut self, indexed: bool) {
+        self.set(INDEXED, indexed);
+    }
+
+    /// Whether its rare part says which sessions have the same reply key.
+    pub(super) fn is_stacked(&self) -> bool {
+        self.has(STACKED)
+    }
+
+    pub(super) fn stack(&mut self) {
+        self.set(STACKED, true);
+    }
+
+    /// Whether its addresses are not all of IPv4.
+    #[inline]
+    pub fn is_wide(&self) -> bool {
+        self.has(WIDE)
+    }
+
+    /// Where its addresses are when it is wide.
+    #[inline]
+    pub(super) fn wide(&self) -> Option<SideId> {
+        self.is_wide().then_some(self.addresses[0])
+    }
+
+    /// What every packet sets `expires` to, from its own time.
+    #[inline]
+    pub fn timeout(&self) -> Nanos {
+        Nanos::from(self.timeout) * MILLISECOND
+    }
+
+    /// A time-out in whole milliseconds, or the next larger; at most 49 days.
+    #[inline]
+    pub fn set_timeout(&mut self, timeout: Nanos) {
+        self.timeout = u32::try_from(timeout.div_ceil(MILLISECOND)).unwrap_or(u32::MAX);
+    }
+
+    /// Starts the time-out anew.
+    #[inline]
+    pub fn touch(&mut self, now: Nanos) {
+        self.expires = now + self.timeout();
+    }
+
+    /// Port the client asked for.
+    #[inline]
+    pub fn vip_port(&self) -> u16 {
+        self.ports[VIP]
+    }
+
+    /// Whether a packet of IPv4 with these ends goes in `direction` of this session, which the index has named.
+    #[inline]
+    pub fn is_of_v4(&self, direction: Direction, protocol: u8, src: (u32, u16), dst: (u32, u16)) -> bool {
+        let (from, to) = match direction {
+            Direction::In => (CLIENT, VIP),
+            Direction::Out => (SERVER, LOCAL),
+        };
+        (self.addresses[from], self.ports[from]) == src
+            && (self.addresses[to], self.ports[to]) == dst
+            && self.protocol == protocol
+            && !self.is_wide()
+            && !self.is_template()
+    }
+
+    /// The same of IPv6, with the session's wide part.
+    #[inline]
+    pub(super) fn is_of_v6(
+        &self,
+        wide: &Wide,
+        direction: Direction,
+        protocol: u8,
+        src: (u128, u16),
+        dst: (u128, u16),
+    ) -> bool {
+        let (from, to) = match direction {
+            Direction::In => (CLIENT, VIP),
+            Direction::Out => (SERVER, LOCAL),
+        };
+        let families = (1 << from) | (1 << to);
+        (wide.addresses[from], self.ports[from]) == src
+            && (wide.addresses[to], self.ports[to]) == dst
+            && self.protocol == protocol
+            && self.addresses[1] & families == families
+            && !self.is_template()
+    }
+
+    /// Addresses and ports; `wide` is for sessions that are.
+    #[inline]
+    pub(super) fn ends(&self, wide: Option<&Wide>) -> Ends {
+        let end = |at: usize| {
+            let address = match wide {
+                None => IpAddr::V4(self.addresses[at].into()),
+                Some(wide) if self.addresses[1] & (1 << at) == 0 => {
+                    IpAddr::V4((wide.addresses[at] as u32).into())
+                }
+                Some(wide) => IpAddr::V6(Ipv6Addr::from_bits(wide.addresses[at])),
+            };
+            (address, self.ports[at])
+        };
+        Ends { client: end(CLIENT), vip: end(VIP), local: end(LOCAL), server: end(SERVER) }
+    }
+
+    /// The key of packets from the client.
+    #[inline]
+    pub(super) fn key_in(&self, ends: &Ends) -> Key {
+        let (protocol, src) = match self.is_template() {
+            true => (u16::from(self.protocol) | TEMPLATE, ends.local.0),
+            false => (u16::from(self.protocol), ends.client.0),
+        };
+        Key { protocol, src, sport: ends.client.1, dst: ends.vip.0, dport: ends.vip.1 }
+    }
+
+    /// The key of packets from the server, where they come back through the director.
+    #[inline]
+    pub(super) fn key_out(&self, ends: &Ends) -> Option<Key> {
+        let answered = !matches!(self.state, State::Template { .. } | State::OnePacket);
+        let rewritten = matches!(self.forward(), Forward::Nat | Forward::FullNat) && answered;
+        rewritten.then_some(Key {
+            protocol: u16::from(self.protocol),
+            src: ends.server.0,
+            sport: ends.server.1,
+            dst: ends.local.0,
+            dport: ends.local.1,
+        })
+    }
+
+    #[inline]
+    fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    #[inline]
+    fn set(&mut self, flag: u8, on: bool) {
+        self.flags = if on { self.flags | flag } else { self.flags & !flag };
+    }
+}
+
+/// The wide part of a session that needs one.
+pub(super) fn wide(new: &NewSession) -> Option<Wide> {
+    let addresses = [new.client.0, new.vip.0, new.local.0, new.server.0];
+    addresses.iter().any(IpAddr::is_ipv6).then(|| Wide {
+        addresses: addresses.map(|address| match address {
+            IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+            IpAddr::V6(address) => address.to_bits(),
+        }),
+    })
+}
