@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test check install clean
+.PHONY: help setup build demo test check bench install clean
 
 PREFIX ?= /usr/local
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -15,7 +15,7 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E)
 help: ## this list
 	@echo "Fulcrum, a layer-4 director in user space"
 	echo
-	sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS=$$'\t' read -r name what; do
+	sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS=$$'\t' read -r name what; do
 	    printf '  make %-10s %s\n' "$$name" "$$what"
 	done
 
@@ -37,6 +37,10 @@ test: check ## everything: lints, unit, doc, engine and replay tests, and the la
 	@runner=CARGO_TARGET_$$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')_RUNNER
 	# One command for all packages: their programs, which the labs start, are built by it too.
 	env $$runner=$(CURDIR)/tests/runner cargo test --workspace --locked --no-fail-fast
+
+bench: setup ## measure what a core can do, packets in memory; BENCH="--only 'fullnat request 1m'", --list, --quick
+	@cargo build --release --locked --package fulcrum-bench
+	$(TARGET)/release/fulcrum-bench --json $(TARGET)/bench.json $(BENCH)
 
 install: ## install what `make build` made: DESTDIR, PREFIX (/usr/local), IPVSADM=1 for ipvsadm and its scripts
 	@for program in $(PROGRAMS); do

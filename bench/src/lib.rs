@@ -1,0 +1,22 @@
+//! The benchmark: what a core can do with packets in memory, told as ratios within one run.
+//!
+//! Lives here, in the order of a run: the command line (`args`), which rows there are (`plan`), the network around
+//! the director (`world`), frames (`frames`) and how they come and go (`feed`), directors with sessions (`table`),
+//! time (`measure`), and what is said of it (`report`, `machine`). The loop that is measured is the data plane's own
+//! (`fulcrum_runtime::harness`).
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod feed;
+mod frames;
+mod machine;
+mod measure;
+mod plan;
+mod report;
+mod run;
+mod table;
+mod world;
+
+pub use args::Args;
+pub use run::{Failure, run};

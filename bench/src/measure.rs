@@ -1,0 +1,159 @@
+//! Time: of the worker's thread per packet, beside the ceiling's, and of one load from memory.
+
+use std::hint::black_box;
+
+use fulcrum_director::Nanos;
+use fulcrum_machine::{thread_time, vec_on_huge_pages};
+use fulcrum_runtime::Decide;
+use fulcrum_runtime::harness::Harness;
+
+use crate::feed::{Drain, Feed, Stream};
+use crate::frames::Chance;
+use crate::table::{self, Ceiling, Lost, Table, drain, feed};
+
+/// How much is measured for one figure.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Effort {
+    /// Of which the median counts; odd.
+    pub(crate) slices: usize,
+    /// Packets of a slice at least.
+    pub(crate) packets: u64,
+}
+
+/// What a packet took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cost {
+    /// Thread CPU time per packet, in nanoseconds: the median slice.
+    pub(crate) ns: f64,
+    /// The same of the ceiling.
+    pub(crate) ceiling: f64,
+    /// The difference: the median over pairs of slices.
+    pub(crate) above: f64,
+    /// Between the fastest and the slowest slice, in nanoseconds.
+    pub(crate) spread: f64,
+}
+
+/// The middle of `values`.
+pub(crate) fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Nanoseconds of this thread per packet, over at least `packets` packets that `worker` is offered.
+pub(crate) fn slice<D: Decide>(
+    worker: &mut Harness<D, Feed, Drain>,
+    packets: u64,
+    mut now: impl FnMut() -> Nanos,
+) -> f64 {
+    let before = feed(worker).given;
+    let start = thread_time();
+    while feed(worker).given - before < packets {
+        worker.turn(now());
+    }
+    let took = thread_time() - start;
+    took.as_nanos() as f64 / (feed(worker).given - before) as f64
+}
+
+/// What packets of `stream` take, in slices that take turns with the ceiling's; all of them must be forwarded.
+pub(crate) fn established(
+    table: &mut Table,
+    ceiling: &mut Ceiling,
+    stream: &Stream,
+    effort: Effort,
+) -> Result<Cost, Lost> {
+    table.check(stream)?;
+    feed(&mut table.worker).set_stream(Some(stream.clone()));
+    feed(ceiling).set_stream(Some(stream.clone()));
+    let start = std::time::Instant::now();
+    let first = table.now();
+    let now = || first + start.elapsed().as_nanos() as u64;
+    let before = state(table);
+    slice(&mut table.worker, effort.packets, now);
+    slice(ceiling, effort.packets, now);
+    let (mut ours, mut least, mut above) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..effort.slices {
+        least.push(slice(ceiling, effort.packets, now));
+        ours.push(slice(&mut table.worker, effort.packets, now));
+        above.push(ours[ours.len() - 1] - least[least.len() - 1]);
+    }
+    let after = state(table);
+    let [given, taken, forwarded] = std::array::from_fn(|i| after[i] - before[i]);
+    if given != taken || given != forwarded {
+        let drops = table::drops(table.worker.counters());
+        return Err(Lost(format!("of {given} frames {taken} came out, {forwarded} by sessions: {drops}")));
+    }
+    let spread =
+        ours.iter().copied().fold(f64::MIN, f64::max) - ours.iter().copied().fold(f64::MAX, f64::min);
+    Ok(Cost { ns: median(&mut ours), ceiling: median(&mut least), above: median(&mut above), spread })
+}
+
+fn state(table: &mut Table) -> [u64; 3] {
+    let forwarded = table::forwarded(table.worker.counters());
+    [feed(&mut table.worker).given, drain(&mut table.worker).taken, forwarded]
+}
+
+/// Latency of the machine's memory.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    /// In each line the number of the next one; all of them are one cycle.
+    lines: Vec<[u32; 16]>,
+    at: u32,
+}
+
+impl Memory {
+    /// `bytes` of memory, on huge pages where there are some, to be walked in random order.
+    pub(crate) fn new(bytes: usize) -> Memory {
+        let count = bytes / 64;
+        // Sattolo: a permutation that is one cycle.
+        let mut order: Vec<u32> = (0..count as u32).collect();
+        let mut chance = Chance(4);
+        for last in (1..count).rev() {
+            order.swap(last, chance.below(last as u64) as usize);
+        }
+        let mut lines = vec_on_huge_pages(count);
+        lines.extend(order.into_iter().map(|next| {
+            let mut line = [0; 16];
+            line[0] = next;
+            line
+        }));
+        Memory { lines, at: 0 }
+    }
+
+    /// Nanoseconds of one load whose address the load before gave: the median of five times `loads`.
+    pub(crate) fn latency(&mut self, loads: u32) -> f64 {
+        let mut times: Vec<f64> = (0..5)
+            .map(|_| {
+                let start = thread_time();
+                for _ in 0..loads {
+                    self.at = self.lines[self.at as usize][0];
+                }
+                black_box(self.at);
+                (thread_time() - start).as_nanos() as f64 / f64::from(loads)
+            })
+            .collect();
+        median(&mut times)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_of_the_memory_is_walked() {
+        let mut memory = Memory::new(64 << 10);
+        let mut seen = [false; 1024];
+        for _ in 0..1024 {
+            seen[memory.at as usize] = true;
+            memory.at = memory.lines[memory.at as usize][0];
+        }
+        assert!(seen.iter().all(|seen| *seen));
+        assert!(memory.latency(10_000) > 0.0);
+    }
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert_eq!(median(&mut [3.0, 1.0, 9.0]), 3.0);
+        assert!(median(&mut []).is_nan());
+    }
+}
