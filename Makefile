@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test check bench install clean
+.PHONY: help setup build demo test check bench trex-check install clean
 
 PREFIX ?= /usr/local
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -41,6 +41,13 @@ test: check ## everything: lints, unit, doc, engine and replay tests, and the la
 bench: setup ## measure what a core can do, packets in memory; BENCH="--only 'fullnat request 1m'", --list, --quick
 	@cargo build --release --locked --package fulcrum-bench
 	$(TARGET)/release/fulcrum-bench --json $(TARGET)/bench.json $(BENCH)
+
+trex-check: setup ## the TRex kit without a TRex; TREX_HOME=DIR: its profiles also by TRex's own simulators
+	@cargo build --locked --workspace $(PROGRAMS:%=--bin %)
+	mkdir -p $(TARGET)/trex
+	cd tests/trex
+	FULCRUM_PROGRAMS=$(abspath $(TARGET))/debug TREX_CHECK_OUTPUT=$(abspath $(TARGET))/trex python3 -B -m unittest discover -v
+	echo "the profiles, as frames, are in $(TARGET)/trex"
 
 install: ## install what `make build` made: DESTDIR, PREFIX (/usr/local), IPVSADM=1 for ipvsadm and its scripts
 	@for program in $(PROGRAMS); do
