@@ -68,6 +68,17 @@ impl Client {
         answer(QUESTION, self.control.get_status(wire::GetStatusRequest {})).await
     }
 
+    /// How the data plane is.
+    pub async fn dataplane(&mut self) -> Result<dataplane::DataplaneStatus, Failure> {
+        let wire::Status { link, dataplane, .. } = self.status().await?;
+        dataplane.ok_or_else(|| {
+            let socket = link.unwrap_or_default().socket;
+            Failure::NoDataplane(format!(
+                "the data plane is not connected ({socket}); start fulcrum-dataplane"
+            ))
+        })
+    }
+
     /// Counters of all services and servers, and their sum.
     pub async fn counters(&mut self) -> Result<dataplane::CountersChunk, Failure> {
         let mut stream =

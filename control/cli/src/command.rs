@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::{
     configuration, generate, ipvsadm, local_pool, mark, neighbour, port, route, server, service, session,
-    setting, status, timeout,
+    setting, status, timeout, worker,
 };
 
 /// The environment's way to say `--socket`, under the name `ipvsadm` the only one.
@@ -63,6 +63,9 @@ pub enum Command {
     /// Devices of the data plane
     #[command(subcommand)]
     Port(port::Command),
+    /// Workers of the data plane, and how busy they are
+    #[command(subcommand)]
+    Worker(worker::Command),
     /// Static routes
     #[command(subcommand)]
     Route(route::Command),
@@ -135,6 +138,7 @@ async fn run(arguments: Arguments, out: &mut Output<'_>) -> Result<ExitCode, Fai
         Command::Server(command) => server::run(global, command, out).await,
         Command::Session(command) => session::run(global, command, out).await,
         Command::Port(command) => port::run(global, command, out).await,
+        Command::Worker(command) => worker::run(global, command, out).await,
         Command::Route(command) => route::run(global, command, out).await,
         Command::Neighbour(command) => neighbour::run(global, command, out).await,
         Command::LocalPool(command) => local_pool::run(global, command, out).await,

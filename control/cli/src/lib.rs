@@ -24,6 +24,7 @@ pub mod setting;
 pub mod status;
 pub mod table;
 pub mod timeout;
+pub mod worker;
 
 pub use client::Client;
 pub use failure::Failure;

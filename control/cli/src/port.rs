@@ -26,14 +26,7 @@ pub enum Command {
 
 /// Does it.
 pub async fn run(global: &Global, command: Command, out: &mut Output<'_>) -> Result<(), Failure> {
-    let status = global.client().await?.status().await?;
-    let link = status.link.unwrap_or_default();
-    let dataplane = status.dataplane.ok_or_else(|| {
-        Failure::NoDataplane(format!(
-            "the data plane is not connected ({}); start fulcrum-dataplane",
-            link.socket
-        ))
-    })?;
+    let dataplane = global.client().await?.dataplane().await?;
     let rows: Vec<PortRow> = dataplane.ports.into_iter().map(PortRow).collect();
     match command {
         Command::List => Ok(table::print(out, global.json, &rows)?),

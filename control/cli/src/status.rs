@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use fulcrum_api::control::{ControlStatus, Link, Status};
-use fulcrum_api::dataplane::{DataplaneStatus, LocalPoolUse, Worker};
+use fulcrum_api::dataplane::{DataplaneStatus, LocalPoolUse};
 use serde::Serialize;
 
 use crate::command::Global;
@@ -12,6 +12,7 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::port::PortRow;
 use crate::table::{self, Row, counted};
+use crate::worker::WorkerRow;
 
 /// What to show.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -88,8 +89,7 @@ fn dataplane(
     }
 
     writeln!(out, "\nworkers")?;
-    let workers: Vec<WorkerRow> = dataplane.workers.iter().cloned().map(WorkerRow).collect();
-    table::print_indented(out, "  ", &workers)?;
+    table::print_indented(out, "  ", &WorkerRow::all(dataplane))?;
     writeln!(out, "\nports")?;
     let ports: Vec<PortRow> = dataplane.ports.iter().cloned().map(PortRow).collect();
     table::print_indented(out, "  ", &ports)?;
@@ -142,39 +142,6 @@ fn duration(milliseconds: u64) -> String {
 }
 
 #[derive(Clone, Debug, Serialize)]
-struct WorkerRow(Worker);
-
-impl Row for WorkerRow {
-    const HEAD: &'static [&'static str] = &[
-        "WORKER",
-        "LCORE",
-        "SESSIONS",
-        "LIMIT",
-        "RX-PACKETS",
-        "TX-PACKETS",
-        "HANDED-OFF",
-        "BUSY",
-        "DROPPED",
-    ];
-
-    fn cells(&self) -> Vec<String> {
-        let worker = &self.0;
-        let dropped: u64 = worker.drops.iter().map(|drop| drop.count).sum();
-        vec![
-            worker.id.to_string(),
-            worker.lcore.to_string(),
-            worker.sessions.to_string(),
-            worker.session_limit.to_string(),
-            worker.rx_packets.to_string(),
-            worker.tx_packets.to_string(),
-            worker.handed_off.to_string(),
-            format!("{:.0}%", worker.busy * 100.0),
-            dropped.to_string(),
-        ]
-    }
-}
-
-#[derive(Clone, Debug, Serialize)]
 struct PoolUseRow(LocalPoolUse);
 
 impl Row for PoolUseRow {
@@ -188,7 +155,7 @@ impl Row for PoolUseRow {
 
 #[cfg(test)]
 mod tests {
-    use fulcrum_api::dataplane::{NamedCount, PortStatus};
+    use fulcrum_api::dataplane::{NamedCount, PortStatus, Worker};
 
     use super::*;
 
@@ -262,8 +229,8 @@ mod tests {
         for line in [
             "            DPDK 22.11.11, no huge pages, idle poll",
             "            in sync, generation 4 (workers still run 3); 0 whole states and 0 changes pushed, 0 repairs",
-            "  WORKER  LCORE  SESSIONS  LIMIT  RX-PACKETS  TX-PACKETS  HANDED-OFF  BUSY  DROPPED",
-            "  0       1      0         0      0           0           0           50%   0",
+            "  WORKER  LCORE  SESSIONS  LIMIT  RX-PACKETS  TX-PACKETS  HANDED-OFF  BUSY  CYCLES  BURST  DROPPED",
+            "  0       1      0         0      0           0           0           50%   -       -      0",
             "  wan: checksums are completed in software",
             "  no-service  3        TCP to an own address where nothing listens (answered with RST, if it may be).",
             "  forwarded.nat  9      Forwarded to a server by NAT.",

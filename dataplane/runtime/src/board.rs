@@ -48,8 +48,18 @@ impl Stage {
 pub(crate) struct Board {
     /// Turns of the loop.
     pub(crate) turns: Counter,
-    /// Turns that found work.
+    /// Cycles of the turns that found work.
     pub(crate) busy: Counter,
+    /// Cycles of naps.
+    pub(crate) asleep: Counter,
+    /// The cycle counter at the end of the last turn.
+    pub(crate) clock: Counter,
+    /// Polls of queues that had frames.
+    pub(crate) bursts: Counter,
+    /// Frames that they had.
+    pub(crate) frames: Counter,
+    /// Messages of other workers, most of which carry a packet.
+    pub(crate) messages: Counter,
     /// Messages without a packet that found their ring and its backlog full.
     pub(crate) lost_messages: Counter,
     serial: AtomicU64,

@@ -14,6 +14,7 @@ use fulcrum_program::Program;
 
 use crate::board::Board;
 use crate::orders::Desk;
+use crate::pace::{Pace, Reading};
 use crate::ports::Port;
 use crate::rates::Meters;
 
@@ -24,10 +25,10 @@ pub(crate) struct WorkerLink {
     pub(crate) desk: Desk,
     pub(crate) board: Arc<Board>,
     pub(crate) counters: Arc<WorkerCounters>,
-    /// Share of turns that found work, of late.
-    pub(crate) busy: f64,
-    /// Turns and busy turns when the share was last computed.
-    turns: (u64, u64),
+    /// How busy it was of late.
+    pub(crate) pace: Pace,
+    /// What it had counted then.
+    reading: Reading,
     /// Number of the last snapshot sent.
     sent: u64,
 }
@@ -39,7 +40,8 @@ impl WorkerLink {
         board: Arc<Board>,
         counters: Arc<WorkerCounters>,
     ) -> WorkerLink {
-        WorkerLink { lcore, desk, board, counters, busy: 0.0, turns: (0, 0), sent: 0 }
+        let (pace, reading) = (Pace::default(), Reading::default());
+        WorkerLink { lcore, desk, board, counters, pace, reading, sent: 0 }
     }
 }
 
@@ -93,6 +95,8 @@ pub(crate) struct Control {
     /// Snapshots on their way: serial number, generation of the state.
     under_way: VecDeque<(u64, u64)>,
     questions: u64,
+    /// When the workers' pace was last measured.
+    measured: Instant,
 }
 
 impl Control {
@@ -119,6 +123,7 @@ impl Control {
             stale: false,
             under_way: VecDeque::new(),
             questions: 0,
+            measured: Instant::now(),
         }
     }
 
@@ -210,12 +215,11 @@ impl Control {
 
     /// Every second: how busy workers are.
     pub(crate) fn measure(&mut self) {
+        let time = std::mem::replace(&mut self.measured, Instant::now()).elapsed();
         for worker in &mut self.workers {
-            let now = (worker.board.turns.get(), worker.board.busy.get());
-            let turns = now.0.wrapping_sub(worker.turns.0);
-            let busy = now.1.wrapping_sub(worker.turns.1);
-            worker.busy = if turns == 0 { 0.0 } else { busy as f64 / turns as f64 };
-            worker.turns = now;
+            let now = Reading::of(&worker.board, &worker.counters);
+            worker.pace = now.since(&worker.reading, time);
+            worker.reading = now;
         }
     }
 

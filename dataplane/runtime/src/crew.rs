@@ -64,6 +64,7 @@ impl Crew {
                     board,
                     signal: Arc::clone(&self.signal),
                     fault: self.fault.filter(|_| number == 0),
+                    lap: 0,
                 };
                 (worker, desk)
             })

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use fulcrum_director::{Nanos, Snapshot, WorkerCounters};
 use fulcrum_dpdk::Mempool;
+use fulcrum_machine::cycles;
 use fulcrum_model::file::Idle as Policy;
 
 use crate::board::Board;
@@ -65,6 +66,7 @@ pub fn crew<D: Decide, I: Ingress, E: Egress>(
                 board,
                 signal: Arc::new(Signal::default()),
                 fault: None,
+                lap: cycles(),
             };
             Harness { worker, hands: Hands::default(), desk }
         })

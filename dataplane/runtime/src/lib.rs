@@ -2,7 +2,7 @@
 //!
 //! Lives here, in the order in which a process comes to life: arguments (`args`), devices (`device`, `host`,
 //! `ports`), the process as a whole (`process`, `crew`); then a packet's way outside the engine (`worker`, `transmit`, `mesh`,
-//! `deal`, `idle`); then the control thread (`control`, `orders`, `board`, `rates`, `watch`) and its gRPC face
+//! `deal`, `idle`); then the control thread (`control`, `orders`, `board`, `pace`, `rates`, `watch`) and its gRPC face
 //! (`service`). Does not live here: any decision on a packet (fulcrum-director), DPDK itself (fulcrum-dpdk).
 
 #![forbid(unsafe_code)]
@@ -19,6 +19,7 @@ mod host;
 mod idle;
 mod mesh;
 mod orders;
+mod pace;
 mod ports;
 mod process;
 mod rates;
@@ -29,4 +30,5 @@ mod worker;
 
 pub use args::Args;
 pub use ends::{Decide, Egress, Ingress};
+pub use idle::{Idle, Policy};
 pub use process::{Failure, run};

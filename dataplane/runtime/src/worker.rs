@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use fulcrum_director::{Engine, Message, Nanos, Output, Reason, Received, WorkerCounters};
 use fulcrum_dpdk::{BURST, Mbuf, Mempool, RxQueue, TxQueue};
+use fulcrum_machine::cycles;
 
 use crate::board::{Board, Stage};
 use crate::ends::{Decide, Egress, Ingress};
@@ -95,6 +96,8 @@ pub(crate) struct Worker<D = Engine<Mempool>, I = RxQueue, E = TxQueue> {
     pub(crate) board: Arc<Board>,
     pub(crate) signal: Arc<Signal>,
     pub(crate) fault: Option<Fault>,
+    /// The cycle counter when the turn began.
+    pub(crate) lap: u64,
 }
 
 /// What a worker uses again and again.
@@ -123,6 +126,8 @@ impl<D: Decide, I: Ingress, E: Egress> Worker<D, I, E> {
     /// Works until told to quit.
     pub(crate) fn run(mut self) {
         let mut hands = Hands::default();
+        self.idle.settle();
+        self.lap = cycles();
         loop {
             let now = self.clock.now();
             let receiving = match self.signal.get() {
@@ -142,7 +147,9 @@ impl<D: Decide, I: Ingress, E: Egress> Worker<D, I, E> {
     /// One turn of the loop, at the time `now`, over the first `receiving` queues.
     #[inline]
     pub(crate) fn turn(&mut self, now: Nanos, receiving: usize, hands: &mut Hands) {
-        let mut work = self.mesh.collect(&mut hands.inbox);
+        let messages = self.mesh.collect(&mut hands.inbox);
+        self.board.messages.add(messages as u64);
+        let mut work = messages;
         for queue in 0..receiving {
             work += self.receive(queue, &mut hands.burst);
             if !hands.burst.is_empty() {
@@ -155,9 +162,17 @@ impl<D: Decide, I: Ingress, E: Egress> Worker<D, I, E> {
         work += self.transmitter.forward();
         work += self.answer(now);
         self.board.turns.add(1);
-        self.board.busy.add(u64::from(work > 0));
         self.board.enter(Stage::Idle);
-        self.idle.turn(work > 0, now, || self.engine.next_deadline(now));
+        let end = cycles();
+        self.board.clock.set(end);
+        if work > 0 {
+            self.board.busy.add(end.wrapping_sub(self.lap));
+        }
+        self.lap = end;
+        if self.idle.turn(work > 0, now, || self.engine.next_deadline(now)) {
+            self.lap = cycles();
+            self.board.asleep.add(self.lap.wrapping_sub(end));
+        }
     }
 
     #[inline]
@@ -165,13 +180,18 @@ impl<D: Decide, I: Ingress, E: Egress> Worker<D, I, E> {
         self.board.enter(Stage::Receiving);
         let (port, queue) = &mut self.rx[queue];
         let (counters, pool) = (&self.counters, self.pool);
-        queue.poll(BURST, |buf| match buf.whole(pool) {
+        let frames = queue.poll(BURST, |buf| match buf.whole(pool) {
             Some(buf) => burst.push(Received { port: *port, buf }),
             None => {
                 counters.rx_packets.add(1);
                 counters.count_drop(*port, Reason::MultiSegment);
             }
-        })
+        });
+        if frames > 0 {
+            self.board.bursts.add(1);
+            self.board.frames.add(frames as u64);
+        }
+        frames
     }
 
     #[inline]

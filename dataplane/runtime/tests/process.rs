@@ -53,6 +53,12 @@ fn it_starts_is_programmed_and_ends() {
     running.program(7, &state);
     let status = running.status();
     assert_eq!((status.generation, status.fingerprint), (7, fingerprint(&state)));
+    // Nothing comes, so that an adaptive worker mostly sleeps.
+    let deadline = Instant::now() + PATIENCE;
+    while running.status().workers[0].asleep < 0.3 {
+        assert!(Instant::now() < deadline, "{:?}", running.status().workers);
+        std::thread::sleep(Duration::from_millis(50));
+    }
     assert!(status.warnings.is_empty(), "{:?}", status.warnings);
 
     running.signal(Signal::SIGHUP);
@@ -167,6 +173,19 @@ fn a_ping_in_a_capture_is_answered() {
         assert!(Instant::now() < deadline, "{:?}", running.status());
         std::thread::sleep(Duration::from_millis(10));
     }
+    // Measured every second.
+    let worker = loop {
+        let worker = running.status().workers.remove(0);
+        if worker.burst_fill > 0.0 {
+            break worker;
+        }
+        assert!(Instant::now() < deadline, "{worker:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert_eq!(worker.queues, ["wan 0"]);
+    assert!(worker.busy > 0.0 && worker.busy <= 1.0, "{worker:?}");
+    assert!(worker.cycles_per_packet > 1.0 && worker.ns_per_packet > 1.0, "{worker:?}");
+    assert!(worker.burst_fill <= 64.0 && worker.rx_pps > 0 && worker.tx_pps > 0, "{worker:?}");
     running.stop();
     let out = fs::read(place.path("out.pcap")).unwrap();
     let reply = echo_reply_head();

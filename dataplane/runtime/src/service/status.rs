@@ -8,6 +8,7 @@ use fulcrum_director::{Event, Reason, WorkerCounters};
 use fulcrum_model::{Family, Mac, Protocol, ServiceKey};
 
 use crate::control::{Control, WorkerLink};
+use crate::deal;
 use crate::ports::Port;
 
 /// The data plane now.
@@ -28,12 +29,7 @@ pub(super) fn status(control: &mut Control, asked: &GetStatusRequest) -> Datapla
         dpdk: identity.dpdk.clone(),
         hugepages: identity.hugepages,
         idle: identity.idle.to_owned(),
-        workers: control
-            .workers
-            .iter()
-            .enumerate()
-            .map(|(id, link)| worker(id, link, identity.sessions))
-            .collect(),
+        workers: control.workers.iter().enumerate().map(|(id, link)| worker(control, id, link)).collect(),
         ports: control.ports.iter().enumerate().map(|(number, open)| port(number, open, &counters)).collect(),
         drops: reasons(|reason| counters.iter().map(|counters| counters.dropped(reason)).sum()),
         events: named(Event::ALL, Event::name, |event| {
@@ -50,19 +46,40 @@ pub(super) fn status(control: &mut Control, asked: &GetStatusRequest) -> Datapla
     }
 }
 
-fn worker(id: usize, link: &WorkerLink, sessions: usize) -> Worker {
-    let counters = &link.counters;
+fn worker(control: &Control, id: usize, link: &WorkerLink) -> Worker {
+    let (counters, pace) = (&link.counters, &link.pace);
     Worker {
         id: u32::try_from(id).unwrap_or(u32::MAX),
         lcore: u32::try_from(link.lcore).unwrap_or(u32::MAX),
         sessions: counters.sessions.get(),
-        session_limit: sessions as u64,
+        session_limit: control.identity.sessions as u64,
         rx_packets: counters.rx_packets.get(),
         tx_packets: counters.tx_packets.get(),
         handed_off: counters.handed_off.get(),
-        busy: link.busy,
+        busy: pace.busy,
         drops: reasons(|reason| counters.dropped(reason)),
+        asleep: pace.asleep,
+        cycles_per_packet: pace.cycles_per_packet,
+        ns_per_packet: pace.ns_per_packet,
+        burst_fill: pace.burst_fill,
+        rx_pps: pace.rx_pps.round() as u64,
+        tx_pps: pace.tx_pps.round() as u64,
+        queues: queues(control, id),
     }
+}
+
+/// The receive queues that a worker polls, as port and number.
+fn queues(control: &Control, worker: usize) -> Vec<String> {
+    let workers = control.workers.len();
+    let ports = control.ports.iter().enumerate();
+    ports
+        .flat_map(|(number, port)| {
+            let count = usize::from(port.rx_queues);
+            let its =
+                (0..count).filter(move |queue| deal::receiver(number, *queue, count, workers) == worker);
+            its.map(|queue| format!("{} {queue}", port.name))
+        })
+        .collect()
 }
 
 fn port(number: usize, open: &Port, workers: &[&WorkerCounters]) -> PortStatus {
