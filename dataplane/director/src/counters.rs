@@ -88,6 +88,22 @@ pub struct Traffic {
     pub out_bytes: Counter,
 }
 
+impl Traffic {
+    /// Counts what came from clients. Only for the owning worker, like [`Counter::add`].
+    #[inline]
+    pub fn count_in(&self, packets: u64, bytes: u64) {
+        self.in_packets.add(packets);
+        self.in_bytes.add(bytes);
+    }
+
+    /// Counts what went to clients. Only for the owning worker, like [`Counter::add`].
+    #[inline]
+    pub fn count_out(&self, packets: u64, bytes: u64) {
+        self.out_packets.add(packets);
+        self.out_bytes.add(bytes);
+    }
+}
+
 /// What one worker knows of a server.
 #[derive(Debug, Default)]
 pub struct DestinationCells {
@@ -128,6 +144,8 @@ pub struct WorkerCounters {
     pub tx_packets: Counter,
     /// Packets given to the worker that owns their flow.
     pub handed_off: Counter,
+    /// Packets of established sessions that were forwarded by what the session remembers.
+    pub short_way: Counter,
     /// Live sessions and templates.
     pub sessions: Counter,
 }
@@ -141,6 +159,7 @@ impl WorkerCounters {
             rx_packets: Counter::default(),
             tx_packets: Counter::default(),
             handed_off: Counter::default(),
+            short_way: Counter::default(),
             sessions: Counter::default(),
         }
     }

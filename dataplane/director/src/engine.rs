@@ -8,6 +8,7 @@ use crate::buffer::Pool;
 use crate::counters::WorkerCounters;
 use crate::defence::Defence;
 use crate::export::{NeighbourView, SessionView};
+use crate::fastpath::{Gate, Glance};
 use crate::fragments::follow::Waiting;
 use crate::fragments::{Fragments, Limits, MAX_PIECES};
 use crate::hash::Chance;
@@ -28,6 +29,9 @@ pub(crate) const RESOLVER: u16 = 0;
 /// Sessions looked at for expiry per step at most.
 const EXPIRY_BUDGET: usize = 128;
 
+/// Frames and messages that a step is expected to get at most.
+const GLANCES: usize = 256;
+
 /// Sessions looked at per step while those of deleted servers are searched for.
 const FLUSH_BUDGET: SessionId = 512;
 
@@ -46,6 +50,8 @@ pub struct EngineConfig {
     pub announce: bool,
     /// Test setting: every received packet goes to the wrong worker first.
     pub misdirect: bool,
+    /// Whether packets of established sessions may take the short way; off, a test compares both.
+    pub short_way: bool,
 }
 
 /// A received frame.
@@ -87,7 +93,8 @@ impl<B> Default for Output<B> {
 #[derive(Debug)]
 pub struct Engine<P: Pool> {
     pub(crate) config: EngineConfig,
-    pub(crate) snapshot: Arc<Snapshot>,
+    /// The configuration; away while a step works with it.
+    snapshot: Option<Arc<Snapshot>>,
     pub(crate) counters: Arc<WorkerCounters>,
     pub(crate) steer: Steer,
     pub(crate) sessions: Sessions,
@@ -108,6 +115,13 @@ pub struct Engine<P: Pool> {
     /// Where the search for sessions of deleted servers goes on, while there is one.
     flush: Option<SessionId>,
     pub(crate) defence: Defence,
+    /// How frames are judged that come in by a port, by port.
+    pub(crate) gates: Vec<Gate>,
+    /// What sessions remember of where their packets go counts when it is of this era.
+    pub(crate) era: u32,
+    /// What was seen of the frames in hand, and the epoch of the sessions at which it was.
+    pub(crate) glances: Vec<Glance>,
+    pub(crate) looked: u32,
 }
 
 /// What a step works with beside the engine itself.
@@ -141,8 +155,12 @@ impl<P: Pool> Engine<P> {
             local_cursors: vec![0; snapshot.destinations.len()],
             flush: None,
             defence: Defence::default(),
+            gates: Gate::all(&snapshot),
+            era: 1,
+            glances: Vec::with_capacity(GLANCES),
+            looked: 0,
             config,
-            snapshot,
+            snapshot: Some(snapshot),
             counters,
         }
     }
@@ -157,16 +175,25 @@ impl<P: Pool> Engine<P> {
         inbox: &mut Vec<Message<P::Buf>>,
         out: &mut Output<P::Buf>,
     ) {
-        let snapshot = Arc::clone(&self.snapshot);
+        // Taken, not cloned: all workers would write to the same count with every burst.
+        let snapshot = self.snapshot.take().expect("a step puts it back");
         let sent_before = out.tx.len();
         self.counters.rx_packets.add(burst.len() as u64);
         let mut ctx = Context { now, snap: &snapshot, pool, out };
-        for Received { port, buf } in burst.drain(..) {
-            self.receive(&mut ctx, port, 0, Stage::Arrived, buf);
+        // What goes to a wrong worker first has to go the whole way there.
+        if !self.config.misdirect {
+            self.look(ctx.snap, burst);
         }
-        for message in inbox.drain(..) {
-            self.take_message(&mut ctx, message);
+        for (at, Received { port, buf }) in burst.drain(..).enumerate() {
+            if let Err(buf) = self.send_short(&mut ctx, at, buf) {
+                self.receive(&mut ctx, port, 0, Stage::Arrived, buf);
+            }
         }
+        self.look(ctx.snap, inbox);
+        for (at, message) in inbox.drain(..).enumerate() {
+            self.take_message(&mut ctx, at, message);
+        }
+        self.glances.clear();
         self.expire_sessions(&mut ctx);
         self.discard_fragments(&mut ctx);
         self.flush_sessions(&mut ctx);
@@ -177,11 +204,16 @@ impl<P: Pool> Engine<P> {
         let sent = ctx.out.tx.len() - sent_before;
         self.counters.tx_packets.add(sent as u64);
         self.counters.sessions.set(self.sessions.len() as u64);
+        self.snapshot = Some(snapshot);
     }
 
-    fn take_message(&mut self, ctx: &mut Context<'_, P>, message: Message<P::Buf>) {
+    fn take_message(&mut self, ctx: &mut Context<'_, P>, at: usize, message: Message<P::Buf>) {
         match message {
-            Message::Packet { port, hops, stage, buf } => self.receive(ctx, port, hops, stage, buf),
+            Message::Packet { port, hops, stage, buf } => {
+                if let Err(buf) = self.send_short(ctx, at, buf) {
+                    self.receive(ctx, port, hops, stage, buf);
+                }
+            }
             Message::Park { interface, next_hop, port, routed, buf } => {
                 if let Sent::Dropped(reason) = self.park(ctx, interface, next_hop, port, routed, buf) {
                     self.counters.count_drop(port, reason);
@@ -224,15 +256,20 @@ impl<P: Pool> Engine<P> {
 
     /// Goes over to a new configuration; gives the old one back, for the caller to drop elsewhere.
     pub fn install(&mut self, snapshot: Arc<Snapshot>) -> Arc<Snapshot> {
+        let old = self.snapshot.take().expect("a step puts it back");
         let places = |snap: &Snapshot| {
             snap.interfaces.iter().map(|place| (place.port, place.vlan)).collect::<Vec<_>>()
         };
         // Interfaces keep their ids: a new one comes behind those that were there.
-        let keep_learned = places(&snapshot).starts_with(&places(&self.snapshot));
-        self.neighbours.install_static(&snapshot, keep_learned);
+        let keep_learned = places(&snapshot).starts_with(&places(&old));
+        if snapshot.paths != old.paths {
+            self.neighbours.install_static(&snapshot, keep_learned);
+            self.gates = Gate::all(&snapshot);
+            self.forget_courses();
+        }
         if self.config.worker == RESOLVER {
             if self.config.announce {
-                self.resolver.announce_new(&self.snapshot, &snapshot);
+                self.resolver.announce_new(&old, &snapshot);
             }
             self.resolver.forget_gone(&snapshot, keep_learned);
         }
@@ -240,12 +277,13 @@ impl<P: Pool> Engine<P> {
             self.flush = Some(0);
         }
         self.local_cursors.resize(snapshot.destinations.len(), 0);
-        std::mem::replace(&mut self.snapshot, snapshot)
+        self.snapshot = Some(snapshot);
+        old
     }
 
     /// The generation of the configuration in use.
     pub fn generation(&self) -> u64 {
-        self.snapshot.generation
+        self.snapshot.as_ref().map_or(0, |snapshot| snapshot.generation)
     }
 
     /// When the engine wants to be stepped again if nothing comes.

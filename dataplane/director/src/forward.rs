@@ -14,6 +14,7 @@ use fulcrum_packet::{ip, ipv4, ipv6};
 use self::rewrite::{Rewrite, rewrite};
 use crate::buffer::Pool;
 use crate::engine::{Context, Engine};
+use crate::fastpath::Came;
 use crate::host::Error;
 use crate::output::{Sent, Way, way};
 use crate::packet::{Fragment, Packet};
@@ -22,7 +23,7 @@ use crate::session::{Direction, Ends, SessionId};
 use crate::snapshot::Forward;
 
 /// The smallest MTU that an IPv4 link may have, and a tunnel leave. // RFC 791
-const MIN_MTU: usize = 68;
+pub(crate) const MIN_MTU: usize = 68;
 
 impl<P: Pool> Engine<P> {
     /// Sends a client's packet to the server of its session. State and counts are done.
@@ -44,6 +45,7 @@ impl<P: Pool> Engine<P> {
                 return self.drop_packet(ctx, packet, reason, Some(server));
             }
         };
+        let (came, direct) = (Came::of(&packet), way);
         packet.ip_mut().decrement_ttl();
         self.clamp_segment_size(ctx.snap, &mut packet, &way, Some(id));
         let session = self.sessions.get(id);
@@ -110,6 +112,9 @@ impl<P: Pool> Engine<P> {
         }
         let port = packet.port;
         let sent = self.send_on(ctx, packet, &way, translates || forward == Forward::Tun);
+        if sent == Sent::Out && came.is_plain() {
+            self.remember(ctx.snap, id, Direction::In, came, &direct);
+        }
         self.sent(ctx, sent, port, event, Some(id));
     }
 
@@ -257,6 +262,7 @@ impl<P: Pool> Engine<P> {
             self.send_error(ctx, &packet, Error::TooBig(room as u16));
             return self.drop_packet(ctx, packet, Reason::TooBig, Some(server));
         }
+        let came = Came::of(&packet);
         packet.ip_mut().decrement_ttl();
         self.clamp_segment_size(ctx.snap, &mut packet, &way, Some(id));
         if !self.sessions.get(id).care.is_nothing() {
@@ -272,6 +278,9 @@ impl<P: Pool> Engine<P> {
         self.advance(ctx, id, Direction::Out, &packet);
         let port = packet.port;
         let sent = self.send_on(ctx, packet, &way, translates);
+        if sent == Sent::Out && came.is_plain() {
+            self.remember(ctx.snap, id, Direction::Out, came, &way);
+        }
         self.sent(ctx, sent, port, Event::ForwardedReply, Some(id));
     }
 }

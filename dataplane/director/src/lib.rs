@@ -13,6 +13,7 @@ pub mod counters;
 mod defence;
 pub mod engine;
 pub mod export;
+mod fastpath;
 mod forward;
 pub mod fragments;
 mod ftp;

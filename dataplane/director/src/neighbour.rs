@@ -7,13 +7,16 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
+use fulcrum_packet::ethernet;
+
 use crate::export::NeighbourView;
+use crate::output::Way;
 use crate::snapshot::{FastMap, InterfaceId, Snapshot};
 use crate::{Nanos, SECOND};
 
-/// Learned neighbours at most, per table; of these, such as only asked for us, so that whoever does so under many
-/// addresses leaves room for those that packets go to.
-const TABLE: usize = 4096;
+/// Learned neighbours at most, per table: enough for ten thousand servers on one link. Of these, such as only asked
+/// for us, so that whoever does so under many addresses leaves room for those that packets go to.
+const TABLE: usize = 16_384;
 const TABLE_UNWANTED: usize = TABLE / 2;
 /// Parked packets at most: in all, of those that are merely routed or answers of our own (so that a scan of a subnet behind the director
 /// leaves room for services), and for one neighbour.
@@ -52,12 +55,66 @@ struct Known {
     fixed: bool,
     /// When the resolver last said so, or this worker last asked it to look again.
     confirmed: Nanos,
+    /// The same for sessions that remember where their packets go.
+    hop: HopId,
+}
+
+impl Known {
+    /// Until when packets may be sent there without asking.
+    fn fresh_until(&self) -> Nanos {
+        if self.fixed { Nanos::MAX } else { self.confirmed + (REACHABLE - REFRESH) }
+    }
+}
+
+/// Number of a [`Hop`] in its worker's table.
+pub(crate) type HopId = u16;
+
+/// No hop.
+pub(crate) const NO_HOP: HopId = HopId::MAX;
+
+/// A neighbour as a session remembers it: all that is needed to send there. Numbers are given once; those of
+/// neighbours that are gone stay unused until all are forgotten ([`Neighbours::forget_hops`]).
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+pub(crate) struct Hop {
+    /// Before this time it may be used; 0 when its address is not known any more.
+    pub(crate) fresh_until: Nanos,
+    /// Number of the port.
+    pub(crate) port: u16,
+    /// Largest IP packet by any way over it, in bytes.
+    pub(crate) mtu: u16,
+    /// Own address that tunnels begin with.
+    pub(crate) source: IpAddr,
+    /// Length of the Ethernet header.
+    pub(crate) header_len: u8,
+    /// The Ethernet header but for its type.
+    pub(crate) header: [u8; ethernet::MAX_HEADER],
+}
+
+impl Hop {
+    /// Puts the Ethernet header of an IP packet at the beginning of a frame, which has room for it.
+    #[inline(always)]
+    pub(crate) fn emit(&self, frame: &mut [u8], ethertype: u16) {
+        const PLAIN: usize = ethernet::HEADER;
+        match (usize::from(self.header_len), frame.first_chunk_mut::<{ ethernet::MAX_HEADER }>()) {
+            (PLAIN, Some(header)) => {
+                header[..PLAIN - 2].copy_from_slice(&self.header[..PLAIN - 2]);
+                header[PLAIN - 2..PLAIN].copy_from_slice(&ethertype.to_be_bytes());
+            }
+            (_, Some(header)) => {
+                header[..ethernet::MAX_HEADER - 2].copy_from_slice(&self.header[..ethernet::MAX_HEADER - 2]);
+                header[ethernet::MAX_HEADER - 2..].copy_from_slice(&ethertype.to_be_bytes());
+            }
+            _ => {}
+        }
+    }
 }
 
 /// What one worker knows.
 #[derive(Debug)]
 pub(crate) struct Neighbours {
     known: FastMap<Address, Known>,
+    hops: Vec<Hop>,
     /// Before this time a full table is not swept again.
     next_sweep: Nanos,
 }
@@ -75,7 +132,11 @@ pub(crate) enum Lookup {
 
 impl Default for Neighbours {
     fn default() -> Neighbours {
-        Neighbours { known: FastMap::with_capacity_and_hasher(2 * TABLE, Default::default()), next_sweep: 0 }
+        Neighbours {
+            known: FastMap::with_capacity_and_hasher(2 * TABLE, Default::default()),
+            hops: Vec::with_capacity(usize::from(NO_HOP)),
+            next_sweep: 0,
+        }
     }
 }
 
@@ -88,11 +149,57 @@ impl Neighbours {
                 if ask {
                     // Not with every packet: once in the refresh time is enough.
                     known.confirmed = now - (REACHABLE - 2 * REFRESH);
+                    if let Some(hop) = self.hops.get_mut(usize::from(known.hop)) {
+                        hop.fresh_until = known.fresh_until();
+                    }
                 }
                 Lookup::Known { mac: known.mac, ask }
             }
             None => Lookup::Unknown,
         }
+    }
+
+    /// The hop to a known neighbour, for ways of this MTU; `None` when it is not known, or when all numbers are used
+    /// up and have to be given anew.
+    pub(crate) fn hop(&mut self, snap: &Snapshot, way: &Way) -> Option<HopId> {
+        let known = self.known.get_mut(&(way.interface, way.next_hop))?;
+        if let Some(hop) = self.hops.get_mut(usize::from(known.hop)) {
+            hop.mtu = hop.mtu.min(way.mtu);
+            return Some(known.hop);
+        }
+        if self.hops.len() >= usize::from(NO_HOP) {
+            return None;
+        }
+        let interface = &snap.interfaces[usize::from(way.interface)];
+        let mut hop = Hop {
+            fresh_until: known.fresh_until(),
+            port: interface.port,
+            mtu: way.mtu,
+            source: way.source,
+            header_len: ethernet::header_len(interface.vlan) as u8,
+            header: [0; ethernet::MAX_HEADER],
+        };
+        ethernet::emit(&mut hop.header, known.mac, interface.mac, interface.vlan, 0);
+        known.hop = self.hops.len() as HopId;
+        self.hops.push(hop);
+        Some(known.hop)
+    }
+
+    /// The hops that have been given numbers.
+    #[inline]
+    pub(crate) fn hops(&self) -> &[Hop] {
+        &self.hops
+    }
+
+    /// Whether there is no number left for another hop.
+    pub(crate) fn out_of_hops(&self) -> bool {
+        self.hops.len() >= usize::from(NO_HOP)
+    }
+
+    /// Takes all numbers back; the caller sees to it that no session uses one any more.
+    pub(crate) fn forget_hops(&mut self) {
+        self.hops.clear();
+        self.known.values_mut().for_each(|known| known.hop = NO_HOP);
     }
 
     /// The resolver's word.
@@ -106,14 +213,22 @@ impl Neighbours {
         let at = (interface, address);
         match (self.known.get_mut(&at), mac) {
             (Some(Known { fixed: true, .. }), _) => {}
-            (Some(known), Some(mac)) => *known = Known { mac, fixed: false, confirmed: now },
+            (Some(known), Some(mac)) => {
+                (known.mac, known.confirmed) = (mac, now);
+                if let Some(hop) = self.hops.get_mut(usize::from(known.hop)) {
+                    hop.header[..mac.len()].copy_from_slice(&mac);
+                    hop.fresh_until = known.fresh_until();
+                }
+            }
             (None, Some(mac)) => {
                 if self.known.len() < 2 * TABLE || self.sweep(now) {
-                    self.known.insert(at, Known { mac, fixed: false, confirmed: now });
+                    self.known.insert(at, Known { mac, fixed: false, confirmed: now, hop: NO_HOP });
                 }
             }
             (_, None) => {
-                self.known.remove(&at);
+                if let Some(known) = self.known.remove(&at) {
+                    close(&mut self.hops, known.hop);
+                }
             }
         }
     }
@@ -124,15 +239,24 @@ impl Neighbours {
             return false;
         }
         self.next_sweep = now + SCAN;
-        self.known.retain(|_, known| known.fixed || now < known.confirmed + REACHABLE);
+        let hops = &mut self.hops;
+        self.known.retain(|_, known| {
+            let keep = known.fixed || now < known.confirmed + REACHABLE;
+            if !keep {
+                close(hops, known.hop);
+            }
+            keep
+        });
         self.known.len() < 2 * TABLE
     }
 
-    /// Takes over the static neighbours of a configuration; learned ones stay unless interfaces have changed.
+    /// Takes over the static neighbours of a configuration; learned ones stay unless interfaces have changed. All
+    /// hops are forgotten.
     pub(crate) fn install_static(&mut self, snap: &Snapshot, keep_learned: bool) {
+        self.forget_hops();
         self.known.retain(|_, known| !known.fixed && keep_learned);
         for neighbour in &snap.neighbours {
-            let known = Known { mac: neighbour.mac, fixed: true, confirmed: 0 };
+            let known = Known { mac: neighbour.mac, fixed: true, confirmed: 0, hop: NO_HOP };
             self.known.insert((neighbour.interface, neighbour.address), known);
         }
     }
@@ -150,6 +274,13 @@ impl Neighbours {
             state: "static",
             parked: 0,
         }));
+    }
+}
+
+/// A hop whose neighbour is gone.
+fn close(hops: &mut [Hop], hop: HopId) {
+    if let Some(hop) = hops.get_mut(usize::from(hop)) {
+        hop.fresh_until = 0;
     }
 }
 

@@ -38,6 +38,12 @@ impl PathMtus {
         }
     }
 
+    /// Whether nothing was told yet.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
     /// Takes in that packets of more than `told` bytes do not reach `server`; gives what is believed.
     pub(crate) fn learn(&mut self, server: IpAddr, told: u16, now: Nanos) -> u16 {
         let mtu = told.max(if server.is_ipv6() { MIN_V6 } else { MIN_V4 });

@@ -79,6 +79,8 @@ pub struct Snapshot {
     pub ftp_services: bool,
     /// Destinations by id: those of services, and deleted ones that sessions still name.
     pub destinations: Vec<Option<Arc<Destination>>>,
+    /// [`Destination::service_slot`] of each, where packets need no more of them.
+    pub service_slots: Vec<ServiceSlot>,
     /// What is counted of destinations, by [`DestinationId`].
     pub destination_cells: CellTable<DestinationCells>,
     /// What is counted of services, by [`ServiceSlot`].

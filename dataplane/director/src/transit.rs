@@ -344,8 +344,7 @@ impl<P: Pool> Engine<P> {
             let worker = usize::from(self.config.worker);
             for traffic in [&destination.counters.of(worker).traffic, destination.service_counters.of(worker)]
             {
-                traffic.in_packets.add(packets);
-                traffic.in_bytes.add(bytes);
+                traffic.count_in(packets, bytes);
             }
         }
     }
@@ -356,8 +355,7 @@ impl<P: Pool> Engine<P> {
             let worker = usize::from(self.config.worker);
             for traffic in [&destination.counters.of(worker).traffic, destination.service_counters.of(worker)]
             {
-                traffic.out_packets.add(packets);
-                traffic.out_bytes.add(bytes);
+                traffic.count_out(packets, bytes);
             }
         }
     }

@@ -84,6 +84,9 @@ impl<T: AsRef<[u8]>> Frame<T> {
     }
 }
 
+/// Length of the longest header that [`emit`] writes.
+pub const MAX_HEADER: usize = HEADER + TAG;
+
 /// Length of the header that [`emit`] writes for a VLAN.
 #[inline]
 pub fn header_len(vlan: u16) -> usize {

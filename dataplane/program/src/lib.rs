@@ -21,7 +21,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use fulcrum_director::snapshot::{self, DestinationId, FTP, ServiceId, Snapshot};
+use fulcrum_director::snapshot::{self, DestinationId, FTP, ServiceId, ServiceSlot, Snapshot};
 use fulcrum_director::{Cells, Nanos, SECOND, counters};
 use fulcrum_model::{ServerKey, ServiceKey, State};
 
@@ -119,6 +119,7 @@ impl Program {
             deleted_mark_services: deleted_marks,
             former_steerings: former,
             tunnels: destinations.iter().flatten().filter_map(|server| tunnel_end(server)).collect(),
+            service_slots: destinations.iter().map(slot_of).collect(),
             destinations,
             destination_cells,
             service_cells,
@@ -161,6 +162,10 @@ impl Program {
 
 /// Where packets in tunnels to a server go: its address, and the UDP port of GUE or 0. Sessions keep TUN when their
 /// server is edited to something else, but then their errors are few and soon over.
+fn slot_of(server: &Option<Arc<snapshot::Destination>>) -> ServiceSlot {
+    server.as_ref().map_or(ServiceSlot::MAX, |server| server.service_slot)
+}
+
 fn tunnel_end(server: &snapshot::Destination) -> Option<(IpAddr, u16)> {
     let port = match server.tunnel.kind {
         snapshot::TunnelKind::Gue(port) => port,

@@ -92,6 +92,7 @@ impl Bench {
                 seed: config.seed,
                 announce: false,
                 misdirect: config.misdirect,
+                short_way: true,
             };
             Engine::new(config, snapshot.clone(), counters[usize::from(worker)].clone())
         };

@@ -50,6 +50,7 @@ impl Crew {
                     seed: self.seed,
                     announce: true,
                     misdirect: self.misdirect,
+                    short_way: true,
                 };
                 let worker = Worker {
                     engine: Engine::new(config, Arc::clone(&self.snapshot), Arc::clone(&counters)),

@@ -34,6 +34,21 @@ fn gre_header(tunnel: Tunnel, ethertype: u16) -> gre::Header {
     gre::Header { ethertype, checksum: tunnel.checksum != TunnelChecksum::None }
 }
 
+/// What an outer IP header takes from the packet in it.
+struct Outer {
+    tos: u8,
+    ttl: u8,
+    df: u16,
+    protocol: u8,
+}
+
+/// The type of service outside: congestion that was experienced inside does not show (RFC 3168, 9.1.1, full
+/// functionality).
+#[inline]
+fn outside(tos: u8) -> u8 {
+    if tos & 3 == 3 { tos & !1 } else { tos }
+}
+
 impl<P: Pool> Engine<P> {
     /// Puts the headers of a tunnel before a packet, their fields as IPVS sets them: the packet now is the outer
     /// one. False, and nothing done, without room. `may_cut`: routers of the path may cut it even when the inner
@@ -52,8 +67,7 @@ impl<P: Pool> Engine<P> {
             ip::Packet::V4(inner) => (ipv4::IPIP, ethernet::IPV4, inner.fragment() & ipv4::DF),
             ip::Packet::V6(_) => (ipv6::IPV6, ethernet::IPV6, 0),
         };
-        // RFC 3168, 9.1.1, full functionality: congestion experienced inside does not show outside.
-        let tos = if tos & 3 == 3 { tos & !1 } else { tos };
+        let tos = outside(tos);
         let header = overhead(tunnel, dst);
         let total = packet.total + header;
         let source_port = self.tunnel_source_port(packet);
@@ -79,24 +93,53 @@ impl<P: Pool> Engine<P> {
                 ipv4::UDP
             }
         };
-        match (src, dst) {
+        self.emit_outer(bytes, (src, dst), Outer { tos, ttl, df, protocol });
+        let l4 = packet.l3 + outer;
+        (packet.src, packet.dst, packet.protocol) = (src, dst, protocol);
+        (packet.l4, packet.total, packet.fragment) = (l4, total, None);
+        true
+    }
+
+    /// The outer header alone, `outer` bytes at the beginning of `bytes`, before a whole packet: what
+    /// [`Engine::encapsulate`] does for tunnels without more.
+    #[inline]
+    pub(crate) fn encapsulate_plain(
+        &mut self,
+        bytes: &mut [u8],
+        outer: usize,
+        ends: (IpAddr, IpAddr),
+        may_cut: bool,
+    ) {
+        let Some(inner) = bytes.get(outer..).and_then(|inner| inner.first_chunk::<{ ipv4::HEADER }>()) else {
+            return;
+        };
+        let (tos, ttl, df, protocol) = if inner[0] >> 4 == 4 {
+            let df = if may_cut { 0 } else { u16::from_be_bytes([inner[6], inner[7]]) & ipv4::DF };
+            (inner[1], inner[8], df, ipv4::IPIP)
+        } else {
+            ((inner[0] << 4) | (inner[1] >> 4), inner[7], 0, ipv6::IPV6)
+        };
+        self.emit_outer(bytes, ends, Outer { tos: outside(tos), ttl, df, protocol });
+    }
+
+    /// The IP header of a tunnel, at the beginning of the packet that it makes.
+    #[inline]
+    fn emit_outer(&mut self, bytes: &mut [u8], ends: (IpAddr, IpAddr), outer: Outer) {
+        let Outer { tos, ttl, df, protocol } = outer;
+        match ends {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {
                 let id = if df != 0 { 0 } else { self.next_ip_id() };
-                let total_len = total as u16;
+                let total_len = bytes.len() as u16;
                 ipv4::Header { tos, total_len, id, fragment: df, ttl, protocol, src, dst }.emit(bytes);
             }
             (IpAddr::V6(src), IpAddr::V6(dst)) => {
-                let payload_len = (total - ipv6::HEADER) as u16;
+                let payload_len = (bytes.len() - ipv6::HEADER) as u16;
                 let (traffic_class, hop_limit, next_header) = (tos, ttl, protocol);
                 ipv6::Header { traffic_class, flow_label: 0, payload_len, next_header, hop_limit, src, dst }
                     .emit(bytes);
             }
             _ => unreachable!("a way's source has the family of its destination"),
         }
-        let l4 = packet.l3 + outer;
-        (packet.src, packet.dst, packet.protocol) = (src, dst, protocol);
-        (packet.l4, packet.total, packet.fragment) = (l4, total, None);
-        true
     }
 
     /// The outer source address of a flow: one of those that its server's tunnel has been given, else `own`.

@@ -6,7 +6,9 @@ use std::net::{IpAddr, Ipv6Addr};
 use super::side::{NOWHERE, SideId, Wide};
 use super::{Direction, Key, NONE, NewSession, Rank, SessionId, State, TEMPLATE, rank};
 use crate::Nanos;
-use crate::snapshot::{DestinationId, Forward};
+use crate::fastpath::Deltas;
+use crate::neighbour::{HopId, NO_HOP};
+use crate::snapshot::{DestinationId, Forward, InterfaceId};
 use crate::stream::Care;
 
 /// What time-outs are kept in: whole milliseconds.
@@ -48,21 +50,18 @@ pub struct Session {
     pub expires: Nanos,
     /// In milliseconds.
     timeout: u32,
-    /// Next hops of its packets, or [`Session::NO_HOP`].
-    pub(crate) to_server: u16,
-    pub(crate) to_client: u16,
-    /// The configuration that the next hops are by.
-    pub(crate) generation: u32,
-    /// By which interfaces its packets come, from the client and from the server, or [`Session::NO_INTERFACE`].
-    pub(crate) in_interface: u8,
-    pub(crate) out_interface: u8,
+    /// Next hops of its packets, by direction.
+    hops: [HopId; 2],
+    /// What is remembered of its way counts as long as this is the engine's era.
+    pub(crate) era: u32,
+    /// By which interfaces its packets come, by direction.
+    interfaces: [u8; 2],
     /// Packets from the client, to 255. // IPVS: in_pkts
     pub in_packets: u8,
     /// What its packets need beside new addresses and ports.
     pub(crate) care: Care,
-    /// What new addresses do to the checksum of an IPv4 header, and with the ports to that of the transport.
-    pub(crate) ip_delta: u16,
-    pub(crate) l4_delta: u16,
+    /// What new addresses and ports do to checksums.
+    pub(crate) deltas: Deltas,
     /// What the client's sequence numbers are shifted by for the server.
     pub(crate) offset: u32,
 }
@@ -132,11 +131,6 @@ impl Ends {
 }
 
 impl Session {
-    /// No next hop is known.
-    pub const NO_HOP: u16 = u16::MAX;
-    /// No interface is known, or one whose number is too large for a session to remember.
-    pub const NO_INTERFACE: u8 = u8::MAX;
-
     pub(super) fn new(new: &NewSession, wide: Option<SideId>) -> Session {
         let ends = [new.client, new.vip, new.local, new.server];
         let bits = ends.map(|(address, _)| match address {
@@ -160,15 +154,12 @@ impl Session {
             destination: new.destination,
             expires: 0,
             timeout: 0,
-            to_server: Session::NO_HOP,
-            to_client: Session::NO_HOP,
-            generation: 0,
-            in_interface: Session::NO_INTERFACE,
-            out_interface: Session::NO_INTERFACE,
+            hops: [NO_HOP; 2],
+            era: 0,
+            interfaces: [0; 2],
             in_packets: 0,
             care: Care::default(),
-            ip_delta: 0,
-            l4_delta: 0,
+            deltas: Deltas::default(),
             offset: 0,
         }
     }
@@ -268,6 +259,53 @@ impl Session {
     #[inline]
     pub fn vip_port(&self) -> u16 {
         self.ports[VIP]
+    }
+
+    /// Where its packets in a direction go, when that is remembered.
+    #[inline]
+    pub(crate) fn hop(&self, direction: Direction) -> HopId {
+        self.hops[direction as usize]
+    }
+
+    /// Whether packets in a direction are remembered to come by this interface.
+    #[inline]
+    pub(crate) fn comes_by(&self, direction: Direction, interface: InterfaceId) -> bool {
+        InterfaceId::from(self.interfaces[direction as usize]) == interface
+    }
+
+    /// Remembers where packets in a direction go that come by this interface; not of one whose number is too large.
+    pub(crate) fn set_hop(&mut self, direction: Direction, interface: InterfaceId, hop: HopId) {
+        let (interface, hop) = match u8::try_from(interface) {
+            Ok(interface) => (interface, hop),
+            Err(_) => (0, NO_HOP),
+        };
+        self.interfaces[direction as usize] = interface;
+        self.hops[direction as usize] = hop;
+    }
+
+    /// Forgets both hops.
+    pub(crate) fn forget_hops(&mut self) {
+        self.hops = [NO_HOP; 2];
+    }
+
+    /// The other side's ends of a session of IPv4: source and destination that its packets get in a direction.
+    #[inline]
+    pub(crate) fn other_ends_v4(&self, direction: Direction) -> ((u32, u16), (u32, u16)) {
+        let (src, dst) = match direction {
+            Direction::In => (LOCAL, SERVER),
+            Direction::Out => (VIP, CLIENT),
+        };
+        ((self.addresses[src], self.ports[src]), (self.addresses[dst], self.ports[dst]))
+    }
+
+    /// The same of IPv6, with the session's wide part.
+    #[inline]
+    pub(super) fn other_ends_v6(&self, wide: &Wide, direction: Direction) -> ((u128, u16), (u128, u16)) {
+        let (src, dst) = match direction {
+            Direction::In => (LOCAL, SERVER),
+            Direction::Out => (VIP, CLIENT),
+        };
+        ((wide.addresses[src], self.ports[src]), (wide.addresses[dst], self.ports[dst]))
     }
 
     /// Whether a packet of IPv4 with these ends goes in `direction` of this session, which the index has named.

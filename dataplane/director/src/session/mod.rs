@@ -300,6 +300,17 @@ impl Sessions {
         wide.is_some_and(|wide| session.is_of_v6(wide, direction, protocol, src, dst))
     }
 
+    /// The other side's ends of a session of IPv6: source and destination that its packets get in a direction.
+    #[inline]
+    pub(crate) fn other_ends_v6(
+        &self,
+        session: &Session,
+        direction: Direction,
+    ) -> Option<((u128, u16), (u128, u16))> {
+        let wide = session.wide().and_then(|wide| self.wide.get(wide))?;
+        Some(session.other_ends_v6(wide, direction))
+    }
+
     /// A number that changes whenever the index does: as long as it stays, keys lead to the same sessions.
     #[inline]
     pub fn epoch(&self) -> u32 {

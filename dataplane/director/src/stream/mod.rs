@@ -52,6 +52,12 @@ impl Care {
         self.0 == 0
     }
 
+    /// Whether they need no more than other sequence numbers, by one offset.
+    #[inline]
+    pub(crate) fn is_simple(self) -> bool {
+        self.0 & !(Care::OFFSET | Care::ANSWERED) == 0
+    }
+
     /// Whether they need this, or one of these.
     #[inline]
     pub(crate) fn wants(self, what: u8) -> bool {

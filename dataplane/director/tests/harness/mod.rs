@@ -119,8 +119,15 @@ impl Director {
         assert_eq!(warnings, Vec::<String>::new());
         let counters: Vec<_> = (0..workers).map(|_| Arc::new(WorkerCounters::new(2))).collect();
         let engines = (0..workers).map(|worker| {
-            let mut config =
-                EngineConfig { worker, workers, sessions: 1000, seed: 7, announce: false, misdirect: false };
+            let mut config = EngineConfig {
+                worker,
+                workers,
+                sessions: 1000,
+                seed: 7,
+                announce: false,
+                misdirect: false,
+                short_way: true,
+            };
             tune(&mut config);
             Engine::new(config, Arc::clone(&snapshot), Arc::clone(&counters[usize::from(worker)]))
         });
@@ -154,6 +161,15 @@ impl Director {
         let mut burst = vec![Received { port, buf: VecBuf::new(frame) }];
         let mut outs = Vec::new();
         self.step(worker, &mut burst, &mut outs);
+        self.settle(&mut outs);
+        outs
+    }
+
+    /// Puts frames into a worker's hands at once; gives what comes out until all is quiet.
+    pub fn send_burst(&mut self, worker: usize, frames: &[(u16, Vec<u8>)]) -> Vec<Out> {
+        let received = |(port, frame): &(u16, Vec<u8>)| Received { port: *port, buf: VecBuf::new(frame) };
+        let mut outs = Vec::new();
+        self.step(worker, &mut frames.iter().map(received).collect(), &mut outs);
         self.settle(&mut outs);
         outs
     }
