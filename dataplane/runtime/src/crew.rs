@@ -29,9 +29,20 @@ pub(crate) struct Crew {
     pub(crate) signal: Arc<Signal>,
 }
 
+/// A worker that has not begun.
+pub(crate) struct Recruit {
+    /// The control thread's ends of its rings.
+    pub(crate) desk: Desk,
+    pub(crate) counters: Arc<WorkerCounters>,
+    pub(crate) board: Arc<Board>,
+    /// Makes the worker with its tables. To be called on the thread that it will run on: memory is taken on the NUMA
+    /// node of the thread that touches it first.
+    pub(crate) begin: Box<dyn FnOnce() -> Worker + Send>,
+}
+
 impl Crew {
-    /// The workers with the control thread's ends of their rings. `queues` are the ports', in their order.
-    pub(crate) fn hire(self, ports: &[Port], queues: Vec<Queues>, workers: usize) -> Vec<(Worker, Desk)> {
+    /// The workers to be. `queues` are the ports', in their order.
+    pub(crate) fn hire(self, ports: &[Port], queues: Vec<Queues>, workers: usize) -> Vec<Recruit> {
         let largest: Vec<usize> = ports.iter().map(|port| port.largest).collect();
         let (receiving, sending) = deal_out(queues, workers);
         let messages = mesh::rings(workers, mesh::RING);
@@ -52,22 +63,26 @@ impl Crew {
                     misdirect: self.misdirect,
                     short_way: true,
                 };
-                let worker = Worker {
-                    engine: Engine::new(config, Arc::clone(&self.snapshot), Arc::clone(&counters)),
-                    pool: self.pool,
+                let (pool, idle, clock) = (self.pool, self.idle, self.clock);
+                let (snapshot, signal) = (Arc::clone(&self.snapshot), Arc::clone(&self.signal));
+                let (largest, fault) = (largest.clone(), self.fault.filter(|_| number == 0));
+                let (its_counters, its_board) = (Arc::clone(&counters), Arc::clone(&board));
+                let begin = move || Worker {
+                    engine: Engine::new(config, snapshot, Arc::clone(&its_counters)),
+                    pool,
                     rx,
-                    transmitter: Transmitter::new(ways, largest.clone(), frames, Arc::clone(&counters)),
-                    mesh: Mesh::new(messages, Arc::clone(&counters), Arc::clone(&board)),
+                    transmitter: Transmitter::new(ways, largest, frames, Arc::clone(&its_counters)),
+                    mesh: Mesh::new(messages, Arc::clone(&its_counters), Arc::clone(&its_board)),
                     slot,
-                    idle: Idle::new(self.idle),
-                    clock: self.clock,
-                    counters,
-                    board,
-                    signal: Arc::clone(&self.signal),
-                    fault: self.fault.filter(|_| number == 0),
+                    idle: Idle::new(idle),
+                    clock,
+                    counters: its_counters,
+                    board: its_board,
+                    signal,
+                    fault,
                     lap: 0,
                 };
-                (worker, desk)
+                Recruit { desk, counters, board, begin: Box::new(begin) }
             })
             .collect()
     }

@@ -152,6 +152,7 @@ async fn live(args: &Args, dataplane: Dataplane, state: State) -> Result<(), Fai
         }
     };
     let (control, running) = set_up(args, &dataplane, eal, ports, queues, pool)?;
+    running.begun().await;
     let control = Arc::new(Mutex::new(control));
     let service =
         DataplaneServer::new(Service::new(control.clone())).max_decoding_message_size(MESSAGE_LIMIT);
@@ -266,6 +267,14 @@ struct Running {
 }
 
 impl Running {
+    /// Waits for workers to have made their tables, which may take seconds when these are large: before that they
+    /// show no sign of life.
+    async fn begun(&self) {
+        while self.boards.iter().any(|board| board.stage() == Stage::Starting) {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     /// Lets workers send what they have, then waits for them to leave.
     async fn stop(self) {
         self.signal.set(Phase::Drain);
@@ -320,13 +329,14 @@ fn set_up(
     let mut lcores = Vec::new();
     let mut boards = Vec::new();
     let mut links = Vec::new();
-    for (number, (worker, desk)) in crew.hire(&ports, queues, workers).into_iter().enumerate() {
+    for (number, recruit) in crew.hire(&ports, queues, workers).into_iter().enumerate() {
         let lcore = eal.workers()[number];
-        boards.push(worker.board.clone());
-        links.push(WorkerLink::new(lcore, desk, worker.board.clone(), worker.counters.clone()));
+        let crew::Recruit { desk, counters, board, begin } = recruit;
+        boards.push(board.clone());
+        links.push(WorkerLink::new(lcore, desk, board.clone(), counters));
         lcores.push(eal.launch(number, move || {
-            watch::this_is_worker(number, lcore, &worker.board);
-            worker.run();
+            watch::this_is_worker(number, lcore, &board);
+            begin().run();
         })?);
     }
     let mut warnings = Vec::new();
