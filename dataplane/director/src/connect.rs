@@ -295,7 +295,7 @@ impl<P: Pool> Engine<P> {
 
     /// A local address and port that is free towards a server. "Free" means that no session has the reply key;
     /// a cursor per server goes round addresses and ports, so that a port rests as long as possible. Each worker
-    /// takes only ports of its own residue: a reply's port names its owner.
+    /// takes only ports of its own, by residue or by the devices' hash: a reply names its owner.
     // Where no port is free, the most dispensable session gives its own up: of those that are met, the one that took
     // its port first. The server accepts the port again, since its new user's numbers are higher.
     pub(crate) fn take_local_port(
@@ -310,7 +310,14 @@ impl<P: Pool> Engine<P> {
         if ranges.is_empty() {
             return Err(Reason::NoLocalAddress);
         }
-        let (worker, workers) = (u32::from(self.config.worker), u32::from(self.steer.workers()));
+        let me = self.config.worker;
+        let by_hash = self.steer.rss().and_then(|rss| rss.search(protocol, server));
+        let (worker, workers) = match by_hash {
+            Some(_) => (0, 1),
+            None => (u32::from(me), u32::from(self.steer.workers())),
+        };
+        // By hash a port in so many is this worker's.
+        let tries = LOCAL_PORT_TRIES * by_hash.map_or(1, |_| u32::from(self.steer.workers()));
         // How many ports of a range are this worker's, and the first of them.
         let share = |first: u16, last: u16| {
             let start = u32::from(first) + (worker + workers - u32::from(first) % workers) % workers;
@@ -320,8 +327,9 @@ impl<P: Pool> Engine<P> {
         let count = ranges.len() as u32;
         let all = depth.saturating_mul(count);
         let cursor = self.local_cursors[destination.id as usize];
+        let mut hashed = None;
         let mut dispensable: Option<(Rank, SessionId, u32, (IpAddr, u16))> = None;
-        for attempt in 0..all.min(LOCAL_PORT_TRIES) {
+        for attempt in 0..all.min(tries) {
             let place = (cursor.wrapping_add(attempt)) % all;
             let range = &ranges[(place % count) as usize];
             let (start, size) = share(range.first, range.last);
@@ -330,6 +338,14 @@ impl<P: Pool> Engine<P> {
                 continue;
             }
             let port = (start + nth * workers) as u16;
+            if let Some(search) = by_hash {
+                if hashed.is_none_or(|(of, _)| of != range.address) {
+                    hashed = Some((range.address, search.address(range.address)));
+                }
+                if hashed.is_some_and(|(_, address)| search.owner(address, port) != me) {
+                    continue;
+                }
+            }
             let key = Key {
                 protocol: u16::from(protocol),
                 src: server.0,
@@ -338,7 +354,7 @@ impl<P: Pool> Engine<P> {
                 dport: port,
             };
             if let Some((taken, direction)) = self.sessions.find(key) {
-                if let Some(cells) = snap.local_cells(range.address, usize::from(self.config.worker)) {
+                if let Some(cells) = snap.local_cells(range.address, usize::from(me)) {
                     cells.conflicts.add(1);
                 }
                 if direction == Direction::Out
@@ -359,8 +375,7 @@ impl<P: Pool> Engine<P> {
             return Ok(local);
         }
         if all > 0 {
-            self.local_cursors[destination.id as usize] =
-                cursor.wrapping_add(all.min(LOCAL_PORT_TRIES)) % all;
+            self.local_cursors[destination.id as usize] = cursor.wrapping_add(all.min(tries)) % all;
         }
         Err(Reason::LocalPortsExhausted)
     }

@@ -18,6 +18,7 @@ use crate::neighbour::{Neighbours, Resolver};
 use crate::output::Sent;
 use crate::path_mtu::PathMtus;
 use crate::reason::{Event, Verdict};
+use crate::rss::Rss;
 use crate::session::{Session, SessionId, Sessions};
 use crate::snapshot::{NO_DESTINATION, Snapshot};
 use crate::steer::Steer;
@@ -163,6 +164,11 @@ impl<P: Pool> Engine<P> {
             snapshot: Some(snapshot),
             counters,
         }
+    }
+
+    /// Has flows owned as devices spread them; before the first packet, and the same for all workers.
+    pub fn steer_by(&mut self, rss: Arc<Rss>) {
+        self.steer = self.steer.clone().by(rss);
     }
 
     /// Works on received frames and on messages from other workers, ends what is over, asks for neighbours.

@@ -28,6 +28,7 @@ mod packet;
 mod path_mtu;
 pub mod reason;
 mod receive;
+pub mod rss;
 pub mod schedule;
 pub mod session;
 mod sip;

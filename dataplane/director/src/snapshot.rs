@@ -339,6 +339,8 @@ pub enum Steering {
     AddressPort,
     /// Address under a prefix of this length: persistence of some service, or FTP, wants it.
     Address(u8),
+    /// Both ends of the flow, where devices spread by them: only for services whose answers do not show the client.
+    Flow,
 }
 
 /// A virtual service.

@@ -3,36 +3,49 @@
 //! Requests name the client as their source, answers of NAT servers as their destination; how much of it counts
 //! is the service's affair ([`Steering`]: persistence wants all sessions of a template on one worker). Answers to
 //! a FULLNAT local address show no client: there the owner is in the port, because every worker only takes local
-//! ports of its own residue.
+//! ports of its own residue. Where ports of the director spread by RSS, owners are those of the hash (`rss`), for the
+//! packets that devices hash; which packets these are does not change while the director runs.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::buffer::Buf;
 use crate::fragments;
 use crate::hash::folded_multiply;
 use crate::marks::{mark, network};
 use crate::packet::{Packet, follows_session};
+use crate::rss::Rss;
 use crate::session::Key;
 use crate::snapshot::{Snapshot, Steering};
 
 /// Decides owners; the same in all workers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Steer {
     workers: u16,
     seed: u64,
+    rss: Option<Arc<Rss>>,
 }
 
 impl Steer {
     pub(crate) fn new(workers: u16, seed: u64) -> Steer {
-        Steer { workers: workers.max(1), seed }
+        Steer { workers: workers.max(1), seed, rss: None }
     }
 
-    pub(crate) fn workers(self) -> u16 {
+    /// The same by hash, where devices hash.
+    pub(crate) fn by(self, rss: Arc<Rss>) -> Steer {
+        Steer { rss: Some(rss), ..self }
+    }
+
+    pub(crate) fn rss(&self) -> Option<&Rss> {
+        self.rss.as_deref()
+    }
+
+    pub(crate) fn workers(&self) -> u16 {
         self.workers
     }
 
     /// The owner of a packet, `None` when any worker may do.
-    pub(crate) fn owner<B: Buf>(self, snap: &Snapshot, packet: &Packet<B>) -> Option<u16> {
+    pub(crate) fn owner<B: Buf>(&self, snap: &Snapshot, packet: &Packet<B>) -> Option<u16> {
         if self.workers == 1 {
             return None;
         }
@@ -49,23 +62,23 @@ impl Steer {
         self.owner_of(snap, flow, mark(snap, flow, Some(packet.interface)))
     }
 
-    pub(crate) fn owner_of(self, snap: &Snapshot, key: Key, mark: u32) -> Option<u16> {
+    pub(crate) fn owner_of(&self, snap: &Snapshot, key: Key, mark: u32) -> Option<u16> {
         let ours = match snap.locals.get(&key.dst) {
-            Some(local) if local.pool.is_some() => return Some(self.owner_of_local_port(key.dport)),
+            Some(local) if local.pool.is_some() => return Some(self.owner_of_answer(key)),
             local => local.is_some(),
         };
         // What a mark's service takes need not be to one of our addresses.
         if ours || steering_of_mark(snap, key, mark).is_some() {
-            return Some(self.owner_of_client(steering_of_service(snap, key, mark), key.src, key.sport));
+            return Some(self.owner_of_request(steering_of_service(snap, key, mark), key));
         }
-        Some(self.owner_of_client(steering_of_server(snap, key)?, key.dst, key.dport))
+        Some(self.owner_of_client(steering_of_server(snap, key)?, key.protocol, (key.dst, key.dport)))
     }
 
     /// The next worker that may have owned a packet when its service was steered otherwise, and by which way,
     /// `from` the first on; not its owner now. Of what is not known by address and port alone, sessions older than
     /// that may be anywhere that a former steering says.
     pub(crate) fn former_owner<B: Buf>(
-        self,
+        &self,
         snap: &Snapshot,
         packet: &Packet<B>,
         from: u8,
@@ -73,35 +86,59 @@ impl Steer {
         let key = packet.key();
         let request =
             snap.locals.contains_key(&key.dst) || steering_of_mark(snap, key, packet.mark).is_some();
-        let (steering, client) = if request {
-            (steering_of_service(snap, key, packet.mark), (key.src, key.sport))
-        } else {
-            (steering_of_server(snap, key)?, (key.dst, key.dport))
+        let steering = match request {
+            true => steering_of_service(snap, key, packet.mark),
+            false => steering_of_server(snap, key)?,
         };
-        if steering == Steering::AddressPort {
+        if steering == Steering::AddressPort && snap.former_steerings.is_empty() {
             return None;
         }
-        let owner = self.owner_of_client(steering, client.0, client.1);
+        let owner_by = |way| match request {
+            true => self.owner_of_request(way, key),
+            false => self.owner_of_client(way, key.protocol, (key.dst, key.dport)),
+        };
         let ways = std::iter::once(Steering::AddressPort).chain(snap.former_steerings.iter().copied());
         ways.zip(0..)
             .skip(usize::from(from))
-            .map(|(way, number)| (self.owner_of_client(way, client.0, client.1), number))
-            .find(|&(former, _)| former != owner)
+            .filter(|&(way, number)| match steering {
+                // Narrow steering comes back when no session is left, but for services that it was too wide for.
+                Steering::AddressPort => way == Steering::Flow && request,
+                Steering::Address(_) => way != Steering::Flow || request,
+                // The first way is everybody's start, and not this one's.
+                Steering::Flow => number > 0,
+            })
+            .map(|(way, number)| (owner_by(way), number))
+            .find(|&(former, _)| former != owner_by(steering))
     }
 
     /// The worker that keeps a datagram's fragments together.
-    pub(crate) fn keeper(self, key: &fragments::Key) -> u16 {
+    pub(crate) fn keeper(&self, key: &fragments::Key) -> u16 {
         self.spread(key.hash(self.seed))
     }
 
-    /// The worker that uses a local port.
-    pub(crate) fn owner_of_local_port(self, port: u16) -> u16 {
-        port % self.workers
+    /// The worker whose session uses the local end that a packet goes to.
+    fn owner_of_answer(&self, key: Key) -> u16 {
+        let hashed = self.rss.as_ref().and_then(|rss| rss.owner_of_answer(&key));
+        hashed.unwrap_or(key.dport % self.workers)
     }
 
-    fn owner_of_client(self, steering: Steering, address: IpAddr, port: u16) -> u16 {
+    fn owner_of_request(&self, steering: Steering, key: Key) -> u16 {
+        let hashed = match (steering, &self.rss) {
+            (Steering::Flow, Some(rss)) => rss.owner_of_flow(&key),
+            _ => None,
+        };
+        hashed.unwrap_or_else(|| self.owner_of_client(steering, key.protocol, (key.src, key.sport)))
+    }
+
+    fn owner_of_client(&self, steering: Steering, protocol: u16, (address, port): (IpAddr, u16)) -> u16 {
         let (address, port) = match steering {
-            Steering::AddressPort => (address, port),
+            Steering::AddressPort | Steering::Flow => {
+                let rss = self.rss.as_ref();
+                if let Some(owner) = rss.and_then(|rss| rss.owner_of_client(protocol, address, port)) {
+                    return owner;
+                }
+                (address, port)
+            }
             Steering::Address(length) => (network(address, length), 0),
         };
         let end = match address {
@@ -115,7 +152,7 @@ impl Steer {
     }
 
     /// Spreads hashes evenly over the workers.
-    fn spread(self, end: u64) -> u16 {
+    fn spread(&self, end: u64) -> u16 {
         let hash = folded_multiply(
             folded_multiply(end ^ self.seed, 0x9e37_79b9_7f4a_7c15) ^ end,
             0xf39c_c060_5ced_c835,
@@ -154,6 +191,8 @@ fn steering_of_server(snap: &Snapshot, key: Key) -> Option<Steering> {
 mod tests {
     use super::*;
 
+    const TCP: u16 = 6;
+
     #[test]
     fn clients_spread_evenly() {
         let steer = Steer::new(3, 42);
@@ -161,7 +200,7 @@ mod tests {
         for host in 0..100u8 {
             for port in 40_000..40_100 {
                 let client = IpAddr::from([10, 0, 0, host]);
-                counts[usize::from(steer.owner_of_client(Steering::AddressPort, client, port))] += 1;
+                counts[usize::from(steer.owner_of_client(Steering::AddressPort, TCP, (client, port)))] += 1;
             }
         }
         assert!(counts.iter().all(|&count| (3000..3700).contains(&count)), "{counts:?}");
@@ -170,8 +209,9 @@ mod tests {
     #[test]
     fn under_a_mask_only_the_network_counts() {
         let steer = Steer::new(8, 42);
-        let owner =
-            |last, port| steer.owner_of_client(Steering::Address(24), IpAddr::from([10, 0, 0, last]), port);
+        let owner = |last, port| {
+            steer.owner_of_client(Steering::Address(24), TCP, (IpAddr::from([10, 0, 0, last]), port))
+        };
         assert!((0..=255).all(|last| owner(last, 1000 + u16::from(last)) == owner(0, 0)));
     }
 }

@@ -92,6 +92,12 @@ impl Program {
         }
     }
 
+    /// Has services steered by both ends of flows where their answers allow it: devices spread requests like that.
+    /// To be told before the first state.
+    pub fn steer_by_flow(&mut self) {
+        self.registry.by_flow = true;
+    }
+
     /// The snapshot for `state`, to be told apart by `generation` (growing from call to call), and what of the
     /// state it could not use.
     pub fn compile(&mut self, state: &State, generation: u64) -> (Arc<Snapshot>, Vec<String>) {

@@ -61,6 +61,8 @@ pub(crate) struct Registry {
     /// The services of the last state, in its order.
     order: Vec<ServiceKey>,
     pub(crate) acknowledged: u64,
+    /// Whether devices spread by both ends of flows.
+    pub(crate) by_flow: bool,
 }
 
 #[derive(Debug)]
@@ -118,6 +120,7 @@ impl Registry {
             destination_cells: Slab::new(workers),
             order: Vec::new(),
             acknowledged: 0,
+            by_flow: false,
         }
     }
 
@@ -315,13 +318,15 @@ impl Registry {
                 nat_servers(service, &known.destination).map(move |server| (index, server))
             })
             .collect();
-        let (services, servers) = steer(&prefixes, &servers);
+        let (services, servers) = steer(&prefixes, &servers, self.by_flow);
         for (key, steering) in keys.iter().zip(services) {
             let Some(known) = self.services.get_mut(key) else { continue };
             let before = std::mem::replace(&mut known.steering, steering);
             if in_use.get(key) != Some(&true) {
                 known.former.clear();
-            } else if before != steering && before != Steering::AddressPort && !known.former.contains(&before)
+            } else if before != steering
+                && (before != Steering::AddressPort || steering == Steering::Flow)
+                && !known.former.contains(&before)
             {
                 known.former.push(before);
             }

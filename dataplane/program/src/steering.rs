@@ -3,7 +3,7 @@
 //! A NAT server's answer does not say which service it belongs to. Services that share a NAT server therefore
 //! steer alike, and so do those that share one with them in turn; the widest persistence among them counts.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use fulcrum_director::snapshot::{FastMap, Steering};
@@ -13,10 +13,12 @@ pub(crate) type NatServer = (u8, IpAddr, u16);
 
 /// The steering of every service, and of answers from every NAT server.
 ///
-/// `prefixes` has how much of a client's address counts for a service by itself; `servers` the NAT servers, each with the index of its service.
+/// `prefixes` has how much of a client's address counts for a service by itself; `servers` the NAT servers, each with
+/// the index of its service. With `by_flow`, devices spread by both ends of flows.
 pub(crate) fn steer(
     prefixes: &[Option<u8>],
     servers: &[(usize, NatServer)],
+    by_flow: bool,
 ) -> (Vec<Steering>, FastMap<NatServer, Steering>) {
     let mut groups = Groups((0..prefixes.len()).collect());
     let mut first_of: HashMap<NatServer, usize> = HashMap::new();
@@ -37,8 +39,11 @@ pub(crate) fn steer(
             *widest = prefix.min(*widest);
         }
     }
+    let with_nat: HashSet<usize> = servers.iter().map(|(service, _)| *service).collect();
     let mut steering = |service| match widest.get(&groups.of(service)) {
         Some(prefix) => Steering::Address(*prefix),
+        // Answers of a NAT server do not name the VIP.
+        None if by_flow && !with_nat.contains(&service) => Steering::Flow,
         None => Steering::AddressPort,
     };
     let services = (0..prefixes.len()).map(&mut steering).collect();
@@ -77,7 +82,7 @@ mod tests {
     #[test]
     fn a_service_alone_follows_its_own_persistence() {
         let (services, servers) =
-            steer(&[None, Some(SLASH_24)], &[(0, (6, A, 80)), (1, (6, A, 81)), (1, (17, A, 80))]);
+            steer(&[None, Some(SLASH_24)], &[(0, (6, A, 80)), (1, (6, A, 81)), (1, (17, A, 80))], false);
         assert_eq!(services, [Steering::AddressPort, Steering::Address(SLASH_24)]);
         assert_eq!(servers[&(6, A, 80)], Steering::AddressPort);
         assert_eq!(servers[&(6, A, 81)], Steering::Address(SLASH_24));
@@ -88,16 +93,23 @@ mod tests {
     #[test]
     fn services_without_nat_share_nothing() {
         assert_eq!(
-            steer(&[None, Some(SLASH_24)], &[]),
+            steer(&[None, Some(SLASH_24)], &[], false),
             (vec![Steering::AddressPort, Steering::Address(SLASH_24)], FastMap::default())
         );
+    }
+
+    #[test]
+    fn both_ends_count_where_devices_go_by_them_and_answers_do_not_need_less() {
+        let (services, servers) = steer(&[None, None, Some(32)], &[(1, (6, A, 80))], true);
+        assert_eq!(services, [Steering::Flow, Steering::AddressPort, Steering::Address(32)]);
+        assert_eq!(servers[&(6, A, 80)], Steering::AddressPort);
     }
 
     #[test]
     fn the_widest_mask_reaches_over_a_chain_of_shared_servers() {
         let prefixes = [None, Some(SLASH_24), Some(SLASH_16), Some(32)];
         let shared = [(0, (6, A, 80)), (1, (6, A, 80)), (1, (6, B, 80)), (2, (6, B, 80)), (3, (6, B, 81))];
-        let (services, servers) = steer(&prefixes, &shared);
+        let (services, servers) = steer(&prefixes, &shared, false);
         assert_eq!(services[..3], [Steering::Address(SLASH_16); 3]);
         assert_eq!(services[3], Steering::Address(32));
         assert_eq!(servers[&(6, A, 80)], Steering::Address(SLASH_16));
@@ -106,8 +118,11 @@ mod tests {
 
     #[test]
     fn a_server_of_every_port_shares_with_each_port() {
-        let (services, servers) =
-            steer(&[Some(SLASH_24), None, None], &[(0, (6, A, 0)), (1, (6, A, 8000)), (2, (17, A, 8000))]);
+        let (services, servers) = steer(
+            &[Some(SLASH_24), None, None],
+            &[(0, (6, A, 0)), (1, (6, A, 8000)), (2, (17, A, 8000))],
+            true,
+        );
         let wide = Steering::Address(SLASH_24);
         assert_eq!(services, [wide, wide, Steering::AddressPort]);
         assert_eq!(servers[&(6, A, 8000)], wide);

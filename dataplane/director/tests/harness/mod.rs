@@ -158,6 +158,11 @@ impl Director {
     pub fn send(&mut self, port: u16, frame: &[u8]) -> Vec<Out> {
         let worker = self.next_worker;
         self.next_worker = (worker + 1) % self.engines.len();
+        self.send_by(worker, port, frame)
+    }
+
+    /// As [`Director::send`], by the receive queue of a worker.
+    pub fn send_by(&mut self, worker: usize, port: u16, frame: &[u8]) -> Vec<Out> {
         let mut burst = vec![Received { port, buf: VecBuf::new(frame) }];
         let mut outs = Vec::new();
         self.step(worker, &mut burst, &mut outs);
