@@ -41,7 +41,15 @@ pub(crate) fn program_for(workers: usize) -> Program {
 pub(crate) fn crew(pool: Mempool, workers: u16, sessions: usize, snapshot: &Arc<Snapshot>) -> Vec<Ours> {
     let parts = |worker| {
         let counters = Arc::new(WorkerCounters::new(1));
-        let config = EngineConfig { worker, workers, sessions, seed: 1, announce: false, misdirect: false };
+        let config = EngineConfig {
+            worker,
+            workers,
+            sessions,
+            seed: 1,
+            announce: false,
+            misdirect: false,
+            short_way: true,
+        };
         Parts {
             director: Engine::new(config, Arc::clone(snapshot), Arc::clone(&counters)),
             counters,
