@@ -12,8 +12,8 @@ import unittest
 from collections import Counter
 
 from kit import profiles
-from kit.director import Counters, attribute
-from kit.programs import Director, configuration, needed
+from kit.director import Counters, attribute, reader
+from kit.programs import Director, configuration, needed, program
 from kit.wire import PCAP_HEADER, Frame, mac, read_pcap, record
 
 profiles.stand_in()
@@ -76,6 +76,8 @@ class Dataplane(unittest.TestCase):
                 return counters.received == everything and counters.sent == COUNT + counters.own
 
             counters = director.wait("end of the capture", through)
+            asked = reader(f"{program('fulcrum')} --socket {director.socket}")()
+            self.assertEqual((asked.received, asked.drops), (everything, counters.drops))
         self.assertEqual(sum(counters.drops.values()), feed.fillers, counters.drops)
         self.assertEqual(counters.events[f"forwarded.{mode}"], COUNT)
         self.assertEqual(counters.events["session.created"], FLOWS + 1)

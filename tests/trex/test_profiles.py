@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import unittest
+from typing import Any
 
 from kit import profiles
 from kit.profiles import load
-from kit.wire import TCP, UDP, Frame, Malformed, address, checksum, mac
+from kit.wire import TCP, UDP, Frame, Malformed, checksum, mac
 
 profiles.stand_in()
 import plan  # noqa: E402 -- a profile's module
@@ -115,6 +117,15 @@ class Judge(unittest.TestCase):
             Frame.read(bytes(longer))
 
 
+class Servers(unittest.TestCase):
+    def test_trex_sends_to_the_director_as_the_plan_says(self) -> None:
+        for name in ("pci", "veth"):
+            with open(os.path.join(profiles.HERE, "server", name + ".yaml")) as file:
+                found = re.findall(r'(dest|src)_mac: "([0-9a-f:]+)"', file.read())
+            pairs = zip(plan.DIRECTOR_MACS, plan.TREX_MACS)
+            self.assertEqual(found, [end for to, own in pairs for end in (("dest", to), ("src", own))], name)
+
+
 class Stateful(unittest.TestCase):
     def test_clients_ask_the_vip_and_any_server_answers(self) -> None:
         for name in profiles.STATEFUL:
@@ -171,7 +182,7 @@ TREX_HOME = os.environ.get("TREX_HOME", "")
 class ByTrex(unittest.TestCase):
     """TRex's simulators load every profile, and make of it what the stand-in made."""
 
-    def simulate(self, module: str, name: str, *tunables: str) -> list | dict:
+    def simulate(self, module: str, name: str, *tunables: str) -> Any:
         interface = os.path.join(TREX_HOME, "automation", "trex_control_plane", "interactive")
         environment = {**os.environ, "PYTHONPATH": interface, "PYTHONWARNINGS": "ignore"}
         command = [sys.executable, "-m", module, "-p", TREX_HOME, "--json", "-f", profiles.path(name)]

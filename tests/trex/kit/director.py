@@ -55,6 +55,10 @@ class Counters:
 
 
     @property
+    def dropped(self) -> int:
+        return sum(self.drops.values())
+
+    @property
     def own(self) -> int:
         """Frames that the director sent of itself: questions, answers, errors."""
         own = [name for name in self.events if name.startswith(("sent.", "replied.")) and name != "sent.fragmented"]
@@ -80,7 +84,7 @@ def attribute(sent: int, received: int, director: Counters) -> dict[str, int]:
         "rx-missed: the workers do not keep up": director.missed,
         "rx-errors": director.errors,
         **{f"dropped: {name}": count for name, count in director.drops.items()},
-        "in the director, not as drops": director.received + director.own - sum(director.drops.values()) - director.sent,
+        "in the director, not as drops": director.received + director.own - director.dropped - director.sent,
         "behind the director": director.sent - received,
     }
     return {place: count for place, count in places.items() if count}

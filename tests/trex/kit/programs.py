@@ -15,7 +15,7 @@ from kit.director import Counters
 PROGRAMS = os.environ.get("FULCRUM_PROGRAMS", "")
 MODES = ("nat", "fullnat", "dr", "tun")
 
-needed = unittest.skipUnless(PROGRAMS, "FULCRUM_PROGRAMS is not set to where fulcrum's programs are: run `make trex-check`")
+needed = unittest.skipUnless(PROGRAMS, "FULCRUM_PROGRAMS does not say where the programs are: run `make trex-check`")
 
 
 def program(name: str) -> str:

@@ -48,6 +48,11 @@ class Result:
     """At the lowest rate that was not good; none when all were."""
 
     @property
+    def rate(self) -> float:
+        """The rate that was found; 0 when none was good."""
+        return self.best.rate if self.best else 0.0
+
+    @property
     def limit(self) -> str:
         """Why it is not more."""
         if self.best is None:
@@ -70,7 +75,7 @@ class Range:
 
     def __post_init__(self) -> None:
         if not 0 < self.lowest <= self.highest:
-            raise ValueError(f"rates from {self.lowest} to {self.highest}: the lowest is more than 0 and not the higher")
+            raise ValueError(f"rates from {self.lowest} to {self.highest}: the first is above 0 and not the larger")
         if not 0 < self.precision < 1:
             raise ValueError(f"a precision of {self.precision}: it is a share between 0 and 1")
 

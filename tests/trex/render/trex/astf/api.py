@@ -1,4 +1,4 @@
-"""A stand-in for `trex.astf.api` where there is no TRex: it keeps what the profiles here say, so that it can be judged."""
+"""A stand-in for `trex.astf.api` where there is no TRex: it keeps what the profiles say, so that it can be judged."""
 
 from __future__ import annotations
 
