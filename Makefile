@@ -39,7 +39,7 @@ test: check ## everything: lints, unit, doc, engine and replay tests, and the la
 	env $$runner=$(CURDIR)/tests/runner cargo test --workspace --locked --no-fail-fast
 
 bench: setup ## measure what a core can do, packets in memory; BENCH="--only 'fullnat request 1m'", --list, --quick
-	@cargo build --release --locked --package fulcrum-bench
+	@cargo build --release --locked --workspace $(PROGRAMS:%=--bin %) --bin fulcrum-bench
 	$(TARGET)/release/fulcrum-bench --json $(TARGET)/bench.json $(BENCH)
 
 trex-check: setup ## the TRex kit without a TRex; TREX_HOME=DIR: its profiles also by TRex's own simulators

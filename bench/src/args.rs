@@ -18,6 +18,9 @@ pub struct Args {
     /// Processor to measure on; the last one by default
     #[arg(long, value_name = "N")]
     pub core: Option<usize>,
+    /// Processor of the second worker where there are two; the last but one by default
+    #[arg(long, value_name = "N")]
+    pub other_core: Option<usize>,
     /// Ends with status 1 when a goal is missed
     #[arg(long)]
     pub strict: bool,

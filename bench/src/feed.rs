@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use fulcrum_director::{Buf, Engine, Message, Nanos, Output, Received, Transmit};
 use fulcrum_dpdk::{Mbuf, Mempool};
+use fulcrum_model::Family;
 use fulcrum_runtime::{Decide, Egress, Ingress};
 
-use crate::frames::{Flows, Segment, Template, Tuple, emit, length};
-use fulcrum_model::Family;
+use crate::frames::{self, Flows, Segment, Template, Tuple, emit, length};
 
 /// Where a worker's frames come from.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub(crate) struct Feed {
     /// Single frames, which go first.
     waiting: VecDeque<Mbuf>,
     stream: Option<Stream>,
+    /// With how many frames of each burst it is mixed.
+    second: Option<(Stream, usize)>,
     /// Frames given so far.
     pub(crate) given: u64,
 }
@@ -35,11 +37,23 @@ impl Stream {
     pub(crate) fn new(flows: Arc<Flows>, templates: Arc<[Template]>) -> Stream {
         Stream { flows, templates, flow: 0, template: 0 }
     }
+
+    /// Frames that are all of one kind.
+    pub(crate) fn of(flows: &Arc<Flows>, template: Template) -> Stream {
+        Stream::new(Arc::clone(flows), [template].into())
+    }
+
+    /// Goes `count` flows back, whose next frames come after `templates`.
+    pub(crate) fn again(&mut self, count: usize, templates: &Arc<[Template]>) {
+        self.flow = if self.flow < count { self.flow + self.flows.len() } else { self.flow } - count;
+        self.templates = Arc::clone(templates);
+        self.template = 0;
+    }
 }
 
 impl Feed {
     pub(crate) fn new(pool: Mempool) -> Feed {
-        Feed { pool, waiting: VecDeque::with_capacity(256), stream: None, given: 0 }
+        Feed { pool, waiting: VecDeque::with_capacity(256), stream: None, second: None, given: 0 }
     }
 
     /// Offers one frame before all others.
@@ -53,6 +67,25 @@ impl Feed {
     /// What is offered when no single frame waits.
     pub(crate) fn set_stream(&mut self, stream: Option<Stream>) {
         self.stream = stream;
+        self.second = None;
+    }
+
+    /// What is offered beside that: so many frames at the end of each burst.
+    pub(crate) fn mix(&mut self, second: Stream, share: usize) {
+        self.second = Some((second, share));
+    }
+
+    /// The stream that is offered.
+    pub(crate) fn stream(&mut self) -> Option<&mut Stream> {
+        self.stream.as_mut()
+    }
+
+    /// Offers the answers that servers give to `frames`, before all others.
+    pub(crate) fn answer(&mut self, frames: &mut Vec<Mbuf>, flags: u8) {
+        for mut frame in frames.drain(..) {
+            frames::answer(frame.bytes_mut(), flags);
+            self.waiting.push_back(frame);
+        }
     }
 }
 
@@ -64,7 +97,12 @@ impl Ingress for Feed {
             self.waiting.drain(..count).for_each(each);
             count
         } else if let Some(stream) = &mut self.stream {
-            stream.burst(self.pool, limit, &mut each)
+            let share = self.second.as_ref().map_or(0, |(_, share)| *share);
+            let mut count = stream.burst(self.pool, limit - share, &mut each);
+            if let Some((second, share)) = &mut self.second {
+                count += second.burst(self.pool, *share, &mut each);
+            }
+            count
         } else {
             0
         };

@@ -156,6 +156,14 @@ impl Flows {
         }
     }
 
+    /// Memory that they take.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Flows::V4(list) => size_of_val(list.as_slice()),
+            Flows::V6(list) => size_of_val(list.as_slice()),
+        }
+    }
+
     pub(crate) fn push(&mut self, tuple: &Tuple) {
         let mut bytes = [0; 128];
         emit(&mut bytes, tuple, Template::SEGMENT);
@@ -210,6 +218,8 @@ pub(crate) struct Template {
     pub(crate) length: usize,
     /// How much longer the IP packet is than the smallest.
     more: u32,
+    /// How much the words differ that TCP's checksum is over, from those of the smallest segment.
+    more_tcp: u32,
 }
 
 impl Template {
@@ -218,6 +228,11 @@ impl Template {
 
     /// For frames of `wire` bytes, FCS included.
     pub(crate) fn new(family: Family, wire: usize) -> Template {
+        Template::with_flags(family, wire, Template::SEGMENT.flags)
+    }
+
+    /// For frames of other flags than a connection at rest has.
+    pub(crate) fn with_flags(family: Family, wire: usize, flags: u8) -> Template {
         let zero: IpAddr = match family {
             Family::V4 => [0; 4].into(),
             Family::V6 => [0; 16].into(),
@@ -226,10 +241,11 @@ impl Template {
         emit(
             &mut headers,
             &Tuple { src: zero, dst: zero, sport: 0, dport: 0 },
-            Segment { wire, ..Template::SEGMENT },
+            Segment { wire, flags, ..Template::SEGMENT },
         );
-        let more = packet_length(family, wire) - packet_length(family, 64);
-        Template { headers, length: length(family, wire), more: more as u32 }
+        let more = (packet_length(family, wire) - packet_length(family, 64)) as u32;
+        let more_tcp = more + difference(Template::SEGMENT.flags, flags);
+        Template { headers, length: length(family, wire), more, more_tcp }
     }
 
     /// Writes the headers of an IPv4 flow's frame.
@@ -238,9 +254,9 @@ impl Template {
         const HEADERS: usize = ethernet::HEADER + ipv4::HEADER + tcp::HEADER;
         let bytes = &mut bytes[..HEADERS];
         bytes.copy_from_slice(&self.headers[..HEADERS]);
-        bytes[V4_SUM..V4_SUM + 2].copy_from_slice(&self.longer(flow.ip_sum));
+        bytes[V4_SUM..V4_SUM + 2].copy_from_slice(&adjusted(flow.ip_sum, self.more));
         bytes[V4_SUM + 2..V4_SUM + 14].copy_from_slice(&flow.ends);
-        bytes[V4_TCP_SUM..V4_TCP_SUM + 2].copy_from_slice(&self.longer(flow.tcp_sum));
+        bytes[V4_TCP_SUM..V4_TCP_SUM + 2].copy_from_slice(&adjusted(flow.tcp_sum, self.more_tcp));
     }
 
     /// Writes the headers of an IPv6 flow's frame.
@@ -250,16 +266,41 @@ impl Template {
         let bytes = &mut bytes[..HEADERS];
         bytes.copy_from_slice(&self.headers[..HEADERS]);
         bytes[V6_ENDS..V6_ENDS + 36].copy_from_slice(&flow.ends);
-        bytes[V6_TCP_SUM..V6_TCP_SUM + 2].copy_from_slice(&self.longer(flow.tcp_sum));
+        bytes[V6_TCP_SUM..V6_TCP_SUM + 2].copy_from_slice(&adjusted(flow.tcp_sum, self.more_tcp));
     }
+}
 
-    /// A checksum of the smallest frame made one of this size: only a length has changed.
-    #[inline]
-    fn longer(&self, sum: [u8; 2]) -> [u8; 2] {
-        // RFC 1624 eq. 3
-        let sum = u32::from(!u16::from_be_bytes(sum)) + self.more;
-        (!((sum & 0xffff) + (sum >> 16)) as u16).to_be_bytes()
-    }
+/// A checksum of words whose sum has grown by `more`.
+#[inline]
+fn adjusted(sum: [u8; 2], more: u32) -> [u8; 2] {
+    // RFC 1624 eq. 3
+    let sum = u32::from(!u16::from_be_bytes(sum)) + more;
+    let sum = (sum & 0xffff) + (sum >> 16);
+    (!((sum & 0xffff) + (sum >> 16)) as u16).to_be_bytes()
+}
+
+/// From one octet to another at the end of a word, in ones' complement.
+#[inline]
+fn difference(from: u8, to: u8) -> u32 {
+    (0xffff + u32::from(to) - u32::from(from)) % 0xffff
+}
+
+/// Makes of a frame that came to a server the server's answer, with other flags.
+pub(crate) fn answer(frame: &mut [u8], flags: u8) {
+    frame[..6].copy_from_slice(&DIRECTOR);
+    frame[6..12].copy_from_slice(&NEIGHBOUR);
+    let (addresses, octets, at) = if frame[12..14] == ethernet::IPV4.to_be_bytes() {
+        (ethernet::HEADER + 12, 4, ethernet::HEADER + ipv4::HEADER)
+    } else {
+        (ethernet::HEADER + 8, 16, ethernet::HEADER + ipv6::HEADER)
+    };
+    let (src, dst) = frame[addresses..].split_at_mut(octets);
+    src.swap_with_slice(&mut dst[..octets]);
+    let (src, dst) = frame[at..].split_at_mut(2);
+    src.swap_with_slice(&mut dst[..2]);
+    let sum = adjusted([frame[at + 16], frame[at + 17]], difference(frame[at + 13], flags));
+    frame[at + 16..at + 18].copy_from_slice(&sum);
+    frame[at + 13] = flags;
 }
 
 /// Why a frame is not one that a network would carry.
@@ -324,6 +365,34 @@ mod tests {
                 let mut whole = vec![0; template.length];
                 emit(&mut whole, &tuple, Segment { wire, ..Template::SEGMENT });
                 assert_eq!(frame, whole, "{family} {wire}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_flags_and_answers_have_right_checksums() {
+        for (family, tuple) in tuples() {
+            let mut flows = Flows::new(family, 1);
+            flows.push(&tuple);
+            for flags in [tcp::SYN, tcp::FIN | tcp::ACK, tcp::ACK, 0] {
+                let template = Template::with_flags(family, 128, flags);
+                let mut frame = vec![0; template.length];
+                match &flows {
+                    Flows::V4(list) => template.write_v4(&list[0], &mut frame),
+                    Flows::V6(list) => template.write_v6(&list[0], &mut frame),
+                }
+                assert_eq!(fault(&frame), None, "{family} {flags}");
+                answer(&mut frame, tcp::SYN | tcp::ACK);
+                assert_eq!(fault(&frame), None, "{family} {flags}, answered");
+                let (src, dst) = (tuple.dst, tuple.src);
+                let mut whole = vec![0; template.length];
+                let back = Tuple { src, dst, sport: tuple.dport, dport: tuple.sport };
+                emit(
+                    &mut whole,
+                    &back,
+                    Segment { wire: 128, flags: tcp::SYN | tcp::ACK, ..Template::SEGMENT },
+                );
+                assert_eq!(frame, whole, "{family} {flags}");
             }
         }
     }

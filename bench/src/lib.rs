@@ -2,18 +2,26 @@
 //!
 //! Lives here, in the order of a run: the command line (`args`), which rows there are (`plan`), the network around
 //! the director (`world`), frames (`frames`) and how they come and go (`feed`), directors with sessions (`table`),
-//! time (`measure`), and what is said of it (`report`, `machine`). The loop that is measured is the data plane's own
-//! (`fulcrum_runtime::harness`).
+//! time (`measure`); then what is measured beside established sessions (`connections`, `flood`, `cores`, `quiet`,
+//! `change`, `restore`); and what is said of it (`goals`, `report`, `machine`). The loop that is measured is the data
+//! plane's own (`fulcrum_runtime::harness`).
 
 #![forbid(unsafe_code)]
 
 mod args;
+mod change;
+mod connections;
+mod cores;
 mod feed;
+mod flood;
 mod frames;
+mod goals;
 mod machine;
 mod measure;
 mod plan;
+mod quiet;
 mod report;
+mod restore;
 mod run;
 mod table;
 mod world;

@@ -33,6 +33,13 @@ pub(crate) fn steal() -> f64 {
     ticks / 100.0
 }
 
+/// Memory that this process holds, in bytes.
+pub(crate) fn resident() -> usize {
+    let text = read("/proc/self/status");
+    let kib = text.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB"));
+    kib.and_then(|kib| kib.trim().parse::<usize>().ok()).unwrap_or(0) << 10
+}
+
 /// A line of /proc/meminfo, in KiB.
 pub(crate) fn meminfo(key: &str) -> u64 {
     let text = read("/proc/meminfo");

@@ -1,4 +1,4 @@
-//! A run: DPDK's environment, one row after the other on a pinned thread, the report.
+//! A run: DPDK's environment, one row after the other on pinned threads, the report.
 
 use std::fs;
 use std::io;
@@ -6,16 +6,23 @@ use std::path::PathBuf;
 use std::sync::mpsc;
 
 use fulcrum_dpdk::{Eal, EalConfig, EalError, Hugepages, LaunchError, Mempool, MempoolError, allowed_cpus};
-use serde_json::{Value, json};
 
 use crate::args::Args;
+use crate::change::{self, HoldUp};
+use crate::connections::{self, Churn, Life};
+use crate::cores::{self, Two};
 use crate::feed::Stream;
+use crate::flood::{self, Flood};
 use crate::frames::Template;
+use crate::goals::Goal;
+use crate::machine;
 use crate::measure::{self, Effort, Memory};
-use crate::plan::{self, Direction, M, Row};
-use crate::report::Established;
+use crate::plan::{self, Direction, M, Row, picks};
+use crate::quiet::{self, Quiet};
+use crate::report::{Established, Report, connection_line};
+use crate::restore::{self, Restore};
 use crate::table::{self, Lost, Table};
-use crate::{machine, plan::picks};
+use crate::world::World;
 
 /// Why a run ended without a report.
 #[derive(Debug, thiserror::Error)]
@@ -32,14 +39,6 @@ pub enum Failure {
     /// The pinned thread did not start.
     #[error(transparent)]
     Launch(#[from] LaunchError),
-    /// Packets were not forwarded as they should have been.
-    #[error("{name}: {lost}")]
-    Lost {
-        /// The row.
-        name: String,
-        /// What went wrong.
-        lost: String,
-    },
     /// The report cannot be written.
     #[error("cannot write {}: {source}", path.display())]
     Write {
@@ -57,23 +56,67 @@ const ROOM: u16 = 2048;
 /// Memory whose latency is L.
 const LATENCY_OVER: usize = 512 << 20;
 
-/// Measures what is asked for; whether all is well enough for a status of 0.
+/// What is measured in a run.
+#[derive(Debug)]
+struct Chosen {
+    established: Vec<Row>,
+    connections: Vec<(World, Life)>,
+    flood: bool,
+    two: bool,
+    quiet: bool,
+    change: bool,
+    restore: bool,
+}
+
+impl Chosen {
+    fn new(args: &Args, two: bool) -> Chosen {
+        let picked = |name: &str| picks(args.only.as_deref(), name);
+        let established = plan::rows().into_iter();
+        let large = |row: &Row| args.quick && row.sessions > M;
+        Chosen {
+            established: established.filter(|row| picked(&row.name()) && !large(row)).collect(),
+            connections: connections::rows()
+                .into_iter()
+                .filter(|(world, life)| picked(&connections::name(world, *life)))
+                .collect(),
+            flood: picked(flood::NAME),
+            two: two && picked(cores::NAME),
+            quiet: picked(quiet::NAME),
+            change: picked(change::NAME),
+            restore: picked(restore::NAME),
+        }
+    }
+
+    fn names(&self) -> Vec<String> {
+        let single = [
+            (self.flood, flood::NAME),
+            (self.two, cores::NAME),
+            (self.quiet, quiet::NAME),
+            (self.change, change::NAME),
+            (self.restore, restore::NAME),
+        ];
+        let established = self.established.iter().map(Row::name);
+        let connections = self.connections.iter().map(|(world, life)| connections::name(world, *life));
+        let single = single.into_iter().filter(|(chosen, _)| *chosen).map(|(_, name)| name.to_owned());
+        established.chain(connections).chain(single).collect()
+    }
+}
+
+/// Measures what is asked for; false when a row is broken, or a goal was missed and that matters.
 pub fn run(args: &Args) -> Result<bool, Failure> {
-    let filter = args.only.as_deref();
-    let rows: Vec<Row> = plan::rows()
-        .into_iter()
-        .filter(|row| picks(filter, &row.name()) && !(args.quick && row.sessions > M))
-        .collect();
+    let cpus = allowed_cpus();
+    let core = args.core.or(cpus.last().copied()).unwrap_or(0);
+    let other = args.other_core.or(cpus.iter().rev().copied().find(|cpu| *cpu != core));
+    let chosen = Chosen::new(args, other.is_some());
     if args.list {
-        rows.iter().for_each(|row| println!("{}", row.name()));
+        chosen.names().iter().for_each(|name| println!("{name}"));
         return Ok(true);
     }
-    if rows.is_empty() {
-        return Err(Failure::NothingPicked(filter.unwrap_or_default().to_owned()));
+    if chosen.names().is_empty() {
+        return Err(Failure::NothingPicked(args.only.clone().unwrap_or_default()));
     }
-    let core = args.core.or(allowed_cpus().last().copied()).unwrap_or(0);
     let eal = Eal::start(&EalConfig {
-        workers: vec![core],
+        workers: std::iter::once(core).chain(other).collect(),
         file_prefix: format!("fulcrum-bench-{}", std::process::id()),
         hugepages: Hugepages::Auto,
         frames: FRAMES as usize,
@@ -88,37 +131,122 @@ pub fn run(args: &Args) -> Result<bool, Failure> {
         Effort { slices: 7, packets: 1_000_000 }
     };
     let steal = machine::steal();
-    let (say, said) = mpsc::channel();
-    let lcore = eal.launch(0, move || {
-        let _ = say.send(measure_all(pool, &rows, effort));
-    })?;
-    let measured = said.recv().unwrap_or_else(|_| Err(Failure::NothingPicked(String::new())));
-    drop(lcore);
-    let measured = measured?;
-    let report = json!({
-        "machine": facts,
-        "steal_seconds": machine::steal() - steal,
-        "established": measured.iter().map(Established::json).collect::<Vec<Value>>(),
-    });
+    let report = measure_all(eal, pool, chosen, effort)?;
+
+    let goals = report.goals();
+    if !goals.is_empty() {
+        println!("\n{}", Goal::head());
+        goals.iter().for_each(|goal| println!("{}", goal.line()));
+    }
+    let mut json = report.json();
+    json["machine"] = facts;
+    json["steal_seconds"] = (machine::steal() - steal).into();
     if let Some(folder) = args.json.parent() {
         let _ = fs::create_dir_all(folder);
     }
-    fs::write(&args.json, format!("{report:#}\n"))
+    fs::write(&args.json, format!("{json:#}\n"))
         .map_err(|source| Failure::Write { path: args.json.clone(), source })?;
-    Ok(true)
+    Ok(report.broken.is_empty() && (!args.strict || goals.iter().all(Goal::reached)))
 }
 
-fn measure_all(pool: Mempool, rows: &[Row], effort: Effort) -> Result<Vec<Established>, Failure> {
+fn measure_all(eal: &'static Eal, pool: Mempool, chosen: Chosen, effort: Effort) -> Result<Report, Failure> {
+    let Chosen { established, connections, flood, two, quiet, change, restore } = chosen;
+    let mut report = Report::default();
+    if !established.is_empty() {
+        let (rows, broken) = on_lcore(eal, move || measure_established(pool, &established, effort))?;
+        report.established = rows;
+        report.broken = broken;
+    }
+    for (world, life) in connections {
+        let name = connections::name(&world, life);
+        let measured = on_lcore(eal, move || Churn::start(pool, world, life)?.measure(effort))?;
+        if let Some(measured) = told(&mut report, &name, measured) {
+            println!("{}", connection_line(&world, life, &measured));
+            report.connections.push((world, life, measured));
+        }
+    }
+    if flood {
+        let measured = on_lcore(eal, move || flood::measure(pool, effort))?;
+        report.flood = told(&mut report, flood::NAME, measured);
+        if let Some(measured) = &report.flood {
+            let Flood { syn, calm, .. } = measured;
+            println!("{:<48} {syn:>8.1} ns a SYN; established packets {calm:.1} ns without it", flood::NAME);
+        }
+    }
+    if two {
+        let measured = cores::measure(eal, pool, effort);
+        report.two = told(&mut report, cores::NAME, measured);
+        if let Some(Two { ours, ceilings, handed_off }) = report.two {
+            let handed_off = handed_off.map_or("lost packets".to_owned(), |rate| format!("{rate:.2} × one"));
+            println!(
+                "{:<48} {ours:>8.2} × one; two ceilings {ceilings:.2} × one; half handed off: {handed_off}",
+                cores::NAME
+            );
+        }
+    }
+    if quiet {
+        let measured = on_lcore(eal, move || quiet::measure(pool))?;
+        report.quiet = told(&mut report, quiet::NAME, measured);
+        if let Some(Quiet { packets, allocations, syscall }) = report.quiet {
+            let call = match syscall {
+                Some(None) => "no system call".to_owned(),
+                Some(Some(number)) => format!("system call {number}"),
+                None => "system calls cannot be told by this kernel".to_owned(),
+            };
+            println!("{:<48} {allocations:>8} allocations, {call}, over {packets} packets", quiet::NAME);
+        }
+    }
+    if change {
+        let measured = on_lcore(eal, move || change::measure(pool))?;
+        report.hold_up = told(&mut report, change::NAME, measured);
+        if let Some(HoldUp { turn, longest }) = report.hold_up {
+            println!("{:<48} {longest:>8.1} µs more than a turn's {turn:.1} µs", change::NAME);
+        }
+    }
+    if restore {
+        let measured = restore::measure(eal.workers()[0]);
+        report.restore = told(&mut report, restore::NAME, measured);
+        if let Some(Restore { seconds }) = report.restore {
+            println!("{:<48} {seconds:>8.2} s", restore::NAME);
+        }
+    }
+    Ok(report)
+}
+
+/// What was measured, or a note that the row is broken.
+fn told<T>(report: &mut Report, name: &str, measured: Result<T, Lost>) -> Option<T> {
+    measured.map_err(|Lost(lost)| report.broken.push(broken(name, &lost))).ok()
+}
+
+fn broken(name: &str, lost: &str) -> String {
+    let line = format!("{name}: BROKEN: {lost}");
+    println!("{line}");
+    line
+}
+
+/// Runs `work` on the pinned thread and gives what it gives.
+fn on_lcore<T: Send + 'static>(
+    eal: &'static Eal,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, LaunchError> {
+    let (say, said) = mpsc::channel();
+    drop(eal.launch(0, move || _ = say.send(work()))?);
+    Ok(said.recv().expect("work that panics aborts the process"))
+}
+
+fn measure_established(pool: Mempool, rows: &[Row], effort: Effort) -> (Vec<Established>, Vec<String>) {
     let mut memory = Memory::new(LATENCY_OVER);
     let mut ceiling = table::ceiling(pool);
-    let mut measured = Vec::new();
+    let (mut measured, mut failed) = (Vec::new(), Vec::new());
     println!("{}", Established::head());
     for rows in rows.chunk_by(|a, b| (a.world, a.sessions) == (b.world, b.sessions)) {
-        let lost = |row: &Row| {
-            let name = row.name();
-            |lost: Lost| Failure::Lost { name, lost: lost.0 }
+        let mut table = match Table::open(pool, rows[0].world, rows[0].sessions) {
+            Ok(table) => table,
+            Err(Lost(lost)) => {
+                failed.push(broken(&rows[0].name(), &lost));
+                continue;
+            }
         };
-        let mut table = Table::open(pool, rows[0].world, rows[0].sessions).map_err(lost(&rows[0]))?;
         for row in rows {
             let flows = match (row.direction, &table.replies) {
                 (Direction::Reply, Some(replies)) => replies.clone(),
@@ -127,11 +255,16 @@ fn measure_all(pool: Mempool, rows: &[Row], effort: Effort) -> Result<Vec<Establ
             let sizes = row.size.wires().iter().map(|&wire| Template::new(row.world.family, wire));
             let stream = Stream::new(flows, sizes.collect());
             let latency = memory.latency(200_000);
-            let cost = measure::established(&mut table, &mut ceiling, &stream, effort).map_err(lost(row))?;
-            let row = Established { row: *row, cost, latency };
-            println!("{}", row.line());
-            measured.push(row);
+            match measure::established(&mut table, &mut ceiling, &stream, effort) {
+                Ok(cost) => {
+                    let session_bytes = table.session_bytes;
+                    let row = Established { row: *row, cost, latency, session_bytes };
+                    println!("{}", row.line());
+                    measured.push(row);
+                }
+                Err(Lost(lost)) => failed.push(broken(&row.name(), &lost)),
+            }
         }
     }
-    Ok(measured)
+    (measured, failed)
 }

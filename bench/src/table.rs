@@ -6,13 +6,14 @@ use std::time::Instant;
 
 use fulcrum_director::{Buf as _, Engine, EngineConfig, Event, Nanos, Reason, Snapshot, WorkerCounters};
 use fulcrum_dpdk::{BURST, Mempool};
-use fulcrum_model::{Family, Forward};
+use fulcrum_model::Forward;
 use fulcrum_packet::{ethernet, ipv4, ipv6, tcp};
 use fulcrum_program::{PortFacts, Program};
 use fulcrum_runtime::harness::{self, Harness, Parts};
 
 use crate::feed::{Drain, Feed, MacSwap, Stream};
 use crate::frames::{self, DIRECTOR, Flows, Segment, Tuple};
+use crate::machine;
 use crate::world::World;
 
 /// A worker with the engine.
@@ -85,6 +86,8 @@ pub(crate) struct Table {
     pub(crate) requests: Arc<Flows>,
     /// Of servers, where they come back through the director.
     pub(crate) replies: Option<Arc<Flows>>,
+    /// Bytes of memory that a session took.
+    pub(crate) session_bytes: f64,
     start: Instant,
 }
 
@@ -96,12 +99,25 @@ const SERVER_SEQ: u32 = 0x1000_0000;
 impl Table {
     /// Opens `sessions` connections: SYN, SYN and ACK of the server where the director sees it, ACK.
     pub(crate) fn open(pool: Mempool, world: World, sessions: usize) -> Result<Table, Lost> {
+        Table::open_with_room(pool, world, sessions, sessions + SPARE)
+    }
+
+    /// The same with room for more sessions.
+    pub(crate) fn open_with_room(
+        pool: Mempool,
+        world: World,
+        sessions: usize,
+        room: usize,
+    ) -> Result<Table, Lost> {
         let (snapshot, _) = program().compile(&world.state(), 1);
-        let worker = crew(pool, 1, sessions + SPARE, &snapshot).pop().expect("one worker was asked for");
+        let memory = machine::resident();
+        let worker = crew(pool, 1, room, &snapshot).pop().expect("one worker was asked for");
         let flows = || Flows::new(world.family, sessions);
         let mut requests = flows();
         let mut replies = world.answers_return().then(flows);
-        let mut table = Table { world, worker, requests: flows_none(), replies: None, start: Instant::now() };
+        let (none, session_bytes) = (Arc::new(Flows::new(world.family, 0)), 0.0);
+        let mut table =
+            Table { world, worker, requests: none, replies: None, session_bytes, start: Instant::now() };
         drain(&mut table.worker).kept = Some(Vec::with_capacity(BURST));
         for first in (0..sessions).step_by(BURST) {
             table.open_some(first..sessions.min(first + BURST), &mut requests, &mut replies)?;
@@ -114,6 +130,9 @@ impl Table {
                 drops(table.worker.counters())
             )));
         }
+        let ours = requests.bytes() + replies.as_ref().map_or(0, Flows::bytes);
+        let memory = machine::resident().saturating_sub(memory + ours);
+        table.session_bytes = memory as f64 / sessions as f64;
         requests.shuffle(2);
         if let Some(replies) = &mut replies {
             replies.shuffle(3);
@@ -197,12 +216,8 @@ impl Table {
     }
 }
 
-fn flows_none() -> Arc<Flows> {
-    Arc::new(Flows::new(Family::V4, 0))
-}
-
 /// Sequence number and tuple of a TCP frame.
-fn seen(frame: &[u8]) -> Option<(u32, Tuple)> {
+pub(crate) fn seen(frame: &[u8]) -> Option<(u32, Tuple)> {
     let bytes = &frame[ethernet::HEADER..];
     let (src, dst, at): (IpAddr, IpAddr, usize) = match u16::from_be_bytes([frame[12], frame[13]]) {
         ethernet::IPV4 => {

@@ -1,8 +1,15 @@
 //! What the packet path asks of the machine and safe Rust has no words for: cache lines ahead of their use, large
-//! tables on large pages, clocks of processors and threads. Every function is safe to call with anything: none changes what
-//! a program means, only how fast it runs. No DPDK here.
+//! tables on large pages, clocks of processors and threads; for benchmarks, whether it calls the allocator or the kernel.
+//! Every function is safe to call with anything: none changes what a program means, only how fast it runs. No DPDK
+//! here.
+
+mod allocations;
+mod syscalls;
 
 use std::time::Duration;
+
+pub use allocations::{CountingAllocator, allocations};
+pub use syscalls::first_syscall;
 
 /// Size of a cache line in bytes.
 pub const LINE: usize = 64;

@@ -1,0 +1,165 @@
+//! Two workers beside one: what the second one adds, as a share of what a second core adds at all.
+
+use std::sync::{Arc, Barrier, mpsc};
+use std::time::Instant;
+
+use fulcrum_director::Buf as _;
+use fulcrum_dpdk::{BURST, Eal, LaunchError, Mempool};
+use fulcrum_model::{Family, Forward};
+use fulcrum_packet::tcp;
+use fulcrum_runtime::Decide;
+use fulcrum_runtime::harness::Harness;
+
+use crate::feed::{Drain, Feed, Stream};
+use crate::frames::{Flows, Segment, Template, Tuple};
+use crate::measure::{Effort, median, slice};
+use crate::plan::{K, plain};
+use crate::table::{self, Lost, Ours, Table, crew, drain, feed};
+use crate::world::World;
+
+/// Sessions of each worker.
+const SESSIONS: usize = 256 * K;
+
+pub(crate) const NAME: &str = "fullnat two-workers 256k 64b ipv4";
+
+/// What two workers do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Two {
+    /// Packets per second of two workers against one.
+    pub(crate) ours: f64,
+    /// The same of two ceilings against one.
+    pub(crate) ceilings: f64,
+    /// The same of two workers when each gets half of the other's packets first; `None` when packets were lost then,
+    /// because something else kept a worker from its processor.
+    pub(crate) handed_off: Option<f64>,
+}
+
+impl Two {
+    /// What is reached of what can be.
+    pub(crate) fn share(&self) -> f64 {
+        self.ours / self.ceilings
+    }
+}
+
+type Worker<D> = Harness<D, Feed, Drain>;
+
+/// Measures one worker, two, one ceiling and two, on the first two lcores.
+pub(crate) fn measure(eal: &'static Eal, pool: Mempool, effort: Effort) -> Result<Two, Lost> {
+    let world = plain(Family::V4, Forward::FullNat);
+    let template = || Template::new(world.family, 64);
+
+    let mut alone = Table::open(pool, world, SESSIONS)?;
+    let stream = Stream::of(&alone.requests, template());
+    feed(&mut alone.worker).set_stream(Some(stream.clone()));
+    let (one, _) = rate(eal, vec![alone.worker], effort)?;
+
+    let (mut pair, owned) = open_two(pool, world)?;
+    for (worker, flows) in pair.iter_mut().zip(&owned) {
+        feed(worker).set_stream(Some(Stream::of(flows, template())));
+    }
+    let (two, mut pair) = rate(eal, pair, effort)?;
+    check(&mut pair)?;
+
+    for (number, worker) in pair.iter_mut().enumerate() {
+        feed(worker).set_stream(Some(Stream::of(&owned[number], template())));
+        feed(worker).mix(Stream::of(&owned[1 - number], template()), BURST / 2);
+    }
+    let (handed_off, mut pair) = rate(eal, pair, effort)?;
+    let handed_off = check(&mut pair).is_ok().then_some(handed_off / one);
+
+    let ceiling = |_| {
+        let mut ceiling = table::ceiling(pool);
+        feed(&mut ceiling).set_stream(Some(stream.clone()));
+        ceiling
+    };
+    let (one_ceiling, _) = rate(eal, vec![ceiling(0)], effort)?;
+    let (two_ceilings, _) = rate(eal, vec![ceiling(0), ceiling(1)], effort)?;
+    Ok(Two { ours: two / one, ceilings: two_ceilings / one_ceiling, handed_off })
+}
+
+/// Packets per nanosecond of thread CPU time of workers that run at the same time, each on its lcore.
+fn rate<D: Decide + Send + 'static>(
+    eal: &'static Eal,
+    workers: Vec<Worker<D>>,
+    effort: Effort,
+) -> Result<(f64, Vec<Worker<D>>), Lost> {
+    let barrier = Arc::new(Barrier::new(workers.len()));
+    let start = Instant::now();
+    let (say, said) = mpsc::channel();
+    let launched: Result<Vec<_>, LaunchError> = (0..)
+        .zip(workers)
+        .map(|(number, mut worker)| {
+            let (barrier, say) = (Arc::clone(&barrier), say.clone());
+            eal.launch(number, move || {
+                let now = || start.elapsed().as_nanos() as u64;
+                barrier.wait();
+                slice(&mut worker, effort.packets, now);
+                let mut times: Vec<f64> =
+                    (0..effort.slices).map(|_| slice(&mut worker, effort.packets, now)).collect();
+                // What others still hand off must be taken until all are done.
+                barrier.wait();
+                feed(&mut worker).set_stream(None);
+                let end = Instant::now();
+                while end.elapsed().as_millis() < 20 {
+                    worker.turn(now());
+                }
+                barrier.wait();
+                let _ = say.send((number, median(&mut times), worker));
+            })
+        })
+        .collect();
+    drop(launched.map_err(|error| Lost(error.to_string()))?);
+    drop(say);
+    let mut ended: Vec<_> = said.into_iter().collect();
+    ended.sort_by_key(|(number, ..)| *number);
+    let rate = ended.iter().map(|(_, ns, _)| 1.0 / ns).sum();
+    Ok((rate, ended.into_iter().map(|(.., worker)| worker).collect()))
+}
+
+/// Whether everything that two workers were given came out of one of them.
+fn check(pair: &mut [Ours]) -> Result<(), Lost> {
+    let given: u64 = pair.iter_mut().map(|worker| feed(worker).given).sum();
+    let taken: u64 = pair.iter_mut().map(|worker| drain(worker).taken).sum();
+    if given != taken {
+        let drops: Vec<_> = pair.iter().map(|worker| table::drops(worker.counters())).collect();
+        return Err(Lost(format!("of {given} frames {taken} came out: {}", drops.join("; "))));
+    }
+    Ok(())
+}
+
+/// Two workers with established sessions, and the flows that each of them owns.
+fn open_two(pool: Mempool, world: World) -> Result<(Vec<Ours>, [Arc<Flows>; 2]), Lost> {
+    let (snapshot, _) = table::program_for(2).compile(&world.state(), 1);
+    let mut pair = crew(pool, 2, SESSIONS * 11 / 10, &snapshot);
+    let mut owned = [0, 1].map(|_| Flows::new(world.family, SESSIONS * 11 / 10));
+    let start = Instant::now();
+    for number in 0..2 * SESSIONS {
+        let now = start.elapsed().as_nanos() as u64;
+        let request = world.request(number);
+        let owner = through(&mut pair, now, &request, Segment::bare(tcp::SYN, number as u32, 0));
+        let Some((owner, answer)) = owner else {
+            let drops: Vec<_> = pair.iter().map(|worker| table::drops(worker.counters())).collect();
+            return Err(Lost(format!("SYN {number} did not come out: {}", drops.join("; "))));
+        };
+        owned[owner].push(&request);
+        through(&mut pair, now, &answer, Segment::bare(tcp::SYN | tcp::ACK, 7, number as u32 + 1));
+        through(&mut pair, now, &request, Segment::bare(tcp::ACK, number as u32 + 1, 8));
+    }
+    owned.iter_mut().for_each(|flows| flows.shuffle(7));
+    Ok((pair, owned.map(Arc::new)))
+}
+
+/// Sends one frame through worker 0 and, where that hands it off, worker 1: who sent it, and its answer's tuple.
+fn through(pair: &mut [Ours], now: u64, tuple: &Tuple, segment: Segment) -> Option<(usize, Tuple)> {
+    feed(&mut pair[0]).offer(tuple, segment);
+    for (number, worker) in pair.iter_mut().enumerate() {
+        drain(worker).kept = Some(Vec::new());
+        worker.turn(now);
+        let kept = drain(worker).kept.take().unwrap_or_default();
+        if let Some((_, out)) = kept.first().and_then(|frame| table::seen(frame.bytes())) {
+            let answer = Tuple { src: out.dst, sport: out.dport, dst: out.src, dport: out.sport };
+            return Some((number, answer));
+        }
+    }
+    None
+}

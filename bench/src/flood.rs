@@ -1,0 +1,91 @@
+//! A SYN flood on a full table, mixed with established connections.
+
+use std::sync::Arc;
+
+use fulcrum_director::Event;
+use fulcrum_dpdk::{BURST, Mempool};
+use fulcrum_model::{Family, Forward};
+use fulcrum_packet::tcp;
+
+use crate::feed::Stream;
+use crate::frames::{Flows, Template};
+use crate::measure::{Effort, median, slice};
+use crate::plan::{M, plain};
+use crate::table::{self, Lost, Table, drain, feed};
+
+/// Established connections. As many again fill the table up.
+const ESTABLISHED: usize = M / 2;
+/// SYNs of clients that never were, before the first come again.
+const SPOOFED: usize = 1 << 22;
+/// Of each burst.
+const SHARE: usize = 4;
+/// SYNs per second that the worker has to bear.
+const FLOOD: f64 = 1e6;
+
+/// What a flood does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flood {
+    /// Nanoseconds per established packet without the flood.
+    pub(crate) calm: f64,
+    /// Nanoseconds that each SYN costs the worker, what it does to established packets included.
+    pub(crate) syn: f64,
+    /// Share of their rate that established packets keep under a million SYNs a second.
+    pub(crate) kept: f64,
+    /// Sessions that made room meanwhile.
+    pub(crate) reclaimed: u64,
+}
+
+pub(crate) const NAME: &str = "fullnat flood 1m 64b ipv4";
+
+/// Measures established packets alone, then with a flood; no established session may be lost.
+pub(crate) fn measure(pool: Mempool, effort: Effort) -> Result<Flood, Lost> {
+    let world = plain(Family::V4, Forward::FullNat);
+    let mut table = Table::open_with_room(pool, world, ESTABLISHED, 2 * ESTABLISHED)?;
+    let mut spoofed = Flows::new(world.family, SPOOFED);
+    (0..SPOOFED).for_each(|number| spoofed.push(&world.request(ESTABLISHED * 2 + number)));
+    spoofed.shuffle(6);
+    let established = Stream::of(&table.requests, Template::new(world.family, 64));
+    let flood = Stream::of(&Arc::new(spoofed), Template::with_flags(world.family, 64, tcp::SYN));
+
+    let start = std::time::Instant::now();
+    let first = table.now();
+    let now = || first + start.elapsed().as_nanos() as u64;
+    let offer = |table: &mut Table, flooded: bool| {
+        feed(&mut table.worker).set_stream(Some(established.clone()));
+        if flooded {
+            feed(&mut table.worker).mix(flood.clone(), SHARE);
+        }
+    };
+    offer(&mut table, false);
+    slice(&mut table.worker, effort.packets, now);
+    let mut calm: Vec<f64> =
+        (0..effort.slices).map(|_| slice(&mut table.worker, effort.packets, now)).collect();
+    let calm = median(&mut calm);
+
+    offer(&mut table, true);
+    // Until the table is full.
+    let room = (ESTABLISHED + SPOOFED / 4) * BURST / SHARE;
+    slice(&mut table.worker, room as u64, now);
+    let reclaimed = table.worker.counters().happened(Event::SessionReclaimed);
+    let mut mixed: Vec<f64> =
+        (0..effort.slices).map(|_| slice(&mut table.worker, effort.packets, now)).collect();
+    let reclaimed = table.worker.counters().happened(Event::SessionReclaimed) - reclaimed;
+    let burst = median(&mut mixed) * BURST as f64;
+    let syn = (burst - calm * (BURST - SHARE) as f64) / SHARE as f64;
+    if reclaimed == 0 {
+        return Err(Lost("the table did not become full".to_owned()));
+    }
+
+    offer(&mut table, false);
+    let before = (feed(&mut table.worker).given, drain(&mut table.worker).taken);
+    slice(&mut table.worker, ESTABLISHED as u64, now);
+    let given = feed(&mut table.worker).given - before.0;
+    let taken = drain(&mut table.worker).taken - before.1;
+    if given != taken {
+        let drops = table::drops(table.worker.counters());
+        return Err(Lost(format!(
+            "after the flood {taken} of {given} established packets came out: {drops}"
+        )));
+    }
+    Ok(Flood { calm, syn, kept: (1.0 - FLOOD * syn * 1e-9).max(0.0), reclaimed })
+}

@@ -1,0 +1,36 @@
+//! What a warm worker asks of the allocator and of the kernel: nothing.
+
+use fulcrum_dpdk::{BURST, Mempool};
+use fulcrum_machine::{allocations, first_syscall};
+use fulcrum_model::{Family, Forward};
+
+use crate::connections::{Churn, Life};
+use crate::plan::plain;
+use crate::table::Lost;
+
+/// What a worker asked for while connections came and went.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Quiet {
+    /// Packets meanwhile.
+    pub(crate) packets: u64,
+    /// Calls of the allocator.
+    pub(crate) allocations: u64,
+    /// The first system call, if there was one; `None` when this kernel cannot tell.
+    pub(crate) syscall: Option<Option<i32>>,
+}
+
+pub(crate) const NAME: &str = "fullnat quiet";
+
+/// Connections whose packets are watched.
+const WATCHED: u64 = 100_000;
+
+/// Watches a worker that is warm: whole connections begin and end, timers run.
+pub(crate) fn measure(pool: Mempool) -> Result<Quiet, Lost> {
+    let mut churn = Churn::start(pool, plain(Family::V4, Forward::FullNat), Life::Whole)?;
+    let batches = WATCHED / BURST as u64;
+    let before = allocations();
+    (0..batches).for_each(|_| churn.batch());
+    let allocations = allocations() - before;
+    let syscall = first_syscall(|| (0..batches).for_each(|_| churn.batch())).ok();
+    Ok(Quiet { packets: 2 * batches * BURST as u64 * 8, allocations, syscall })
+}
