@@ -12,10 +12,11 @@ import argparse
 import datetime
 import os
 import sys
+from dataclasses import dataclass, field
 from typing import Any
 
 from kit import generator, profiles, report
-from kit.director import reader
+from kit.director import Remote
 from kit.search import Range, Result, Trial, search
 
 
@@ -48,46 +49,56 @@ def arguments() -> argparse.Namespace:
     return options
 
 
-def measure(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Result], list[Trial]]:
-    """The conditions, the results by name, all trials."""
-    director = reader(options.fulcrum) if options.fulcrum else None
-    if director:
-        director()  # Better now than after an hour.
-    stateless = options.profile in profiles.STATELESS
-    kind = generator.Stateless if stateless else generator.Stateful
-    trex = kind.connect(options.server, profiles.path(options.profile), options.tunables, options.seconds, director)
-    try:
-        highest = options.highest or trex.line_rate()
-        lowest = options.lowest or (highest / 100 if stateless else max(1, highest // 100))
-        within = Range(lowest, highest, options.precision, step=0 if stateless else 1)
-        conditions = {
-            "profile": " ".join([options.profile, *options.tunables]),
-            "unit": "packets a second" if stateless else "multiplier",
-            "begun": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "trex": trex.version(),
-            "seconds": options.seconds,
-            "from": lowest,
-            "to": highest,
-            "precision": options.precision,
-        }
-        if options.warm_up:
-            trex.seconds = options.warm_up
-            trex.offer(lowest)
-            trex.seconds = options.seconds
-        trials: list[Trial] = []
+@dataclass
+class Measurement:
+    """What is known so far."""
 
-        def offer(rate: float) -> Trial:
-            trial = trex.offer(rate)
-            print(f"{report.amount(rate):>14}  lost {trial.lost} of {trial.sent}  {trial.places or ''}", flush=True)
-            return trial
+    conditions: dict[str, Any] = field(default_factory=dict)
+    results: dict[str, Result] = field(default_factory=dict)
+    trials: list[Trial] = field(default_factory=list)
 
-        results = {
-            name: search(offer, within, tolerance, trials)
-            for name, tolerance in (("NDR", options.ndr), ("PDR", options.pdr))
-        }
-        return conditions, results, trials
-    finally:
-        trex.close()
+    def make(self, options: argparse.Namespace) -> None:
+        """Searches. Raises `ValueError`, and what TRex raises."""
+        stateless = options.profile in profiles.STATELESS
+        director = Remote(options.fulcrum) if options.fulcrum else None
+        described = director.describe() if director else "not asked"
+        kind = generator.Stateless if stateless else generator.Stateful
+        profile, count = profiles.path(options.profile), director.counters if director else None
+        trex = kind.connect(options.server, profile, options.tunables, options.seconds, count)
+        try:
+            highest = options.highest or trex.line_rate()
+            lowest = options.lowest or (highest / 100 if stateless else max(1, highest // 100))
+            within = Range(lowest, highest, options.precision, step=0 if stateless else 1)
+            self.conditions = {
+                "profile": " ".join([options.profile, *options.tunables]),
+                "unit": "packets a second" if stateless else "multiplier",
+                "begun": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+                "trex": trex.version(),
+                "director": described,
+                "seconds": options.seconds,
+                "from": round(lowest),
+                "to": round(highest),
+                "precision": options.precision,
+            }
+            if options.warm_up:
+                trex.seconds = options.warm_up
+                trex.offer(lowest)
+                trex.seconds = options.seconds
+
+            def offer(rate: float) -> Trial:
+                trial = trex.offer(rate)
+                print(f"{report.amount(rate):>14}  lost {trial.lost} of {trial.sent}  {trial.places or ''}", flush=True)
+                return trial
+
+            for name, tolerance in (("NDR", options.ndr), ("PDR", options.pdr)):
+                self.results[name] = search(offer, within, tolerance, self.trials)
+        finally:
+            trex.close()
+
+    def write(self, output: str) -> None:
+        for ending, text in ((".json", report.to_json), (".md", report.to_markdown)):
+            with open(output + ending, "w") as file:
+                file.write(text(self.conditions, self.results, self.trials))
 
 
 def main() -> None:
@@ -96,15 +107,17 @@ def main() -> None:
         TRexError = generator.interface(options.trex_home)
     except (ValueError, ImportError) as error:
         sys.exit(f"run.py: {error}")
+    measurement = Measurement()
     try:
-        conditions, results, trials = measure(options)
+        measurement.make(options)
     except (ValueError, TRexError) as error:
         sys.exit(f"run.py: {error}")
-    for ending, text in ((".json", report.to_json), (".md", report.to_markdown)):
-        with open(options.output + ending, "w") as file:
-            file.write(text(conditions, results, trials))
-    for name, result in results.items():
-        print(f"{name}  {report.amount(result.rate)} {conditions['unit']} ({result.limit})")
+    finally:
+        # Also when it ends early: trials are long.
+        if measurement.trials:
+            measurement.write(options.output)
+    for name, result in measurement.results.items():
+        print(f"{name}  {report.amount(result.rate)} {measurement.conditions['unit']} ({result.limit})")
 
 
 if __name__ == "__main__":

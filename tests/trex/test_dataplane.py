@@ -12,7 +12,7 @@ import unittest
 from collections import Counter
 
 from kit import profiles
-from kit.director import Counters, attribute, reader
+from kit.director import Counters, Remote, attribute
 from kit.programs import Director, configuration, needed, program
 from kit.wire import PCAP_HEADER, Frame, mac, read_pcap, record
 
@@ -76,8 +76,10 @@ class Dataplane(unittest.TestCase):
                 return counters.received == everything and counters.sent == COUNT + counters.own
 
             counters = director.wait("end of the capture", through)
-            asked = reader(f"{program('fulcrum')} --socket {director.socket}")()
+            remote = Remote(f"{program('fulcrum')} --socket {director.socket}")
+            asked = remote.counters()
             self.assertEqual((asked.received, asked.drops), (everything, counters.drops))
+            self.assertRegex(remote.describe(), r"^\S+, DPDK \S+, 1 worker, wan net_pcap, lan net_pcap$")
         self.assertEqual(sum(counters.drops.values()), feed.fillers, counters.drops)
         self.assertEqual(counters.events[f"forwarded.{mode}"], COUNT)
         self.assertEqual(counters.events["session.created"], FLOWS + 1)

@@ -3,13 +3,17 @@ With TREX_HOME set, the calls made are held against the real clients."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import unittest
+from contextlib import redirect_stdout
 from unittest import mock
 
+import run
 from kit import report
 from kit.director import Counters
 from kit.generator import Stateful, Stateless
@@ -164,6 +168,24 @@ class Trials(unittest.TestCase):
         rows = [line for line in page.splitlines() if line.startswith("|")]
         self.assertEqual({line.count("|") for line in rows[:4]}, {5})
         self.assertEqual({line.count("|") for line in rows[4:]}, {8})
+
+    def test_the_runner_writes_what_it_found(self) -> None:
+        wire = Streams()
+        wire.on_get_server_version = lambda: {"version": "v3.08"}
+        connect = mock.patch.object(Stateless, "connect", lambda *_: Stateless(wire, [Stream(64, 1)], 10, wire.read))
+        interface = mock.patch("kit.generator.interface", lambda home: RuntimeError)
+        with connect, interface, tempfile.TemporaryDirectory() as here, redirect_stdout(io.StringIO()) as said:
+            output = os.path.join(here, "found")
+            words = ["run.py", output, "--profile", "stl_udp", "--trex-home", "here", "--", "--flows", "9"]
+            with mock.patch.object(sys, "argv", words):
+                run.main()
+            with open(output + ".json") as file:
+                document = json.load(file)
+            with open(output + ".md") as file:
+                self.assertTrue(file.read().startswith("# stl_udp --flows 9\n"))
+        self.assertEqual(document["conditions"]["trex"], "v3.08")
+        self.assertAlmostEqual(document["results"]["NDR"]["best"]["rate"] / 2e6, 1, delta=0.011)
+        self.assertRegex(said.getvalue(), r"\nPDR  \S+ packets a second \(more is lost\)\n$")
 
     @unittest.skipUnless(os.environ.get("TREX_HOME"), "TREX_HOME is not set: not held against TRex's clients")
     def test_the_calls_are_ones_that_trex_takes(self) -> None:

@@ -6,7 +6,7 @@ import json
 import shlex
 import subprocess
 from dataclasses import dataclass, field
-from typing import Any, Callable
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -90,13 +90,28 @@ def attribute(sent: int, received: int, director: Counters) -> dict[str, int]:
     return {place: count for place, count in places.items() if count}
 
 
-def reader(command: str) -> Callable[[], Counters]:
-    """Reads the counters by a command line that ends in `fulcrum`, such as `ssh root@director fulcrum`."""
+class Remote:
+    """A director that is asked by a command line which ends in `fulcrum`, such as `ssh root@director fulcrum`."""
 
-    def read() -> Counters:
-        done = subprocess.run([*shlex.split(command), "status", "--json"], text=True, capture_output=True, timeout=30)
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def status(self) -> dict[str, Any]:
+        """Raises `ValueError` with what it said instead."""
+        command = [*shlex.split(self.command), "status", "--json"]
+        done = subprocess.run(command, text=True, capture_output=True, timeout=30)
         if done.returncode:
-            raise ValueError(f"`{command} status --json`: {done.stderr.strip()}")
-        return Counters.read(json.loads(done.stdout))
+            raise ValueError(f"`{self.command} status --json`: {done.stderr.strip()}")
+        return json.loads(done.stdout)
 
-    return read
+    def counters(self) -> Counters:
+        return Counters.read(self.status())
+
+    def describe(self) -> str:
+        """What a report says of it."""
+        dataplane = self.status().get("dataplane")
+        if not dataplane:
+            raise ValueError("the director's data plane is not running")
+        ports = ", ".join(f"{port['name']} {port['driver']}" for port in dataplane["ports"])
+        workers = len(dataplane["workers"])
+        return f"{dataplane['version']}, {dataplane['dpdk']}, {workers} worker{'s' * (workers > 1)}, {ports}"
