@@ -41,6 +41,10 @@ pub struct Args {
     #[arg(long, value_name = "PATH")]
     pub(crate) drivers: Option<PathBuf>,
 
+    /// Say what this machine could do better by the data plane of this configuration, and end: nothing is opened
+    #[arg(long)]
+    pub(crate) check_host: bool,
+
     /// For tests: a fault that worker 0 commits a second after its start, to see that it is noticed
     #[arg(long, value_name = "FAULT")]
     pub(crate) test_fault: Option<Fault>,

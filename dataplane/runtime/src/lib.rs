@@ -1,12 +1,14 @@
 //! `fulcrum-dataplane`: the engine on DPDK's lcores.
 //!
-//! Lives here, in the order in which a process comes to life: arguments (`args`), devices (`device`, `host`,
+//! Lives here, in the order in which a process comes to life: arguments (`args`), the machine
+//! (`advice`), devices (`device`, `host`,
 //! `ports`), the process as a whole (`process`, `crew`); then a packet's way outside the engine (`worker`, `transmit`, `mesh`,
 //! `deal`, `idle`); then the control thread (`control`, `orders`, `board`, `pace`, `rates`, `watch`) and its gRPC face
 //! (`service`). Does not live here: any decision on a packet (fulcrum-director), DPDK itself (fulcrum-dpdk).
 
 #![forbid(unsafe_code)]
 
+mod advice;
 mod args;
 mod board;
 mod control;

@@ -156,6 +156,16 @@ impl Plan {
         usize::try_from(queues).unwrap_or(1)
     }
 
+    /// The device's name and its folder in /sys, where the kernel knows it.
+    pub(crate) fn folder(&self) -> Option<(String, String)> {
+        let folder = match (&self.device, &self.link) {
+            (Device::Pci(address), _) => format!("/sys/bus/pci/devices/{address}"),
+            (_, Some(link)) => format!("/sys/class/net/{}/device", link.name),
+            _ => return None,
+        };
+        Some((self.config.name.clone(), folder))
+    }
+
     /// The PCI address, when it is a PCI device.
     pub(crate) fn pci(&self) -> Option<&str> {
         match &self.device {

@@ -18,6 +18,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing_subscriber::EnvFilter;
 
+use crate::advice::{self, Wants};
 use crate::args::{Args, LogFormat};
 use crate::board::{Board, Stage};
 use crate::control::{Control, Identity, WorkerLink};
@@ -100,6 +101,9 @@ impl From<OpenError> for Failure {
 pub fn run(args: &Args) -> Result<(), Failure> {
     log_to_stderr(args.log_format);
     let (dataplane, state) = read(&args.config)?;
+    if args.check_host {
+        return check_host(args, &dataplane, &state);
+    }
     watch::report_panics();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(live(args, dataplane, state))
@@ -130,6 +134,30 @@ fn read(path: &Path) -> Result<(Dataplane, State), Failure> {
     Ok((dataplane, state))
 }
 
+/// Prints advice on the machine.
+fn check_host(args: &Args, dataplane: &Dataplane, state: &State) -> Result<(), Failure> {
+    let plans = Plan::make(state)?;
+    let config = eal_config(args, dataplane, &plans, &args.socket(dataplane.socket.clone()))?;
+    let advice = advice::here(&wants(dataplane, &plans, &config));
+    for line in &advice {
+        println!("{line}");
+    }
+    if advice.is_empty() {
+        println!("host: nothing to be said");
+    }
+    Ok(())
+}
+
+/// What the data plane wants of the machine.
+fn wants(dataplane: &Dataplane, plans: &[Plan], config: &EalConfig) -> Wants {
+    Wants {
+        cpus: config.workers.clone(),
+        polls: dataplane.idle == Idle::Poll,
+        huge_mb: if config.hugepages == Hugepages::Auto { config.memory_mb() } else { 0 },
+        devices: plans.iter().filter_map(Plan::folder).collect(),
+    }
+}
+
 /// From the first look at devices to the end. Of `state`, only what opening ports needs is used.
 async fn live(args: &Args, dataplane: Dataplane, state: State) -> Result<(), Failure> {
     room_for_sessions(&dataplane, free_memory())?;
@@ -142,7 +170,9 @@ async fn live(args: &Args, dataplane: Dataplane, state: State) -> Result<(), Fai
         tracing::warn!("{interface}: left as it was by a data plane that was killed; put right");
     }
     let plans = Plan::make(&state)?;
-    let eal = start_eal(args, &dataplane, &plans, &socket)?;
+    let config = eal_config(args, &dataplane, &plans, &socket)?;
+    let advice = advice::here(&wants(&dataplane, &plans, &config));
+    let eal = Eal::start(&config)?;
     let started = open_all(eal, plans, &mut ledger);
     let (ports, queues, pool) = match started {
         Ok(started) => started,
@@ -151,7 +181,7 @@ async fn live(args: &Args, dataplane: Dataplane, state: State) -> Result<(), Fai
             return Err(failure);
         }
     };
-    let (control, running) = set_up(args, &dataplane, eal, ports, queues, pool)?;
+    let (control, running) = set_up(args, &dataplane, eal, ports, queues, pool, advice)?;
     running.begun().await;
     let control = Arc::new(Mutex::new(control));
     let service =
@@ -190,17 +220,17 @@ fn free_memory() -> usize {
     kib.and_then(|kib| kib.trim().parse::<usize>().ok()).map_or(usize::MAX, |kib| kib << 10)
 }
 
-fn start_eal(
+fn eal_config(
     args: &Args,
     dataplane: &Dataplane,
     plans: &[Plan],
     socket: &Path,
-) -> Result<&'static Eal, Failure> {
+) -> Result<EalConfig, Failure> {
     let lcores = dataplane.worker_lcores().unwrap_or_default();
     if lcores.is_empty() {
         return Err(Failure::NoLcores(dataplane.lcores.clone()));
     }
-    let config = EalConfig {
+    Ok(EalConfig {
         workers: lcores.iter().copied().map(usize::from).collect(),
         file_prefix: args.file_prefix(dataplane.file_prefix.clone(), socket),
         hugepages: match dataplane.hugepages {
@@ -211,12 +241,7 @@ fn start_eal(
         room: ports::room(plans).into(),
         pci: plans.iter().filter_map(|plan| plan.pci().map(str::to_owned)).collect(),
         drivers: args.drivers.clone(),
-    };
-    let eal = Eal::start(&config)?;
-    if !eal.hugepages() && dataplane.hugepages == HugePages::Auto {
-        tracing::info!("not enough huge pages are free: running without, on {} MiB", eal.memory_mb());
-    }
-    Ok(eal)
+    })
 }
 
 /// Frames that ports and workers need.
@@ -302,6 +327,7 @@ fn set_up(
     ports: Vec<Port>,
     queues: Vec<Queues>,
     pool: Mempool,
+    mut warnings: Vec<String>,
 ) -> Result<(Control, Running), Failure> {
     let workers = eal.workers().len();
     let facts = ports
@@ -339,7 +365,6 @@ fn set_up(
             begin().run();
         })?);
     }
-    let mut warnings = Vec::new();
     if dataplane.misdirect {
         warnings.push("test setting misdirect: every packet is brought to a wrong worker first".to_owned());
     }

@@ -77,7 +77,7 @@ const OWN_MEMORY: usize = 32;
 
 impl EalConfig {
     /// Memory that all of it takes, in MiB.
-    fn memory_mb(&self) -> usize {
+    pub fn memory_mb(&self) -> usize {
         (bytes_needed(self.frames, self.room) >> 20) + OWN_MEMORY
     }
 }

@@ -67,7 +67,7 @@ impl Place {
         Config::parse("fulcrum.toml", &text).unwrap().state
     }
 
-    fn command(&self, namespace: Option<&str>, arguments: &[&str]) -> Command {
+    pub fn command(&self, namespace: Option<&str>, arguments: &[&str]) -> Command {
         let program = env!("CARGO_BIN_EXE_fulcrum-dataplane");
         let mut command = match namespace {
             Some(name) => {
