@@ -465,4 +465,26 @@ mod tests {
         assert!(refused.contains("only 100 MiB of memory are free"), "{refused}");
         assert!((1 << 20..usize::MAX).contains(&free_memory()));
     }
+
+    #[test]
+    fn the_page_about_sizing_has_these_frames() {
+        let page = include_str!("../../../docs/sizing.md").split_whitespace().collect::<Vec<_>>().join(" ");
+        let text = "[dataplane]\nlcores = \"1-4\"\n\
+                    [[port]]\nname = \"a\"\ndevice = \"net_null0\"\n[[port]]\nname = \"b\"\ndevice = \"net_null1\"\n";
+        let Config { dataplane, state, .. } = Config::parse("t", text).unwrap();
+        let args = <Args as clap::Parser>::parse_from(["x"]);
+        let config =
+            eal_config(&args, &dataplane, &Plan::make(&state).unwrap(), Path::new("/run/x")).unwrap();
+        let (frames, megabytes) = (config.frames, config.memory_mb());
+        let frames = format!("{} {}", frames / 1000, frames % 1000);
+        let pages = megabytes.div_ceil(2);
+        for said in [
+            format!("{SPARE_FRAMES}, and {FRAMES_PER_QUEUE} more for each port and worker"),
+            format!("{SPARE_FRAMES} + 2 × 4 × {FRAMES_PER_QUEUE} = {frames} frames"),
+            format!("| {frames}, {megabytes} MiB with DPDK's own: {pages} huge pages of 2 MiB |"),
+            format!("vm.nr_hugepages={pages}` for {megabytes} MiB"),
+        ] {
+            assert!(page.contains(&said), "docs/sizing.md does not say `{said}`");
+        }
+    }
 }
