@@ -45,8 +45,9 @@ bench: setup ## measure what a core can do, packets in memory; BENCH="--only 'fu
 trex-check: setup ## the TRex kit without a TRex; TREX_HOME=DIR: its profiles also by TRex's own simulators
 	@cargo build --locked --workspace $(PROGRAMS:%=--bin %)
 	mkdir -p $(TARGET)/trex
-	cd tests/trex
-	FULCRUM_PROGRAMS=$(abspath $(TARGET))/debug TREX_CHECK_OUTPUT=$(abspath $(TARGET))/trex python3 -B -m unittest discover -v
+	export FULCRUM_PROGRAMS=$(abspath $(TARGET))/debug TREX_CHECK_OUTPUT=$(abspath $(TARGET))/trex
+	export TREX_HOME=$(abspath $(TREX_HOME))
+	(cd tests/trex; python3 -B -m unittest discover -v)
 	echo "the profiles, as frames, are in $(TARGET)/trex"
 
 install: ## install what `make build` made: DESTDIR, PREFIX (/usr/local), IPVSADM=1 for ipvsadm and its scripts
