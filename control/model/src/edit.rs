@@ -14,6 +14,7 @@ use crate::state::{
 use crate::validate;
 
 mod apply;
+mod draft;
 #[cfg(test)]
 mod tests;
 
@@ -161,7 +162,7 @@ impl State {
     /// What needs several edits to become right, such as a FULLNAT server and the local address that it
     /// needs, is judged at the end: inside a transaction their order is free.
     pub fn apply_all(&mut self, edits: &[Edit]) -> Result<(), (usize, EditError)> {
-        let mut next = self.clone();
+        let mut next = draft::Draft::new(self.clone());
         for (at, edit) in edits.iter().enumerate() {
             next.apply_one(edit).map_err(|error| (at, error))?;
         }
@@ -171,10 +172,11 @@ impl State {
             if judged.insert(key)
                 && let Some(service) = next.service(key)
             {
-                validate::has_local_addresses(&next, service).map_err(|why| (at, EditError::Invalid(why)))?;
+                validate::has_local_addresses(next.rest(), service)
+                    .map_err(|why| (at, EditError::Invalid(why)))?;
             }
         }
-        *self = next;
+        *self = next.into_state();
         Ok(())
     }
 }

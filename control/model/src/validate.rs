@@ -21,6 +21,7 @@ mod switches;
 
 pub use mark::mark;
 pub use network::{interface, local_pool, neighbour, port, route};
+pub(crate) use service::{Holders, local_address_among, service_among};
 pub use service::{has_local_addresses, local_address, server, service};
 pub use switches::{settings, timeouts};
 
@@ -151,9 +152,9 @@ pub fn state(state: &State) -> Vec<(Place, Problem)> {
         put(Place::Mark(at), self::mark(state, rule));
     }
     let mut services = Twice::default();
-    let holders = service::Holders::index(state);
+    let holders = Holders::index(state);
     for (at, service) in state.services.iter().enumerate() {
-        put(Place::Service(at), service::service_among(&holders, service));
+        put(Place::Service(at), service_among(&holders, service));
         put(
             Place::Service(at),
             services.check(service::name_key(&service.key), &service.key, || {

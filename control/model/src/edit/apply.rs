@@ -2,24 +2,21 @@
 
 use std::net::IpAddr;
 
+use super::draft::Draft;
 use super::{Edit, EditError};
 use crate::state::{
-    ClientAddress, LocalAddress, Neighbour, Server, ServerKey, Service, ServiceKey, State, Timeouts,
+    ClientAddress, LocalAddress, Neighbour, Server, ServerKey, Service, ServiceKey, Timeouts,
 };
 use crate::validate;
 
-impl State {
+impl Draft {
     pub(super) fn apply_one(&mut self, edit: &Edit) -> Result<(), EditError> {
         match edit {
             Edit::AddService(service) => self.add_service(service),
             Edit::UpdateService(service) => self.update_service(service),
-            Edit::DeleteService(key) => {
-                let at = self.service_index(*key)?;
-                self.services.remove(at);
-                Ok(())
-            }
+            Edit::DeleteService(key) => self.delete_service(*key),
             Edit::ClearServices => {
-                self.services.clear();
+                self.clear_services();
                 Ok(())
             }
             Edit::SetServicePool(key, pool) => self.change_service(*key, |s| s.local_pool.clone_from(pool)),
@@ -35,15 +32,14 @@ impl State {
                 })
             }
             Edit::SetStateTimeout(None, state, seconds) => {
-                let mut changed = self.timeouts.clone();
+                let mut changed = self.state.timeouts.clone();
                 changed.set(*state, *seconds);
                 valid(validate::timeouts(&changed))?;
-                self.timeouts = changed;
+                self.state.timeouts = changed;
                 Ok(())
             }
             Edit::AddServer(key, server) => {
-                let at = self.service_index(*key)?;
-                let service = &mut self.services[at];
+                let service = self.service_mut(*key)?;
                 known_thresholds(server)?;
                 if service.servers.iter().any(|s| s.key == server.key) {
                     return Err(EditError::ServerExists(*key, server.key));
@@ -53,8 +49,7 @@ impl State {
                 Ok(())
             }
             Edit::UpdateServer(key, server) => {
-                let at = self.service_index(*key)?;
-                let service = &mut self.services[at];
+                let service = self.service_mut(*key)?;
                 known_thresholds(server)?;
                 let at = server_index(service, server.key)?;
                 valid(validate::server(service.key, server))?;
@@ -62,111 +57,114 @@ impl State {
                 Ok(())
             }
             Edit::DeleteServer(key, server) => {
-                let at = self.service_index(*key)?;
-                let service = &mut self.services[at];
+                let service = self.service_mut(*key)?;
                 let at = server_index(service, *server)?;
                 service.servers.remove(at);
                 Ok(())
             }
             Edit::AddLocalAddress(key, address) => {
-                let at = self.service_index(*key)?;
-                if self.services[at].local_addresses.iter().any(|a| a.0 == *address) {
+                if self.known(*key)?.local_addresses.iter().any(|a| a.0 == *address) {
                     return Err(EditError::Exists(format!("local address {address} of service {key}")));
                 }
-                valid(validate::local_address(self, *address))?;
-                self.services[at].local_addresses.push(LocalAddress(*address));
-                Ok(())
+                valid(self.judge_local_address(*address))?;
+                self.change(*key, |service| service.local_addresses.push(LocalAddress(*address)))
             }
             Edit::DeleteLocalAddress(key, address) => {
-                let at = self.service_index(*key)?;
-                remove_where(&mut self.services[at].local_addresses, |a| a.0 == *address)
-                    .ok_or_else(|| EditError::Missing(format!("local address {address} of service {key}")))
+                let found = self.known(*key)?.local_addresses.iter().position(|a| a.0 == *address);
+                let missing = || EditError::Missing(format!("local address {address} of service {key}"));
+                let at = found.ok_or_else(missing)?;
+                self.change(*key, |service| _ = service.local_addresses.remove(at))
             }
             Edit::SetTimeouts(timeouts) => {
                 let keep = |new: u32, old: u32| if new == 0 { old } else { new };
                 let mut merged = Timeouts {
-                    tcp: keep(timeouts.tcp, self.timeouts.tcp),
-                    tcp_fin: keep(timeouts.tcp_fin, self.timeouts.tcp_fin),
-                    udp: keep(timeouts.udp, self.timeouts.udp),
-                    states: self.timeouts.states.clone(),
+                    tcp: keep(timeouts.tcp, self.state.timeouts.tcp),
+                    tcp_fin: keep(timeouts.tcp_fin, self.state.timeouts.tcp_fin),
+                    udp: keep(timeouts.udp, self.state.timeouts.udp),
+                    states: self.state.timeouts.states.clone(),
                 };
                 for (state, seconds) in &timeouts.states {
                     merged.set(*state, Some(*seconds));
                 }
                 valid(validate::timeouts(&merged))?;
-                self.timeouts = merged;
+                self.state.timeouts = merged;
                 Ok(())
             }
             Edit::SetSettings(settings) => {
                 valid(validate::settings(settings))?;
-                self.settings = settings.clone();
+                self.state.settings = settings.clone();
                 Ok(())
             }
             Edit::SetSetting { name, value } => {
-                self.settings.set(name, value).map_err(|bad| EditError::Invalid(bad.to_string()))
+                self.state.settings.set(name, value).map_err(|bad| EditError::Invalid(bad.to_string()))
             }
             Edit::AddMark(rule, at) => {
-                valid(validate::mark(self, rule))?;
-                let at = at.unwrap_or(self.marks.len());
-                if at > self.marks.len() {
+                valid(validate::mark(&self.state, rule))?;
+                let at = at.unwrap_or(self.state.marks.len());
+                if at > self.state.marks.len() {
                     return Err(EditError::Missing(format!("mark rule number {}", at.saturating_add(1))));
                 }
-                self.marks.insert(at, rule.clone());
+                self.state.marks.insert(at, rule.clone());
                 Ok(())
             }
             Edit::DeleteMark(rule, at) => {
-                let at = at.or_else(|| self.marks.iter().position(|known| known == rule));
-                match at.filter(|at| self.marks.get(*at) == Some(rule)) {
-                    Some(at) => drop(self.marks.remove(at)),
+                let at = at.or_else(|| self.state.marks.iter().position(|known| known == rule));
+                match at.filter(|at| self.state.marks.get(*at) == Some(rule)) {
+                    Some(at) => drop(self.state.marks.remove(at)),
                     None => return Err(EditError::Missing(format!("mark rule `{rule}` in this place"))),
                 }
                 Ok(())
             }
             Edit::ClearMarks => {
-                self.marks.clear();
+                self.state.marks.clear();
                 Ok(())
             }
             Edit::AddRoute(route) => {
-                if self.routes.iter().any(|r| r.to == route.to) {
+                if self.state.routes.iter().any(|r| r.to == route.to) {
                     return Err(EditError::Exists(format!("route to {}", route.to)));
                 }
-                valid(validate::route(self, route))?;
-                self.routes.push(route.clone());
+                valid(validate::route(&self.state, route))?;
+                self.state.routes.push(route.clone());
                 Ok(())
             }
-            Edit::DeleteRoute(to) => remove_where(&mut self.routes, |r| r.to == *to)
+            Edit::DeleteRoute(to) => remove_where(&mut self.state.routes, |r| r.to == *to)
                 .ok_or_else(|| EditError::Missing(format!("route to {to}"))),
             Edit::AddNeighbour(neighbour) => {
-                if self.neighbours.iter().any(|n| same_neighbour(n, &neighbour.interface, neighbour.address))
+                if self
+                    .state
+                    .neighbours
+                    .iter()
+                    .any(|n| same_neighbour(n, &neighbour.interface, neighbour.address))
                 {
                     let text = format!("neighbour {} on {}", neighbour.address, neighbour.interface);
                     return Err(EditError::Exists(text));
                 }
-                valid(validate::neighbour(self, neighbour))?;
-                self.neighbours.push(neighbour.clone());
+                valid(validate::neighbour(&self.state, neighbour))?;
+                self.state.neighbours.push(neighbour.clone());
                 Ok(())
             }
             Edit::DeleteNeighbour { interface, address } => {
-                remove_where(&mut self.neighbours, |n| same_neighbour(n, interface, *address))
+                remove_where(&mut self.state.neighbours, |n| same_neighbour(n, interface, *address))
                     .ok_or_else(|| EditError::Missing(format!("neighbour {address} on {interface}")))
             }
             Edit::AddLocalPool(pool) => {
-                if self.local_pools.iter().any(|p| p.name == pool.name) {
+                if self.state.local_pools.iter().any(|p| p.name == pool.name) {
                     return Err(EditError::Exists(format!("local pool `{}`", pool.name)));
                 }
-                valid(validate::local_pool(self, pool))?;
-                self.local_pools.push(pool.clone());
+                valid(validate::local_pool(self.whole(), pool))?;
+                self.state.local_pools.push(pool.clone());
                 Ok(())
             }
             Edit::DeleteLocalPool(name) => {
-                if let Some(user) = self.services.iter().find(|s| s.local_pool.as_ref() == Some(name)) {
+                if let Some(user) = self.whole().services.iter().find(|s| s.local_pool.as_ref() == Some(name))
+                {
                     let text = format!(
                         "local pool `{name}` is used by service {}; take it away there first",
                         user.key
                     );
                     return Err(EditError::Invalid(text));
                 }
-                remove_where(&mut self.local_pools, |p| p.name == *name)
+                remove_where(&mut self.state.local_pools, |p| p.name == *name)
                     .ok_or_else(|| EditError::Missing(format!("local pool `{name}`")))
             }
         }
@@ -178,15 +176,14 @@ impl State {
         }
         known_names(service)?;
         let service = Service { servers: Vec::new(), ..service.clone() };
-        valid(validate::service(self, &service))?;
-        self.services.push(service);
+        valid(self.judge(&service))?;
+        self.push(service);
         Ok(())
     }
 
     fn update_service(&mut self, new: &Service) -> Result<(), EditError> {
-        let at = self.service_index(new.key)?;
+        let old = self.known(new.key)?;
         known_names(new)?;
-        let old = &self.services[at];
         let changed = Service {
             servers: old.servers.clone(),
             local_pool: new.local_pool.clone().or_else(|| old.local_pool.clone()),
@@ -206,7 +203,7 @@ impl State {
             },
             ..new.clone()
         };
-        self.put_service(at, changed)
+        self.put_service(changed)
     }
 
     fn change_service(
@@ -214,21 +211,14 @@ impl State {
         key: ServiceKey,
         change: impl FnOnce(&mut Service),
     ) -> Result<(), EditError> {
-        let at = self.service_index(key)?;
-        let mut changed = self.services[at].clone();
+        let mut changed = self.known(key)?.clone();
         change(&mut changed);
-        self.put_service(at, changed)
+        self.put_service(changed)
     }
 
-    fn put_service(&mut self, at: usize, service: Service) -> Result<(), EditError> {
-        valid(validate::service(self, &service))?;
-        self.services[at] = service;
-        Ok(())
-    }
-
-    fn service_index(&self, key: ServiceKey) -> Result<usize, EditError> {
-        // From the end: most edits are about the service that was added last.
-        self.services.iter().rposition(|s| s.key == key).ok_or(EditError::NoService(key))
+    fn put_service(&mut self, service: Service) -> Result<(), EditError> {
+        valid(self.judge(&service))?;
+        self.change(service.key, |known| *known = service)
     }
 }
 

@@ -68,3 +68,64 @@ fn a_pool_in_use_stays() {
     state.apply_all(&[Edit::SetServicePool(state.services[0].key, None), delete]).unwrap();
     assert!(state.local_pools.is_empty());
 }
+
+#[test]
+fn services_keep_the_order_of_their_addition_within_a_transaction() {
+    let vips = |state: &State| -> Vec<String> {
+        state.services.iter().map(|s| s.key.address().unwrap().to_string()).collect()
+    };
+    let mut state = state(&["-A -t 10.9.0.1:80", "-A -t 10.9.0.2:80", "-A -t 10.9.0.3:80"]);
+    state
+        .apply_all(&all(&[
+            "-D -t 10.9.0.2:80",
+            "-A -t 10.9.0.4:80",
+            "-D -t 10.9.0.1:80",
+            "-A -t 10.9.0.2:80 -s rr",
+            "-E -t 10.9.0.3:80 -s sh",
+        ]))
+        .unwrap();
+    assert_eq!(vips(&state), ["10.9.0.3", "10.9.0.4", "10.9.0.2"]);
+    assert_eq!(state.services[2].scheduler, "rr");
+    assert!(matches!(state.apply_all(&all(&["-D -t 10.9.0.2:80"; 2])), Err((1, EditError::NoService(_)))));
+    state.apply_all(&all(&["-C", "-A -t 10.9.0.2:80"])).unwrap();
+    assert_eq!(vips(&state), ["10.9.0.2"]);
+}
+
+/// What edits within a transaction know of each other, they know of earlier transactions.
+#[test]
+fn one_transaction_does_what_its_edits_do_one_by_one() {
+    let mut number = 7u32;
+    let mut roll = move |sides: u32| {
+        number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (number >> 16) % sides
+    };
+    for _ in 0..300 {
+        let mut state = State::default();
+        let mut alone = State::default();
+        let lines: Vec<String> = (0..12)
+            .map(|_| {
+                let (service, own) = (format!("10.9.0.{}:80", roll(3)), format!("10.9.0.{}", roll(4)));
+                match roll(7) {
+                    0 => format!("-D -t {service}"),
+                    1 => format!("-a -t {service} -r 10.1.0.1:80 -m"),
+                    2 => format!("-d -t {service} -r 10.1.0.1:80"),
+                    3 => format!("-P -t {service} -z {own}"),
+                    4 => format!("-Q -t {service} -z {own}"),
+                    _ => format!("-A -t {service}"),
+                }
+            })
+            .collect();
+        let asked: Vec<Edit> = lines.iter().flat_map(|line| edits(line).unwrap()).collect();
+        let mut kept = Vec::new();
+        for edit in asked {
+            let together: Vec<Edit> = kept.iter().chain([&edit]).cloned().collect();
+            let mut now = State::default();
+            let whole = now.apply_all(&together).map_err(|(_, error)| error);
+            assert_eq!(whole, alone.apply(&edit), "{lines:?}");
+            if whole.is_ok() {
+                (state, kept) = (now, together);
+            }
+            assert_eq!(state, alone, "{lines:?}");
+        }
+    }
+}

@@ -23,19 +23,34 @@ pub(super) const fn name_key(key: &ServiceKey) -> &'static str {
     }
 }
 
-/// Who has an address. Judging a whole state asks an index, judging one service looks through the state.
-pub(super) struct Holders<'a> {
+/// Who has an address.
+pub(crate) struct Holders<'a> {
     state: &'a State,
-    index: Option<[HashMap<IpAddr, ServiceKey>; 2]>,
+    how: How,
+}
+
+/// How that is found out.
+enum How {
+    /// Nobody has those that matter, that is known.
+    Nobody,
+    /// The state is looked through each time.
+    Search,
+    /// It was looked through once: VIPs, local addresses.
+    Index(HashMap<IpAddr, ServiceKey>, HashMap<IpAddr, ServiceKey>),
 }
 
 impl Holders<'_> {
-    /// Looks through the state each time.
-    const fn search(state: &State) -> Holders<'_> {
-        Holders { state, index: None }
+    /// For judging something whose addresses no service of the state has.
+    pub(crate) const fn nobody(state: &State) -> Holders<'_> {
+        Holders { state, how: How::Nobody }
     }
 
-    /// Looks once.
+    /// For judging one thing.
+    pub(crate) const fn search(state: &State) -> Holders<'_> {
+        Holders { state, how: How::Search }
+    }
+
+    /// For judging a whole state.
     pub(super) fn index(state: &State) -> Holders<'_> {
         let (mut vips, mut locals) = (HashMap::new(), HashMap::new());
         for service in &state.services {
@@ -44,23 +59,27 @@ impl Holders<'_> {
                 locals.entry(own.0).or_insert(service.key);
             }
         }
-        Holders { state, index: Some([vips, locals]) }
+        Holders { state, how: How::Index(vips, locals) }
     }
 
     /// The first service with this VIP.
     fn of_vip(&self, address: IpAddr) -> Option<ServiceKey> {
-        match &self.index {
-            Some([vips, _]) => vips.get(&address).copied(),
-            None => self.state.services.iter().map(|s| s.key).find(|key| key.address() == Some(address)),
+        match &self.how {
+            How::Nobody => None,
+            How::Index(vips, _) => vips.get(&address).copied(),
+            How::Search => {
+                self.state.services.iter().map(|s| s.key).find(|key| key.address() == Some(address))
+            }
         }
     }
 
     /// The first service with this local address of its own.
     fn of_local(&self, address: IpAddr) -> Option<ServiceKey> {
         let has = |s: &&Service| s.local_addresses.iter().any(|own| own.0 == address);
-        match &self.index {
-            Some([_, locals]) => locals.get(&address).copied(),
-            None => self.state.services.iter().find(has).map(|service| service.key),
+        match &self.how {
+            How::Nobody => None,
+            How::Index(_, locals) => locals.get(&address).copied(),
+            How::Search => self.state.services.iter().find(has).map(|service| service.key),
         }
     }
 }
@@ -70,7 +89,8 @@ pub fn service(state: &State, service: &Service) -> Vec<Problem> {
     service_among(&Holders::search(state), service)
 }
 
-pub(super) fn service_among(holders: &Holders<'_>, service: &Service) -> Vec<Problem> {
+/// The same, where it is known who has addresses.
+pub(crate) fn service_among(holders: &Holders<'_>, service: &Service) -> Vec<Problem> {
     let state = holders.state;
     let mut found = Vec::new();
     match service.key {
@@ -210,7 +230,8 @@ pub fn local_address(state: &State, address: IpAddr) -> Vec<Problem> {
     local_address_among(&Holders::search(state), address)
 }
 
-fn local_address_among(holders: &Holders<'_>, address: IpAddr) -> Vec<Problem> {
+/// The same, where it is known who has addresses.
+pub(crate) fn local_address_among(holders: &Holders<'_>, address: IpAddr) -> Vec<Problem> {
     let key = "local-addresses";
     if !unicast(address) || link_local(address) {
         one(key, format!("{address} is not an address that servers could answer to"))
