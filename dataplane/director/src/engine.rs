@@ -2,6 +2,7 @@
 //!
 //! What it is made of, and the order in which a step does things; a packet's way goes on in `receive`.
 
+use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 
 use crate::buffer::Pool;
@@ -13,6 +14,7 @@ use crate::fragments::follow::Waiting;
 use crate::fragments::{Fragments, Limits, MAX_PIECES};
 use crate::hash::Chance;
 use crate::host::Limiter;
+use crate::host::announce::Announcer;
 use crate::message::{Envelope, First, Message, Stage};
 use crate::neighbour::{Neighbours, Resolver};
 use crate::output::Sent;
@@ -34,7 +36,7 @@ const EXPIRY_BUDGET: usize = 128;
 const GLANCES: usize = 256;
 
 /// Sessions looked at per step while those of deleted servers are searched for.
-const FLUSH_BUDGET: SessionId = 512;
+const FLUSH_BUDGET: SessionId = 128;
 
 /// What an engine is made with.
 #[derive(Clone, Debug)]
@@ -90,6 +92,34 @@ impl<B> Default for Output<B> {
     }
 }
 
+/// Cursors by number; numbers that are far apart may share one.
+#[derive(Debug)]
+pub(crate) struct Cursors(Box<[u32]>);
+
+impl Cursors {
+    const COUNT: usize = 1 << 16;
+}
+
+impl Default for Cursors {
+    fn default() -> Cursors {
+        Cursors(vec![0; Cursors::COUNT].into())
+    }
+}
+
+impl Index<usize> for Cursors {
+    type Output = u32;
+
+    fn index(&self, number: usize) -> &u32 {
+        &self.0[number % Cursors::COUNT]
+    }
+}
+
+impl IndexMut<usize> for Cursors {
+    fn index_mut(&mut self, number: usize) -> &mut u32 {
+        &mut self.0[number % Cursors::COUNT]
+    }
+}
+
 /// One worker's director.
 #[derive(Debug)]
 pub struct Engine<P: Pool> {
@@ -102,6 +132,8 @@ pub struct Engine<P: Pool> {
     pub(crate) neighbours: Neighbours,
     /// Worker 0's.
     pub(crate) resolver: Resolver<P::Buf>,
+    /// Worker 0's.
+    pub(crate) announcer: Announcer,
     pub(crate) limiter: Limiter,
     pub(crate) path_mtus: PathMtus,
     pub(crate) fragments: Fragments<First, Waiting<P::Buf>>,
@@ -112,7 +144,7 @@ pub struct Engine<P: Pool> {
     /// Numbers for choices by chance.
     pub(crate) chance: Chance,
     /// Where the search for a local port towards a destination goes on, by destination id.
-    pub(crate) local_cursors: Vec<u32>,
+    pub(crate) local_cursors: Cursors,
     /// Where the search for sessions of deleted servers goes on, while there is one.
     flush: Option<SessionId>,
     pub(crate) defence: Defence,
@@ -138,22 +170,19 @@ impl<P: Pool> Engine<P> {
     pub fn new(config: EngineConfig, snapshot: Arc<Snapshot>, counters: Arc<WorkerCounters>) -> Engine<P> {
         let mut neighbours = Neighbours::default();
         neighbours.install_static(&snapshot, false);
-        let mut resolver = Resolver::default();
-        if config.announce {
-            resolver.announce_new(&Snapshot::default(), &snapshot);
-        }
         Engine {
             steer: Steer::new(config.workers, config.seed),
             sessions: Sessions::new(config.sessions, config.seed, 0),
             neighbours,
-            resolver,
+            resolver: Resolver::default(),
+            announcer: Announcer::default(),
             limiter: Limiter::default(),
             path_mtus: PathMtus::default(),
             fragments: Fragments::new(Limits::default(), config.seed),
             ready_fragments: Vec::with_capacity(MAX_PIECES),
             ip_id: (config.seed >> 16) as u16 ^ config.worker,
             chance: Chance::new(config.seed, config.worker),
-            local_cursors: vec![0; snapshot.destinations.len()],
+            local_cursors: Cursors::default(),
             flush: None,
             defence: Defence::default(),
             gates: Gate::all(&snapshot),
@@ -260,31 +289,38 @@ impl<P: Pool> Engine<P> {
         self.flush = (end < all).then_some(end);
     }
 
-    /// Goes over to a new configuration; gives the old one back, for the caller to drop elsewhere.
+    /// Goes over to a new configuration; gives the old one back, for the caller to drop elsewhere. Packets wait for
+    /// it, so nothing here looks through services, servers or addresses; only what changes about neighbours and
+    /// interfaces is taken over at once.
     pub fn install(&mut self, snapshot: Arc<Snapshot>) -> Arc<Snapshot> {
         let old = self.snapshot.take().expect("a step puts it back");
-        let places = |snap: &Snapshot| {
-            snap.interfaces.iter().map(|place| (place.port, place.vlan)).collect::<Vec<_>>()
-        };
         // Interfaces keep their ids: a new one comes behind those that were there.
-        let keep_learned = places(&snapshot).starts_with(&places(&old));
+        let (before, after) = (&old.interfaces, &snapshot.interfaces);
+        let keep_learned = before.len() <= after.len()
+            && before.iter().zip(after).all(|(a, b)| (a.port, a.vlan) == (b.port, b.vlan));
         if snapshot.paths != old.paths {
-            self.neighbours.install_static(&snapshot, keep_learned);
+            if !keep_learned || !Arc::ptr_eq(&old.neighbours, &snapshot.neighbours) {
+                self.neighbours.install_static(&snapshot, keep_learned);
+            }
             self.gates = Gate::all(&snapshot);
             self.forget_courses();
         }
         if self.config.worker == RESOLVER {
-            if self.config.announce {
-                self.resolver.announce_new(&old, &snapshot);
+            self.announcer.look();
+            if !keep_learned {
+                self.resolver.forget();
             }
-            self.resolver.forget_gone(&snapshot, keep_learned);
         }
         if snapshot.settings.expire_nodest_conn {
             self.flush = Some(0);
         }
-        self.local_cursors.resize(snapshot.destinations.len(), 0);
         self.snapshot = Some(snapshot);
         old
+    }
+
+    /// Whether this engine tells neighbours of own addresses.
+    pub(crate) fn announces(&self) -> bool {
+        self.config.announce && self.config.worker == RESOLVER
     }
 
     /// The generation of the configuration in use.
@@ -294,7 +330,8 @@ impl<P: Pool> Engine<P> {
 
     /// When the engine wants to be stepped again if nothing comes.
     pub fn next_deadline(&self, now: Nanos) -> Nanos {
-        self.sessions.next_deadline().min(now + SECOND / 10).max(now)
+        let announcements = if self.announces() { self.announcer.due() } else { Nanos::MAX };
+        self.sessions.next_deadline().min(announcements).min(now + SECOND / 10).max(now)
     }
 
     /// Live sessions and templates.

@@ -39,9 +39,6 @@ const BROADCAST_PROBES: u8 = 3;
 const FAILED: Nanos = 3 * SECOND;
 /// A reachable entry's MAC address does not change twice in this time. // Linux: locktime
 const LOCK: Nanos = SECOND;
-/// How often an address that comes up is announced, and the time between. // RFC 5227: ANNOUNCE_NUM, ANNOUNCE_INTERVAL
-const ANNOUNCEMENTS: u8 = 2;
-const ANNOUNCE_INTERVAL: Nanos = 2 * SECOND;
 /// An address is defended at most this often. // RFC 5227: DEFEND_INTERVAL
 pub(crate) const DEFEND_INTERVAL: Nanos = 10 * SECOND;
 /// Time between two looks at all entries.
@@ -255,7 +252,7 @@ impl Neighbours {
     pub(crate) fn install_static(&mut self, snap: &Snapshot, keep_learned: bool) {
         self.forget_hops();
         self.known.retain(|_, known| !known.fixed && keep_learned);
-        for neighbour in &snap.neighbours {
+        for neighbour in snap.neighbours.iter() {
             let known = Known { mac: neighbour.mac, fixed: true, confirmed: 0, hop: NO_HOP };
             self.known.insert((neighbour.interface, neighbour.address), known);
         }
@@ -346,8 +343,6 @@ pub(crate) enum Task {
     Ask { interface: InterfaceId, address: IpAddr, unicast: Option<[u8; 6]> },
     /// It does not answer: forget it, let its packets go.
     GiveUp { interface: InterfaceId, address: IpAddr },
-    /// Announce an own address.
-    Announce { interface: InterfaceId, address: IpAddr },
 }
 
 /// Why a packet cannot be parked.
@@ -358,19 +353,11 @@ pub(crate) enum Refused {
     Failed,
 }
 
-#[derive(Debug)]
-struct Announcement {
-    at: Address,
-    left: u8,
-    due: Nanos,
-}
-
 /// Worker 0's part: who is asked for, who answered, which packets wait.
 #[derive(Debug)]
 pub(crate) struct Resolver<B> {
     entries: FastMap<Address, Entry>,
     parked: VecDeque<Waiting<B>>,
-    announcements: Vec<Announcement>,
     /// Entries at which something was due in the last scan, to be worked off.
     due: Vec<Address>,
     /// Entries that are not wanted.
@@ -387,7 +374,6 @@ impl<B> Default for Resolver<B> {
         Resolver {
             entries: FastMap::with_capacity_and_hasher(2 * TABLE, Default::default()),
             parked: VecDeque::with_capacity(PARKED),
-            announcements: Vec::new(),
             due: Vec::with_capacity(TABLE),
             unwanted: 0,
             next_eviction: 0,
@@ -546,9 +532,6 @@ impl<B> Resolver<B> {
             self.keep(|entry| entry.parked > 0 || now < entry.used + FORGET);
             self.due.extend(self.entries.iter().filter(|(_, entry)| entry.is_due(now)).map(|(&at, _)| at));
         }
-        if let Some(task) = self.next_announcement(now) {
-            return Some(task);
-        }
         while let Some((interface, address)) = self.due.pop() {
             let entry = self.entries.get_mut(&(interface, address)).filter(|entry| entry.is_due(now));
             if let Some(entry) = entry {
@@ -557,34 +540,6 @@ impl<B> Resolver<B> {
         }
         self.next_scan = now + SCAN;
         None
-    }
-
-    fn next_announcement(&mut self, now: Nanos) -> Option<Task> {
-        let place = self.announcements.iter().position(|announcement| now >= announcement.due)?;
-        let announcement = &mut self.announcements[place];
-        let (interface, address) = announcement.at;
-        announcement.left -= 1;
-        announcement.due = now + ANNOUNCE_INTERVAL;
-        if announcement.left == 0 {
-            self.announcements.swap_remove(place);
-        }
-        Some(Task::Announce { interface, address })
-    }
-
-    /// Has the addresses announced that a new configuration brings up.
-    pub(crate) fn announce_new(&mut self, old: &Snapshot, new: &Snapshot) {
-        for (&address, local) in &new.locals {
-            let Some(interface) = local.arp else { continue };
-            if old.locals.get(&address).and_then(|local| local.arp) != Some(interface) {
-                self.announcements.push(Announcement {
-                    at: (interface, address),
-                    left: ANNOUNCEMENTS,
-                    due: 0,
-                });
-            }
-        }
-        self.announcements.sort_by_key(|announcement| announcement.at);
-        self.next_scan = 0;
     }
 
     /// Whether an own address that somebody else claims is to be defended now.
@@ -602,18 +557,12 @@ impl<B> Resolver<B> {
         }
     }
 
-    /// Forgets announcements of addresses that a new configuration lacks; neighbours and parked packets too when
-    /// its interfaces are others.
-    pub(crate) fn forget_gone(&mut self, snap: &Snapshot, keep_learned: bool) {
-        if !keep_learned {
-            self.entries.clear();
-            self.unwanted = 0;
-            self.parked.clear();
-            self.due.clear();
-        }
-        self.announcements.retain(|announcement| {
-            snap.locals.get(&announcement.at.1).and_then(|local| local.arp) == Some(announcement.at.0)
-        });
+    /// Forgets neighbours and parked packets: the interfaces are others now.
+    pub(crate) fn forget(&mut self) {
+        self.entries.clear();
+        self.unwanted = 0;
+        self.parked.clear();
+        self.due.clear();
     }
 
     pub(crate) fn export(&self, out: &mut Vec<NeighbourView>) {

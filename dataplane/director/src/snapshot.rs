@@ -59,10 +59,12 @@ pub struct Snapshot {
     pub by_vlan: FastMap<(u16, u16), InterfaceId>,
     /// The director's own addresses: of interfaces, VIPs, pools.
     pub locals: FastMap<IpAddr, Local>,
+    /// Those of `locals` that an interface answers for, in the order in which they came up.
+    pub arrivals: Arc<[Arrival]>,
     /// Routes, longest prefix first.
     pub routes: Vec<Route>,
-    /// Neighbours that are never asked for.
-    pub neighbours: Vec<Neighbour>,
+    /// Neighbours that are never asked for; the same list as long as they are the same.
+    pub neighbours: Arc<[Neighbour]>,
     /// Services by (protocol number, VIP, port).
     pub services: FastMap<(u8, IpAddr, u16), Arc<Service>>,
     /// Services of marked packets, by (IPv6, mark).
@@ -195,6 +197,17 @@ pub struct Local {
     pub arp: Option<InterfaceId>,
     /// What FULLNAT does with it, when it is a local address; the same object as long as the address is one.
     pub pool: Option<Arc<PerWorker<LocalCells>>>,
+}
+
+/// An own address that came up: neighbours are told of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Arrival {
+    /// The first generation in which this interface answered for it.
+    pub since: u64,
+    /// The interface.
+    pub interface: InterfaceId,
+    /// The address.
+    pub address: IpAddr,
 }
 
 /// What a route does.

@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod arrivals;
 mod ids;
 mod locals;
 mod network;
@@ -108,6 +109,7 @@ impl Program {
         let Compilation { services, mark_services, deleted, deleted_marks, former, servers } = compilation;
         let generations = (generation, self.registry.acknowledged);
         let locals = self.locals.compile(state, &network, &pools, self.registry.workers, generations);
+        let arrivals = arrivals::arrivals(&self.last.arrivals, &locals, generation);
         let destinations = self.registry.destinations();
         let (destination_cells, service_cells) = self.registry.cells();
         let mut snapshot = Snapshot {
@@ -116,6 +118,7 @@ impl Program {
             ports: self.ports.clone(),
             by_vlan: network.by_vlan(),
             locals,
+            arrivals,
             marks: network.marks(state, &mut warnings),
             any_port_services: services.keys().any(|(_, _, port)| *port == 0),
             ftp_services: services.keys().any(|(protocol, _, port)| (*protocol, *port) == (TCP, FTP)),
@@ -135,7 +138,10 @@ impl Program {
             offered: Arc::clone(&self.offered),
             interfaces: network.interfaces,
             routes: network.routes,
-            neighbours: network.neighbours,
+            neighbours: match *network.neighbours == *self.last.neighbours {
+                true => self.last.neighbours.clone(),
+                false => network.neighbours.into(),
+            },
         };
         if paths::unchanged(&self.last, &snapshot) {
             snapshot.paths = self.last.paths;

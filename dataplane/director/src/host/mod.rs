@@ -1,5 +1,6 @@
 //! The director as a host: what the local stack does behind IPVS. ARP, neighbour discovery, ping, RST, ICMP errors, IP options.
 
+pub(crate) mod announce;
 mod arp;
 pub(crate) mod extensions;
 mod mld;

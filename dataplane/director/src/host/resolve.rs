@@ -14,7 +14,7 @@ use crate::message::{Envelope, Message};
 use crate::neighbour::{Refused, Task};
 use crate::output::Sent;
 use crate::reason::{Event, Reason};
-use crate::snapshot::{InterfaceId, Snapshot};
+use crate::snapshot::{Arrival, InterfaceId, Snapshot};
 
 impl<P: Pool> Engine<P> {
     /// Takes in where a neighbour is: every worker is told, and what waited for it goes out.
@@ -114,10 +114,16 @@ impl<P: Pool> Engine<P> {
 
     /// Does what the resolver finds due.
     pub(crate) fn resolve(&mut self, ctx: &mut Context<'_, P>) {
+        if self.announces() {
+            let snap = ctx.snap;
+            for arrival in self.announcer.next(ctx.now, &snap.arrivals).into_iter().flatten() {
+                let Arrival { interface, address, .. } = snap.arrivals[arrival];
+                self.announce(ctx, interface, address);
+            }
+        }
         while let Some(task) = self.resolver.next_task(ctx.now) {
             match task {
                 Task::Ask { interface, address, unicast } => self.ask(ctx, interface, address, unicast),
-                Task::Announce { interface, address } => self.announce(ctx, interface, address),
                 Task::GiveUp { interface, address } => {
                     self.spread(ctx, interface, address, None);
                     while let Some(waiting) = self.resolver.release(interface, address) {
