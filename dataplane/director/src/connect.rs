@@ -13,13 +13,60 @@ use crate::reason::{Event, Reason};
 use crate::schedule::Request;
 use crate::session::{Direction, Key, NONE, NewSession, Rank, SessionId, State, TEMPLATE};
 use crate::sip;
-use crate::snapshot::{Destination, FTP, FTP_DATA, Forward, NO_DESTINATION, Persistence, Service, Snapshot};
+use crate::snapshot::{
+    Destination, DestinationId, FTP, FTP_DATA, Forward, NO_DESTINATION, Persistence, Service, Snapshot,
+};
 
 /// The protocol that templates of marks have, whatever their sessions'. // IPVS: IPPROTO_IP
 const IP: u8 = 0;
 
 /// Local ports tried for one session at most; the search goes on there with the next session.
 const LOCAL_PORT_TRIES: u32 = 512;
+
+/// Where the search for a local port towards a server goes on: through the addresses, a port further each round.
+#[derive(Clone, Copy, Debug, Default)]
+struct LocalCursor {
+    /// Which of a range's ports that are this worker's.
+    nth: u32,
+    /// Of which range; may be none any more after a change.
+    range: u32,
+    /// How many ports of the longest range are this worker's.
+    depth: u32,
+    /// For which configuration, server and number of workers that was counted.
+    counted: (u32, DestinationId, u32),
+}
+
+impl LocalCursor {
+    fn range(&self, ranges: usize) -> usize {
+        if (self.range as usize) < ranges { self.range as usize } else { 0 }
+    }
+
+    fn advance(&mut self, ranges: usize) {
+        self.range = self.range(ranges) as u32 + 1;
+        if self.range as usize == ranges {
+            self.range = 0;
+            self.nth = if self.nth + 1 < self.depth { self.nth + 1 } else { 0 };
+        }
+    }
+}
+
+/// Cursors by destination id; ids that are far apart may share one.
+#[derive(Debug)]
+pub(crate) struct LocalCursors(Box<[LocalCursor]>);
+
+impl LocalCursors {
+    const COUNT: usize = 1 << 16;
+
+    fn of(&mut self, destination: DestinationId) -> &mut LocalCursor {
+        &mut self.0[destination as usize % LocalCursors::COUNT]
+    }
+}
+
+impl Default for LocalCursors {
+    fn default() -> LocalCursors {
+        LocalCursors(vec![LocalCursor::default(); LocalCursors::COUNT].into())
+    }
+}
 
 impl<P: Pool> Engine<P> {
     /// A packet to one of our addresses that belongs to no session.
@@ -323,17 +370,18 @@ impl<P: Pool> Engine<P> {
             let start = u32::from(first) + (worker + workers - u32::from(first) % workers) % workers;
             (start, (u32::from(last) + workers).saturating_sub(start) / workers)
         };
-        let depth = ranges.iter().map(|range| share(range.first, range.last).1).max().unwrap_or(0);
-        let count = ranges.len() as u32;
-        let all = depth.saturating_mul(count);
-        let cursor = self.local_cursors[destination.id as usize];
+        let mut cursor = *self.local_cursors.of(destination.id);
+        let counted = (snap.generation as u32, destination.id, workers);
+        if cursor.counted != counted {
+            let depth = ranges.iter().map(|range| share(range.first, range.last).1).max().unwrap_or(0);
+            cursor = LocalCursor { depth, counted, ..cursor };
+        }
         let mut hashed = None;
-        let mut dispensable: Option<(Rank, SessionId, u32, (IpAddr, u16))> = None;
-        for attempt in 0..all.min(tries) {
-            let place = (cursor.wrapping_add(attempt)) % all;
-            let range = &ranges[(place % count) as usize];
+        let mut dispensable: Option<(Rank, SessionId, LocalCursor, (IpAddr, u16))> = None;
+        for _ in 0..cursor.depth.saturating_mul(ranges.len() as u32).min(tries) {
+            let (range, nth) = (&ranges[cursor.range(ranges.len())], cursor.nth);
+            cursor.advance(ranges.len());
             let (start, size) = share(range.first, range.last);
-            let nth = place / count;
             if nth >= size {
                 continue;
             }
@@ -361,23 +409,27 @@ impl<P: Pool> Engine<P> {
                     && let Some(rank) = self.sessions.rank(taken)
                     && dispensable.is_none_or(|(least, ..)| rank < least)
                 {
-                    dispensable = Some((rank, taken, place, (range.address, port)));
+                    dispensable = Some((rank, taken, cursor, (range.address, port)));
                 }
                 continue;
             }
-            self.local_cursors[destination.id as usize] = (place + 1) % all;
+            if by_hash.is_none() {
+                // Most likely what the next session to this server asks for.
+                let range = &ranges[cursor.range(ranges.len())];
+                let port = share(range.first, range.last).0 + cursor.nth * workers;
+                self.sessions.prefetch_key(Key { dst: range.address, dport: port as u16, ..key });
+            }
+            *self.local_cursors.of(destination.id) = cursor;
             return Ok((range.address, port));
         }
-        if let Some((_, taken, place, local)) = dispensable {
+        let taken = dispensable.map(|(_, taken, behind, local)| {
             self.counters.event(Event::LocalPortReclaimed);
             self.end_session(snap, taken);
-            self.local_cursors[destination.id as usize] = (place + 1) % all;
-            return Ok(local);
-        }
-        if all > 0 {
-            self.local_cursors[destination.id as usize] = cursor.wrapping_add(all.min(tries)) % all;
-        }
-        Err(Reason::LocalPortsExhausted)
+            cursor = behind;
+            local
+        });
+        *self.local_cursors.of(destination.id) = cursor;
+        taken.ok_or(Reason::LocalPortsExhausted)
     }
 }
 

@@ -2,10 +2,10 @@
 //!
 //! What it is made of, and the order in which a step does things; a packet's way goes on in `receive`.
 
-use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 
 use crate::buffer::Pool;
+use crate::connect::LocalCursors;
 use crate::counters::WorkerCounters;
 use crate::defence::Defence;
 use crate::export::{NeighbourView, SessionView};
@@ -92,34 +92,6 @@ impl<B> Default for Output<B> {
     }
 }
 
-/// Cursors by number; numbers that are far apart may share one.
-#[derive(Debug)]
-pub(crate) struct Cursors(Box<[u32]>);
-
-impl Cursors {
-    const COUNT: usize = 1 << 16;
-}
-
-impl Default for Cursors {
-    fn default() -> Cursors {
-        Cursors(vec![0; Cursors::COUNT].into())
-    }
-}
-
-impl Index<usize> for Cursors {
-    type Output = u32;
-
-    fn index(&self, number: usize) -> &u32 {
-        &self.0[number % Cursors::COUNT]
-    }
-}
-
-impl IndexMut<usize> for Cursors {
-    fn index_mut(&mut self, number: usize) -> &mut u32 {
-        &mut self.0[number % Cursors::COUNT]
-    }
-}
-
 /// One worker's director.
 #[derive(Debug)]
 pub struct Engine<P: Pool> {
@@ -144,7 +116,7 @@ pub struct Engine<P: Pool> {
     /// Numbers for choices by chance.
     pub(crate) chance: Chance,
     /// Where the search for a local port towards a destination goes on, by destination id.
-    pub(crate) local_cursors: Cursors,
+    pub(crate) local_cursors: LocalCursors,
     /// Where the search for sessions of deleted servers goes on, while there is one.
     flush: Option<SessionId>,
     pub(crate) defence: Defence,
@@ -182,7 +154,7 @@ impl<P: Pool> Engine<P> {
             ready_fragments: Vec::with_capacity(MAX_PIECES),
             ip_id: (config.seed >> 16) as u16 ^ config.worker,
             chance: Chance::new(config.seed, config.worker),
-            local_cursors: Cursors::default(),
+            local_cursors: LocalCursors::default(),
             flush: None,
             defence: Defence::default(),
             gates: Gate::all(&snapshot),

@@ -142,11 +142,10 @@ impl Index {
         ((u64::from(hash as u32) * self.buckets.len() as u64) >> 32) as usize
     }
 
-    /// The buckets of a search, in order.
+    /// The bucket after another in a search.
     #[inline(always)]
-    fn path(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
-        let home = self.home(hash);
-        (home..self.buckets.len()).chain(0..home)
+    fn behind(&self, at: usize) -> usize {
+        if at + 1 == self.buckets.len() { 0 } else { at + 1 }
     }
 
     /// Asks for the bucket where a search begins.
@@ -161,10 +160,17 @@ impl Index {
         self.epoch
     }
 
+    /// Whether nothing is left of any entry.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.buckets.iter().all(|bucket| bucket.passed == 0 && bucket.tags == [0; WIDTH])
+    }
+
     #[inline]
     pub(super) fn find(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         let tag = Index::tag(hash);
-        for at in self.path(hash) {
+        let mut at = self.home(hash);
+        for _ in 0..self.buckets.len() {
             let bucket = &self.buckets[at];
             for slot in bucket.matches(tag) {
                 if is_it(bucket.entries[slot]) {
@@ -174,13 +180,15 @@ impl Index {
             if bucket.passed == 0 {
                 return None;
             }
+            at = self.behind(at);
         }
         None
     }
 
     pub(super) fn insert(&mut self, hash: u64, entry: u32) {
         self.epoch = self.epoch.wrapping_add(1);
-        for at in self.path(hash) {
+        let mut at = self.home(hash);
+        for _ in 0..self.buckets.len() {
             let bucket = &mut self.buckets[at];
             if let Some(slot) = bucket.matches(0).next() {
                 bucket.tags[slot] = Index::tag(hash);
@@ -188,6 +196,7 @@ impl Index {
                 return;
             }
             bucket.passed += 1;
+            at = self.behind(at);
         }
         unreachable!("the index has room for every entry of a full session table");
     }
@@ -195,10 +204,12 @@ impl Index {
     pub(super) fn remove(&mut self, hash: u64, entry: u32) {
         let Some((at, slot)) = self.locate(hash, entry) else { return };
         self.epoch = self.epoch.wrapping_add(1);
-        for passed in self.path(hash).take_while(|&passed| passed != at) {
-            self.buckets[passed].passed -= 1;
-        }
         self.buckets[at].tags[slot] = 0;
+        let mut passed = self.home(hash);
+        while passed != at {
+            self.buckets[passed].passed -= 1;
+            passed = self.behind(passed);
+        }
     }
 
     pub(super) fn replace(&mut self, hash: u64, old: u32, new: u32) {
@@ -210,7 +221,8 @@ impl Index {
 
     fn locate(&self, hash: u64, entry: u32) -> Option<(usize, usize)> {
         let tag = Index::tag(hash);
-        for at in self.path(hash) {
+        let mut at = self.home(hash);
+        for _ in 0..self.buckets.len() {
             let bucket = &self.buckets[at];
             if let Some(slot) = bucket.matches(tag).find(|&slot| bucket.entries[slot] == entry) {
                 return Some((at, slot));
@@ -218,6 +230,7 @@ impl Index {
             if bucket.passed == 0 {
                 return None;
             }
+            at = self.behind(at);
         }
         None
     }
@@ -253,7 +266,7 @@ mod tests {
             index.remove(hash, entry);
             assert_eq!(index.find(hash, |e| e == entry), None);
         }
-        assert!(index.buckets.iter().all(|bucket| bucket.passed == 0 && bucket.tags == [0; WIDTH]));
+        assert!(index.is_empty());
     }
 
     #[test]
@@ -277,7 +290,7 @@ mod tests {
         }
         let steps = |(entry, &hash): (usize, &u64)| {
             let (at, _) = index.locate(hash, entry as u32).unwrap();
-            index.path(hash).position(|step| step == at).unwrap()
+            (at + index.buckets.len() - index.home(hash)) % index.buckets.len()
         };
         let steps: Vec<_> = hashes.iter().enumerate().map(steps).collect();
         let share =

@@ -108,6 +108,9 @@ impl Cold {
     }
 }
 
+/// Source and destination of a packet of IPv4.
+pub(super) type Narrow = ((u32, u16), (u32, u16));
+
 /// Addresses and ports of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ends {
@@ -344,6 +347,30 @@ impl Session {
             && !self.is_template()
     }
 
+    /// Addresses and ports of packets from the client and from the server, `(src, dst)`, when all are of IPv4.
+    #[inline]
+    pub(super) fn narrow(&self, direction: Direction) -> Option<Narrow> {
+        let end = |address: usize, port: usize| (self.addresses[address], self.ports[port]);
+        (!self.is_wide()).then(|| match direction {
+            Direction::In if self.is_template() => (end(LOCAL, CLIENT), end(VIP, VIP)),
+            Direction::In => (end(CLIENT, CLIENT), end(VIP, VIP)),
+            Direction::Out => (end(SERVER, SERVER), end(LOCAL, LOCAL)),
+        })
+    }
+
+    /// The protocol in the key of packets from the client.
+    #[inline]
+    pub(super) fn protocol_in(&self) -> u16 {
+        u16::from(self.protocol) | if self.is_template() { TEMPLATE } else { 0 }
+    }
+
+    /// Whether packets from the server come back through the director.
+    #[inline]
+    pub(super) fn is_answered(&self) -> bool {
+        matches!(self.forward(), Forward::Nat | Forward::FullNat)
+            && !matches!(self.state, State::Template { .. } | State::OnePacket)
+    }
+
     /// Addresses and ports; `wide` is for sessions that are.
     #[inline]
     pub(super) fn ends(&self, wide: Option<&Wide>) -> Ends {
@@ -363,19 +390,15 @@ impl Session {
     /// The key of packets from the client.
     #[inline]
     pub(super) fn key_in(&self, ends: &Ends) -> Key {
-        let (protocol, src) = match self.is_template() {
-            true => (u16::from(self.protocol) | TEMPLATE, ends.local.0),
-            false => (u16::from(self.protocol), ends.client.0),
-        };
+        let src = if self.is_template() { ends.local.0 } else { ends.client.0 };
+        let protocol = self.protocol_in();
         Key { protocol, src, sport: ends.client.1, dst: ends.vip.0, dport: ends.vip.1 }
     }
 
     /// The key of packets from the server, where they come back through the director.
     #[inline]
     pub(super) fn key_out(&self, ends: &Ends) -> Option<Key> {
-        let answered = !matches!(self.state, State::Template { .. } | State::OnePacket);
-        let rewritten = matches!(self.forward(), Forward::Nat | Forward::FullNat) && answered;
-        rewritten.then_some(Key {
+        self.is_answered().then_some(Key {
             protocol: u16::from(self.protocol),
             src: ends.server.0,
             sport: ends.server.1,

@@ -265,6 +265,12 @@ impl Sessions {
         self.index.prefetch(hash);
     }
 
+    /// Asks for the part of the index that a key leads to.
+    #[inline]
+    pub(crate) fn prefetch_key(&self, key: Key) {
+        self.index.prefetch(self.index.hash(key));
+    }
+
     /// The session that the index names first for a hash, not looked at: most likely, but not surely the one.
     #[inline]
     pub fn candidate(&self, hash: u64) -> Option<(SessionId, Direction)> {
@@ -360,19 +366,37 @@ impl Sessions {
     }
 
     fn add_keys(&mut self, id: SessionId) {
-        let (session, ends) = (self.get(id), self.ends(id));
-        let (key_in, key_out) = (session.key_in(&ends), session.key_out(&ends));
-        self.index.insert(self.index.hash(key_in), id << 1);
-        if let Some(key) = key_out {
-            self.insert_reply(id, key);
+        self.index.insert(self.hash_in(id), id << 1);
+        if self.get(id).is_answered() {
+            self.insert_reply(id);
+        }
+    }
+
+    #[inline]
+    fn hash_in(&self, id: SessionId) -> u64 {
+        let session = self.get(id);
+        match session.narrow(Direction::In) {
+            Some((src, dst)) => self.index.hash_v4(session.protocol_in(), src, dst),
+            None => self.index.hash(session.key_in(&self.ends(id))),
+        }
+    }
+
+    /// Of one that is answered.
+    #[inline]
+    fn hash_out(&self, id: SessionId) -> u64 {
+        let session = self.get(id);
+        match session.narrow(Direction::Out) {
+            Some((src, dst)) => self.index.hash_v4(session.protocol.into(), src, dst),
+            None => session.key_out(&self.ends(id)).map_or(0, |key| self.index.hash(key)),
         }
     }
 
     /// Two VIPs with one server and one client port have the same reply key: the newest wins, the older comes
     /// back when it ends.
-    fn insert_reply(&mut self, id: SessionId, key: Key) {
-        let hash = self.index.hash(key);
-        match self.index.find(hash, |entry| entry & 1 == 1 && self.key_of(entry) == Some(key)) {
+    fn insert_reply(&mut self, id: SessionId) {
+        let hash = self.hash_out(id);
+        let key = || self.key_of((id << 1) | 1);
+        match self.index.find(hash, |entry| entry & 1 == 1 && self.key_of(entry) == key()) {
             Some(entry) => {
                 let older = entry >> 1;
                 self.stack(id).older = older;
@@ -383,7 +407,7 @@ impl Sessions {
         }
     }
 
-    fn remove_reply(&mut self, id: SessionId, key: Key) {
+    fn remove_reply(&mut self, id: SessionId) {
         let (mut older, mut newer) = (NONE, NONE);
         if self.get(id).is_stacked() {
             let links = self.stack(id);
@@ -397,7 +421,7 @@ impl Sessions {
             self.stack(newer).older = older;
             return;
         }
-        let hash = self.index.hash(key);
+        let hash = self.hash_out(id);
         if older == NONE {
             self.index.remove(hash, (id << 1) | 1);
         } else {
@@ -459,12 +483,10 @@ impl Sessions {
         if !self.get(id).is_indexed() {
             return;
         }
-        let (session, ends) = (self.get(id), self.ends(id));
-        let (key_in, key_out) = (session.key_in(&ends), session.key_out(&ends));
         self.get_mut(id).set_indexed(false);
-        self.index.remove(self.index.hash(key_in), id << 1);
-        if let Some(key) = key_out {
-            self.remove_reply(id, key);
+        self.index.remove(self.hash_in(id), id << 1);
+        if self.get(id).is_answered() {
+            self.remove_reply(id);
         }
     }
 
@@ -561,10 +583,9 @@ impl Sessions {
         let Some(id) = self.wheel.after(AHEAD) else { return };
         let session = self.get(id);
         if session.expires <= now {
-            let ends = self.ends(id);
-            self.index.prefetch(self.index.hash(session.key_in(&ends)));
-            if let Some(key) = session.key_out(&ends) {
-                self.index.prefetch(self.index.hash(key));
+            self.index.prefetch(self.hash_in(id));
+            if session.is_answered() {
+                self.index.prefetch(self.hash_out(id));
             }
             for neighbour in self.cold[id as usize].link.neighbours() {
                 prefetch_at(&self.cold, neighbour as usize);

@@ -4,16 +4,30 @@
 //! that still has the last one's connection in TIME_WAIT takes a SYN for a new one only when its number is higher
 //! (RFC 9293, 3.10.7.4). So the director counts in their place, by the clock, from where nobody else can guess.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
+
+use siphasher::sip::SipHasher13;
 
 use crate::Nanos;
 
 /// The initial sequence number of a connection that is opened now (RFC 6528, with a clock of 64 ns).
 pub(crate) fn number(secret: u64, local: (IpAddr, u16), server: (IpAddr, u16), now: Nanos) -> u32 {
-    let mut hasher = DefaultHasher::new();
-    (secret, local, server).hash(&mut hasher);
-    (hasher.finish() as u32).wrapping_add((now >> 6) as u32)
+    let hasher = SipHasher13::new_with_keys(secret, !secret);
+    let ports = u32::from(local.1) << 16 | u32::from(server.1);
+    let hash = match (local.0, server.0) {
+        (IpAddr::V4(local), IpAddr::V4(server)) => {
+            let ends = [local.to_bits(), server.to_bits(), ports];
+            hasher.hash(bytemuck::cast_slice(&ends))
+        }
+        (local, server) => {
+            let bits = |address: IpAddr| match address {
+                IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+                IpAddr::V6(address) => address.to_bits(),
+            };
+            hasher.hash(bytemuck::cast_slice(&[bits(local), bits(server), ports.into()]))
+        }
+    };
+    (hash as u32).wrapping_add((now >> 6) as u32)
 }
 
 #[cfg(test)]
