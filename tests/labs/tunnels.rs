@@ -1,5 +1,8 @@
 //! Tunnels of every kind: either family in either, and GRE and GUE around it.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use fulcrum_e2e::Lab;
 use fulcrum_e2e::client::{ask_udp, download, expected, get, upload};
 use fulcrum_e2e::director::{Director, Setup};
@@ -72,4 +75,30 @@ fn gre_and_gue_carry_ipv4() {
 #[test]
 fn gre_and_gue_carry_ipv6() {
     carries("gre6", Family::V6, Family::V6, &Setup::ONE, &KINDS);
+}
+
+#[test]
+fn flows_come_from_local_addresses_where_a_server_wants_it() {
+    let lab = Lab::new("tunsource");
+    let net = topology::stage(&lab);
+    let director = Director::start(&net.director, lab.directory(), &Setup::MISDIRECTED, &net.network);
+    let vip = ways::TUN.vip;
+    director.ipvsadm(&format!("-A -u {vip}:5000 -s rr"));
+    let locals = ["192.168.20.210", "192.168.20.211"];
+    for local in locals {
+        director.ipvsadm(&format!("-P -u {vip}:5000 -z {local}"));
+    }
+    director.fulcrum(&format!("server add udp {vip}:5000 192.168.20.7 --forward tun --tunnel-source local"));
+    let captures = net.capture(&lab);
+    assert_eq!(ask_udp(&net.client, &format!("{vip}:5000"), 16), expected([("web1", 16)]));
+    let seen = captures.stop();
+    let tunnelled = seen.servers[0].packets().filter(|packet| packet.protocol == 4);
+    let sources: BTreeSet<IpAddr> = tunnelled.map(|packet| packet.source.0).collect();
+    assert_eq!(sources, locals.map(|local| local.parse().unwrap()).into());
+    // The workers that carried them say so.
+    let workers = director.fulcrum("worker list --json");
+    let workers: Vec<serde_json::Value> = serde_json::from_str(&workers).unwrap();
+    assert_eq!(workers.len(), Setup::MISDIRECTED.workers());
+    assert!(workers.iter().map(|worker| worker["rx_packets"].as_u64().unwrap()).sum::<u64>() >= 16);
+    assert!(director.fulcrum("worker show 0").starts_with("worker    0 on lcore "));
 }

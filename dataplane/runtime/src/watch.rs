@@ -46,8 +46,9 @@ pub(crate) fn report_panics() {
 /// What the kernel says of a worker's thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Vitals {
-    /// Whether it has, or waits for, a processor.
-    runnable: bool,
+    /// Whether it would go on if it were let: it has or waits for a processor, or the kernel holds it, for want of
+    /// memory or for a debugger. A process that is aborted meanwhile would not end any sooner.
+    willing: bool,
     /// Time that it has had a processor for.
     ran: Duration,
 }
@@ -56,10 +57,14 @@ impl Vitals {
     /// `None` where the kernel does not say, or the thread is gone.
     fn of(thread: u32) -> Option<Vitals> {
         let file = |name| fs::read_to_string(format!("/proc/self/task/{thread}/{name}")).ok();
+        Vitals::read(&file("stat")?, &file("schedstat")?)
+    }
+
+    fn read(stat: &str, schedstat: &str) -> Option<Vitals> {
         // The state follows the name, which may hold anything, in parentheses.
-        let state = file("stat")?.rsplit_once(") ")?.1.chars().next()?;
-        let ran = file("schedstat")?.split_ascii_whitespace().next()?.parse().ok()?;
-        Some(Vitals { runnable: state == 'R', ran: Duration::from_nanos(ran) })
+        let state = stat.rsplit_once(") ")?.1.chars().next()?;
+        let ran = schedstat.split_ascii_whitespace().next()?.parse().ok()?;
+        Some(Vitals { willing: matches!(state, 'R' | 'D' | 'T' | 't'), ran: Duration::from_nanos(ran) })
     }
 }
 
@@ -156,7 +161,7 @@ impl Watched {
         }
         self.silent += PERIOD;
         self.wasted += match vitals {
-            Some(vitals) if vitals.runnable || stage == Stage::Idle => since.min(PERIOD),
+            Some(vitals) if vitals.willing || stage == Stage::Idle => since.min(PERIOD),
             _ => PERIOD,
         };
         let report = |what: &str| {
@@ -182,7 +187,7 @@ impl Watched {
 mod tests {
     use super::*;
 
-    const ASLEEP: Vitals = Vitals { runnable: false, ran: Duration::from_secs(3) };
+    const ASLEEP: Vitals = Vitals { willing: false, ran: Duration::from_secs(3) };
 
     /// The worker's thread as a test wants it.
     struct Thread {
@@ -238,7 +243,7 @@ mod tests {
     fn one_that_turns_in_circles_hangs_by_its_processor_time() {
         let mut thread = Thread::new(Duration::from_secs(5));
         // Half a processor: twice the time.
-        let vitals = |look| Vitals { runnable: true, ran: look * PERIOD / 2 };
+        let vitals = |look| Vitals { willing: true, ran: look * PERIOD / 2 };
         thread.board.enter(Stage::Deciding);
         thread.board.turns.add(1);
         assert_eq!(thread.look_until(1, |_| vitals(0)), None);
@@ -250,12 +255,12 @@ mod tests {
 
     #[test]
     fn one_that_waits_for_its_processor_is_only_spoken_of_and_ever_more_rarely() {
-        for (stage, runnable) in [(Stage::Deciding, true), (Stage::Idle, true), (Stage::Idle, false)] {
+        for (stage, willing) in [(Stage::Deciding, true), (Stage::Idle, true), (Stage::Idle, false)] {
             let mut thread = Thread::new(Duration::from_secs(2));
             thread.board.enter(stage);
             let mut words = 0;
             for _ in 0..1000 {
-                match thread.watch.look(|_| Some(Vitals { runnable, ..ASLEEP })).pop() {
+                match thread.watch.look(|_| Some(Vitals { willing, ..ASLEEP })).pop() {
                     Some(Finding::Hung(report)) => panic!("{report}"),
                     Some(Finding::Starved(report)) => {
                         assert!(report.contains("kept from its processor"), "{report}");
@@ -276,11 +281,24 @@ mod tests {
     }
 
     #[test]
+    fn what_the_kernel_holds_would_go_on_and_what_sleeps_would_not() {
+        for (state, willing) in
+            [('R', true), ('D', true), ('t', true), ('T', true), ('S', false), ('Z', false)]
+        {
+            let stat = format!("4711 (lcore) R) {state} 1 4711 4711 0 -1 4194368 92 0 0 0 7 3 0 0 20 0 4");
+            let vitals = Vitals { willing, ran: Duration::from_nanos(388_277) };
+            assert_eq!(Vitals::read(&stat, "388277 12 1\n"), Some(vitals), "{state}");
+        }
+        assert_eq!(Vitals::read("", "388277 0 1\n"), None);
+        assert_eq!(Vitals::read("4711 (lcore) R 1", "\n"), None);
+    }
+
+    #[test]
     fn the_kernel_tells_of_threads() {
         let me = nix::unistd::gettid().as_raw().unsigned_abs();
         let before = Vitals::of(me).expect("this thread exists");
         while Vitals::of(me).expect("it still does").ran < before.ran + Duration::from_millis(5) {}
-        assert!(before.runnable);
+        assert!(before.willing);
         assert_eq!(Vitals::of(u32::MAX), None);
     }
 }
