@@ -50,6 +50,10 @@ trex-check: setup ## the TRex kit without a TRex; TREX_HOME=DIR: its profiles al
 	(cd tests/trex; python3 -B -m unittest discover -v)
 	echo "the profiles, as frames, are in $(TARGET)/trex"
 
+bench-memif: setup ## measure two processes over shared memory, beside testpmd
+	@cargo build --release --locked --workspace $(PROGRAMS:%=--bin %) --bin fulcrum-bench
+	$(TARGET)/release/fulcrum-bench --memif --json $(TARGET)/bench-memif.json $(BENCH)
+
 install: ## install what `make build` made: DESTDIR, PREFIX (/usr/local), IPVSADM=1 for ipvsadm and its scripts
 	@for program in $(PROGRAMS); do
 	    [ -x $(TARGET)/release/$$program ] || { echo "$$program is not built yet: run \`make build\` first" >&2; exit 1; }

@@ -21,6 +21,9 @@ pub struct Args {
     /// Processor of the second worker where there are two; the last but one by default
     #[arg(long, value_name = "N")]
     pub other_core: Option<usize>,
+    /// Measures two processes over memif instead, beside testpmd
+    #[arg(long)]
+    pub memif: bool,
     /// Ends with status 1 when a goal is missed
     #[arg(long)]
     pub strict: bool,

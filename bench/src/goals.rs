@@ -29,7 +29,7 @@ impl Goal {
     }
 
     /// To be at least `aim`.
-    fn at_least(what: impl Into<String>, aim: f64, value: f64, unit: &str) -> Goal {
+    pub(crate) fn at_least(what: impl Into<String>, aim: f64, value: f64, unit: &str) -> Goal {
         Goal {
             what: what.into(),
             aim: format!("≥ {aim}{unit}"),

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
 use fulcrum_dpdk::{Eal, EalConfig, EalError, Hugepages, LaunchError, Mempool, MempoolError, allowed_cpus};
+use serde_json::Value;
 
 use crate::args::Args;
 use crate::change::{self, HoldUp};
@@ -17,6 +18,7 @@ use crate::frames::Template;
 use crate::goals::Goal;
 use crate::machine;
 use crate::measure::{self, Effort, Memory};
+use crate::memif;
 use crate::plan::{self, Direction, M, Row, picks};
 use crate::quiet::{self, Quiet};
 use crate::report::{Established, Report, connection_line};
@@ -39,6 +41,9 @@ pub enum Failure {
     /// The pinned thread did not start.
     #[error(transparent)]
     Launch(#[from] LaunchError),
+    /// The processes over memif did not do as they should.
+    #[error("memif: {0}")]
+    Memif(io::Error),
     /// The report cannot be written.
     #[error("cannot write {}: {source}", path.display())]
     Write {
@@ -104,6 +109,9 @@ impl Chosen {
 
 /// Measures what is asked for; false when a row is broken, or a goal was missed and that matters.
 pub fn run(args: &Args) -> Result<bool, Failure> {
+    if args.memif {
+        return memif::run(args);
+    }
     let cpus = allowed_cpus();
     let core = args.core.or(cpus.last().copied()).unwrap_or(0);
     let other = args.other_core.or(cpus.iter().rev().copied().find(|cpu| *cpu != core));
@@ -141,12 +149,17 @@ pub fn run(args: &Args) -> Result<bool, Failure> {
     let mut json = report.json();
     json["machine"] = facts;
     json["steal_seconds"] = (machine::steal() - steal).into();
-    if let Some(folder) = args.json.parent() {
+    write_json(&args.json, &json)?;
+    Ok(report.broken.is_empty() && (!args.strict || goals.iter().all(Goal::reached)))
+}
+
+/// Writes what was measured where programs find it.
+pub(crate) fn write_json(path: &Path, report: &Value) -> Result<(), Failure> {
+    if let Some(folder) = path.parent() {
         let _ = fs::create_dir_all(folder);
     }
-    fs::write(&args.json, format!("{json:#}\n"))
-        .map_err(|source| Failure::Write { path: args.json.clone(), source })?;
-    Ok(report.broken.is_empty() && (!args.strict || goals.iter().all(Goal::reached)))
+    fs::write(path, format!("{report:#}\n"))
+        .map_err(|source| Failure::Write { path: path.to_owned(), source })
 }
 
 fn measure_all(eal: &'static Eal, pool: Mempool, chosen: Chosen, effort: Effort) -> Result<Report, Failure> {

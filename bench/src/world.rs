@@ -47,7 +47,8 @@ fn address(family: Family, net: Net, number: usize) -> IpAddr {
     }
 }
 
-fn gateway(family: Family) -> IpAddr {
+/// Where clients are behind.
+pub(crate) fn gateway(family: Family) -> IpAddr {
     address(family, Net::Director, 1)
 }
 
