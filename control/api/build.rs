@@ -1,13 +1,14 @@
 //! Generates the messages and services from `proto/` (needs protoc).
 
 /// Messages that people see as JSON just as they are.
-const SHOWN: [&str; 9] = [
+const SHOWN: [&str; 10] = [
     "fulcrum.control.v1.Status",
     "fulcrum.control.v1.ControlStatus",
     "fulcrum.control.v1.Link",
     "fulcrum.dataplane.v1.DataplaneStatus",
     "fulcrum.dataplane.v1.Worker",
     "fulcrum.dataplane.v1.PortStatus",
+    "fulcrum.dataplane.v1.PortSteering",
     "fulcrum.dataplane.v1.LocalPoolUse",
     "fulcrum.dataplane.v1.NamedCount",
     "fulcrum.dataplane.v1.Counters",

@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/types.h>
@@ -147,6 +148,8 @@ int fulcrum_port_info(uint16_t port, struct fulcrum_port_info *info)
 	info->max_tx_desc = dev.tx_desc_lim.nb_max;
 	info->max_rx_pktlen = dev.max_rx_pktlen;
 	info->rss = dev.flow_type_rss_offloads;
+	info->rss_key_len = dev.hash_key_size;
+	info->rss_table = dev.reta_size;
 	info->rx_offloads = dev.rx_offload_capa;
 	info->tx_offloads = dev.tx_offload_capa;
 	info->socket = rte_eth_dev_socket_id(port);
@@ -154,10 +157,11 @@ int fulcrum_port_info(uint16_t port, struct fulcrum_port_info *info)
 	return 0;
 }
 
-int fulcrum_port_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues, uint16_t mtu, bool rss,
-			   uint64_t rx_offloads)
+int fulcrum_port_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues, uint16_t mtu,
+			   const struct fulcrum_rss *rss, uint64_t rx_offloads)
 {
 	struct rte_eth_conf conf;
+	uint8_t key[FULCRUM_RSS_KEY];
 	struct rte_eth_dev_info dev;
 	uint32_t overhead;
 	int error;
@@ -173,12 +177,90 @@ int fulcrum_port_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues
 		mtu = dev.max_rx_pktlen - overhead;
 	conf.rxmode.mtu = mtu;
 	conf.rxmode.offloads = rx_offloads & dev.rx_offload_capa;
-	if (rss) {
+	if (rss != NULL) {
 		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
-		conf.rx_adv_conf.rss_conf.rss_hf = dev.flow_type_rss_offloads &
-			(RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP);
+		conf.rx_adv_conf.rss_conf.rss_hf = dev.flow_type_rss_offloads & rss->types;
+		if (rss->key_len != 0) {
+			memcpy(key, rss->key, sizeof(key));
+			conf.rx_adv_conf.rss_conf.rss_key = key;
+			conf.rx_adv_conf.rss_conf.rss_key_len = rss->key_len;
+		}
 	}
 	return rte_eth_dev_configure(port, rx_queues, tx_queues, &conf);
+}
+
+int fulcrum_port_rss(uint16_t port, struct fulcrum_rss *rss)
+{
+	struct rte_eth_dev_info dev;
+	struct rte_eth_rss_conf conf;
+	int error;
+
+	memset(rss, 0, sizeof(*rss));
+	error = rte_eth_dev_info_get(port, &dev);
+	if (error != 0)
+		return error;
+	memset(&conf, 0, sizeof(conf));
+	conf.rss_key = rss->key;
+	conf.rss_key_len = dev.hash_key_size == 0 ? 40 : RTE_MIN(dev.hash_key_size, FULCRUM_RSS_KEY);
+	error = rte_eth_dev_rss_hash_conf_get(port, &conf);
+	if (error != 0)
+		return error;
+	rss->key_len = conf.rss_key_len;
+	rss->types = conf.rss_hf;
+	return 0;
+}
+
+int fulcrum_port_set_rss(uint16_t port, const struct fulcrum_rss *rss)
+{
+	uint8_t key[FULCRUM_RSS_KEY];
+	struct rte_eth_rss_conf conf = { .rss_key = key, .rss_key_len = rss->key_len };
+	struct rte_eth_dev_info dev;
+	int error;
+
+	error = rte_eth_dev_info_get(port, &dev);
+	if (error != 0)
+		return error;
+	memcpy(key, rss->key, sizeof(key));
+	conf.rss_hf = dev.flow_type_rss_offloads & rss->types;
+	return rte_eth_dev_rss_hash_update(port, &conf);
+}
+
+#define RETA_GROUPS (FULCRUM_RSS_TABLE / RTE_ETH_RETA_GROUP_SIZE)
+
+int fulcrum_port_rss_table(uint16_t port, uint16_t *queues, uint16_t count)
+{
+	struct rte_eth_rss_reta_entry64 groups[RETA_GROUPS];
+	uint16_t entry;
+	int error;
+
+	if (count > FULCRUM_RSS_TABLE)
+		return -ENOTSUP;
+	memset(groups, 0, sizeof(groups));
+	for (entry = 0; entry < count; entry++)
+		groups[entry / RTE_ETH_RETA_GROUP_SIZE].mask |= UINT64_C(1) << entry % RTE_ETH_RETA_GROUP_SIZE;
+	error = rte_eth_dev_rss_reta_query(port, groups, count);
+	if (error != 0)
+		return error;
+	for (entry = 0; entry < count; entry++)
+		queues[entry] = groups[entry / RTE_ETH_RETA_GROUP_SIZE].reta[entry % RTE_ETH_RETA_GROUP_SIZE];
+	return 0;
+}
+
+int fulcrum_port_set_rss_table(uint16_t port, const uint16_t *queues, uint16_t count)
+{
+	struct rte_eth_rss_reta_entry64 groups[RETA_GROUPS];
+	uint16_t entry;
+
+	if (count > FULCRUM_RSS_TABLE)
+		return -ENOTSUP;
+	memset(groups, 0, sizeof(groups));
+	for (entry = 0; entry < count; entry++) {
+		struct rte_eth_rss_reta_entry64 *group = &groups[entry / RTE_ETH_RETA_GROUP_SIZE];
+
+		group->mask |= UINT64_C(1) << entry % RTE_ETH_RETA_GROUP_SIZE;
+		group->reta[entry % RTE_ETH_RETA_GROUP_SIZE] = queues[entry];
+	}
+	return rte_eth_dev_rss_reta_update(port, groups, count);
 }
 
 int fulcrum_port_adjust_desc(uint16_t port, uint16_t *rx_desc, uint16_t *tx_desc)

@@ -45,6 +45,29 @@ enum fulcrum_mbuf_flag {
 enum fulcrum_rx_offload {
 	FULCRUM_RX_IPV4_CHECKSUM = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM,
 	FULCRUM_RX_SCATTER = RTE_ETH_RX_OFFLOAD_SCATTER,
+	FULCRUM_RX_RSS_HASH = RTE_ETH_RX_OFFLOAD_RSS_HASH,
+};
+
+/* What a device spreads frames over its queues by: kinds of packets, and which end of them (neither bit: both). */
+enum fulcrum_rss_type {
+	FULCRUM_RSS_ALL = RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP,
+	FULCRUM_RSS_TCP4 = RTE_ETH_RSS_NONFRAG_IPV4_TCP,
+	FULCRUM_RSS_UDP4 = RTE_ETH_RSS_NONFRAG_IPV4_UDP,
+	FULCRUM_RSS_TCP6 = RTE_ETH_RSS_NONFRAG_IPV6_TCP,
+	FULCRUM_RSS_UDP6 = RTE_ETH_RSS_NONFRAG_IPV6_UDP,
+	FULCRUM_RSS_SOURCE = RTE_ETH_RSS_L3_SRC_ONLY | RTE_ETH_RSS_L4_SRC_ONLY,
+	FULCRUM_RSS_DESTINATION = RTE_ETH_RSS_L3_DST_ONLY | RTE_ETH_RSS_L4_DST_ONLY,
+};
+
+enum fulcrum_rss_limit {
+	FULCRUM_RSS_KEY = 64, /* bytes of a key at most */
+	FULCRUM_RSS_TABLE = 4096, /* entries of a redirection table at most */
+};
+
+struct fulcrum_rss {
+	uint8_t key[FULCRUM_RSS_KEY];
+	uint8_t key_len; /* 0 = the device's own key */
+	uint64_t types;
 };
 
 struct fulcrum_port_info {
@@ -58,6 +81,8 @@ struct fulcrum_port_info {
 	uint16_t min_tx_desc, max_tx_desc;
 	uint32_t max_rx_pktlen;
 	uint64_t rss; /* flow types the device can spread by, 0 = none */
+	uint8_t rss_key_len;
+	uint16_t rss_table; /* entries of its redirection table */
 	uint64_t rx_offloads;
 	uint64_t tx_offloads;
 	int socket;
@@ -89,8 +114,12 @@ bool fulcrum_mbuf_copy_out(const struct rte_mbuf *mbuf, void *to, uint32_t lengt
 unsigned int fulcrum_mempool_available(const struct rte_mempool *pool);
 
 int fulcrum_port_info(uint16_t port, struct fulcrum_port_info *info);
-int fulcrum_port_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues, uint16_t mtu, bool rss,
-			   uint64_t rx_offloads);
+int fulcrum_port_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues, uint16_t mtu,
+			   const struct fulcrum_rss *rss, uint64_t rx_offloads);
+int fulcrum_port_rss(uint16_t port, struct fulcrum_rss *rss);
+int fulcrum_port_set_rss(uint16_t port, const struct fulcrum_rss *rss);
+int fulcrum_port_rss_table(uint16_t port, uint16_t *queues, uint16_t count);
+int fulcrum_port_set_rss_table(uint16_t port, const uint16_t *queues, uint16_t count);
 int fulcrum_port_rx_queue(uint16_t port, uint16_t queue, uint16_t desc, int socket, struct rte_mempool *pool);
 int fulcrum_port_tx_queue(uint16_t port, uint16_t queue, uint16_t desc, int socket);
 int fulcrum_port_adjust_desc(uint16_t port, uint16_t *rx_desc, uint16_t *tx_desc);

@@ -156,8 +156,17 @@ fn services() -> impl Strategy<Value = Vec<Service>> {
 }
 
 fn network() -> impl Strategy<Value = State> {
-    let ports =
-        vec((name(), name(), of(mac())).prop_map(|(name, device, mac)| Port { name, device, mac }), 0..3);
+    let ports = vec(
+        (name(), name(), of(mac()), 0..PortSteering::WORDS.len()).prop_map(
+            |(name, device, mac, steering)| Port {
+                name,
+                device,
+                mac,
+                steering: PortSteering::WORDS[steering].1,
+            },
+        ),
+        0..3,
+    );
     let interfaces = vec(
         (name(), name(), 0u16..4095, any::<u16>(), vec(net(), 0..3), of(any::<u16>())).prop_map(
             |(name, port, vlan, mtu, addresses, mss)| Interface { name, port, vlan, mtu, addresses, mss },

@@ -100,6 +100,16 @@ fn show(global: &Global, port: &PortStatus, out: &mut Output<'_>) -> Result<(), 
     writeln!(out, "MAC       {}", port.mac)?;
     writeln!(out, "link      {}", link(port))?;
     writeln!(out, "queues    {} receiving, {} sending", port.rx_queues, port.tx_queues)?;
+    if let Some(steering) = &port.steering {
+        let checked = match (steering.checked, steering.disagreed) {
+            (0, _) => String::new(),
+            (checked, 0) => format!("; {checked} packets checked"),
+            (checked, disagreed) => format!("; {disagreed} of {checked} packets checked came otherwise"),
+        };
+        writeln!(out, "steering  {} ({}{checked})", steering.way, steering.detail)?;
+    }
+    let offloads = if port.offloads.is_empty() { "none".to_owned() } else { port.offloads.join(", ") };
+    writeln!(out, "offloads  {offloads}")?;
     let (packets, bytes) = (port.rx_packets, port.rx_bytes);
     writeln!(
         out,

@@ -18,7 +18,9 @@ use serde::{Deserialize, Serialize};
 
 pub use mac::{BadMac, Mac};
 pub use mark::MarkRule;
-pub use network::{AddressRange, Interface, LocalPool, Neighbour, Port, PortRange, Route, RouteTarget};
+pub use network::{
+    AddressRange, Interface, LocalPool, Neighbour, Port, PortRange, PortSteering, Route, RouteTarget,
+};
 pub use service::{
     ClientAddress, Forward, LocalAddress, Server, ServerKey, Service, ServiceKey, Tunnel, TunnelChecksum,
     TunnelKind, TunnelSource, prefix_of_mask, scheduler_flag_words,

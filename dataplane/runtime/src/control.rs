@@ -215,6 +215,11 @@ impl Control {
 
     /// Every second: how busy workers are.
     pub(crate) fn measure(&mut self) {
+        for port in &mut self.ports {
+            if let Some(why) = port.way.judge() {
+                tracing::warn!(port = port.name, "{why}: workers hand over what is not theirs");
+            }
+        }
         let time = std::mem::replace(&mut self.measured, Instant::now()).elapsed();
         for worker in &mut self.workers {
             let now = Reading::of(&worker.board, &worker.counters);

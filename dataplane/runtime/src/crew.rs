@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use fulcrum_director::rss::Rss;
 use fulcrum_director::{Engine, EngineConfig, Snapshot, WorkerCounters};
-use fulcrum_dpdk::{Mempool, Queues, RxQueue};
+use fulcrum_dpdk::{Mempool, Queues};
 use fulcrum_model::file::Idle as Policy;
 
 use crate::board::Board;
 use crate::deal;
+use crate::gauge::{Gauge, Inlet};
 use crate::idle::Idle;
 use crate::mesh::{self, Mesh};
 use crate::orders::{self, Desk};
@@ -27,6 +29,8 @@ pub(crate) struct Crew {
     pub(crate) pool: Mempool,
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) signal: Arc<Signal>,
+    /// By what hash owners are found, if by one.
+    pub(crate) rss: Option<Arc<Rss>>,
 }
 
 /// A worker that has not begun.
@@ -41,10 +45,16 @@ pub(crate) struct Recruit {
 }
 
 impl Crew {
-    /// The workers to be. `queues` are the ports', in their order.
-    pub(crate) fn hire(self, ports: &[Port], queues: Vec<Queues>, workers: usize) -> Vec<Recruit> {
+    /// The workers to be. `queues` and `gauges` are the ports', in their order.
+    pub(crate) fn hire(
+        self,
+        ports: &[Port],
+        queues: Vec<Queues>,
+        gauges: Vec<Vec<Option<Gauge>>>,
+        workers: usize,
+    ) -> Vec<Recruit> {
         let largest: Vec<usize> = ports.iter().map(|port| port.largest).collect();
-        let (receiving, sending) = deal_out(queues, workers);
+        let (receiving, sending) = deal_out(queues, gauges, workers);
         let messages = mesh::rings(workers, mesh::RING);
         let frames = mesh::rings(workers, mesh::RING);
         let hands = receiving.into_iter().zip(sending).zip(messages.into_iter().zip(frames));
@@ -67,8 +77,13 @@ impl Crew {
                 let (snapshot, signal) = (Arc::clone(&self.snapshot), Arc::clone(&self.signal));
                 let (largest, fault) = (largest.clone(), self.fault.filter(|_| number == 0));
                 let (its_counters, its_board) = (Arc::clone(&counters), Arc::clone(&board));
+                let rss = self.rss.clone();
                 let begin = move || Worker {
-                    engine: Engine::new(config, snapshot, Arc::clone(&its_counters)),
+                    engine: {
+                        let mut engine = Engine::new(config, snapshot, Arc::clone(&its_counters));
+                        rss.into_iter().for_each(|rss| engine.steer_by(rss));
+                        engine
+                    },
                     pool,
                     rx,
                     transmitter: Transmitter::new(ways, largest, frames, Arc::clone(&its_counters)),
@@ -88,17 +103,22 @@ impl Crew {
     }
 }
 
-type Receiving = Vec<Vec<(u16, RxQueue)>>;
+type Receiving = Vec<Vec<(u16, Inlet)>>;
 
 /// For each worker the receive queues that it polls and its ways out.
-fn deal_out(queues: Vec<Queues>, workers: usize) -> (Receiving, Vec<Vec<Way>>) {
+fn deal_out(
+    queues: Vec<Queues>,
+    gauges: Vec<Vec<Option<Gauge>>>,
+    workers: usize,
+) -> (Receiving, Vec<Vec<Way>>) {
     let mut receiving: Receiving = (0..workers).map(|_| Vec::new()).collect();
     let mut sending: Vec<Vec<Way>> = (0..workers).map(|_| Vec::new()).collect();
-    for (port, Queues { rx, tx }) in queues.into_iter().enumerate() {
+    for (port, (Queues { rx, tx }, gauges)) in queues.into_iter().zip(gauges).enumerate() {
         let number = u16::try_from(port).unwrap_or(u16::MAX);
         let count = rx.len();
-        for (queue, rx) in rx.into_iter().enumerate() {
-            receiving[deal::receiver(port, queue, count, workers)].push((number, rx));
+        for (nth, (queue, gauge)) in rx.into_iter().zip(gauges).enumerate() {
+            let inlet = Inlet { queue, gauge };
+            receiving[deal::receiver(port, nth, count, workers)].push((number, inlet));
         }
         let mut tx: Vec<_> = tx.into_iter().map(Some).collect();
         let count = tx.len();

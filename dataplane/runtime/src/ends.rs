@@ -3,7 +3,7 @@
 //! The data plane's are DPDK's queues and the engine; benchmarks put others in their place and run the same loop.
 
 use fulcrum_director::{Engine, Message, Nanos, Output, Received};
-use fulcrum_dpdk::{Mbuf, Mempool, RxQueue, TxQueue};
+use fulcrum_dpdk::{Mbuf, Mempool, TxQueue};
 
 /// Where a worker's frames come from.
 pub trait Ingress {
@@ -34,13 +34,6 @@ pub trait Decide {
 
     /// The engine that orders of the control thread are for, if this is one.
     fn engine(&mut self) -> Option<&mut Engine<Mempool>>;
-}
-
-impl Ingress for RxQueue {
-    #[inline]
-    fn poll(&mut self, limit: usize, each: impl FnMut(Mbuf)) -> usize {
-        RxQueue::poll(self, limit, each)
-    }
 }
 
 impl Egress for TxQueue {

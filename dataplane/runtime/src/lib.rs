@@ -1,9 +1,9 @@
 //! `fulcrum-dataplane`: the engine on DPDK's lcores.
 //!
-//! Lives here, in the order in which a process comes to life: arguments (`args`), the machine
-//! (`advice`), devices (`device`, `host`,
-//! `ports`), the process as a whole (`process`, `crew`); then a packet's way outside the engine (`worker`, `transmit`, `mesh`,
-//! `deal`, `idle`); then the control thread (`control`, `orders`, `board`, `pace`, `rates`, `watch`) and its gRPC face
+//! Lives here, in the order in which a process comes to life: arguments (`args`), the machine (`advice`), devices
+//! (`device`, `host`, `ports`, `steering`), the process as a whole (`process`, `crew`); then a packet's way outside the
+//! engine (`worker`, `transmit`, `mesh`, `deal`, `gauge`, `idle`); then the control thread (`control`, `orders`,
+//! `board`, `pace`, `rates`, `watch`) and its gRPC face
 //! (`service`). Does not live here: any decision on a packet (fulcrum-director), DPDK itself (fulcrum-dpdk).
 
 #![forbid(unsafe_code)]
@@ -16,6 +16,7 @@ mod crew;
 mod deal;
 mod device;
 mod ends;
+mod gauge;
 pub mod harness;
 mod host;
 mod idle;
@@ -26,6 +27,7 @@ mod ports;
 mod process;
 mod rates;
 mod service;
+mod steering;
 mod transmit;
 mod watch;
 mod worker;

@@ -5,11 +5,13 @@
 
 use std::io;
 
-use fulcrum_dpdk::{Eal, Link, Mempool, PortConfig, PortError, PortInfo, Queues, Stats};
+use fulcrum_director::rss::KEY;
+use fulcrum_dpdk::{Eal, Link, Mempool, PortConfig, PortError, PortInfo, Queues, RssConfig, Stats};
 use fulcrum_model as model;
 
 use crate::device::Device;
 use crate::host::{self, Ledger, Taken, Use};
+use crate::steering::{Way, wanted};
 
 /// Frames in each device queue, where the device allows it.
 const DESCRIPTORS: u16 = 2048;
@@ -80,6 +82,11 @@ pub(crate) struct Port {
     pub(crate) tx_queues: u16,
     pub(crate) notes: Vec<String>,
     pub(crate) port: fulcrum_dpdk::Port,
+    pub(crate) way: Way,
+    /// What the device was asked to hash by.
+    pub(crate) rss: Option<RssConfig>,
+    /// Whether the device looks at checksums of IPv4 headers.
+    pub(crate) header_checksums: bool,
     taken: Option<Taken>,
 }
 
@@ -206,6 +213,8 @@ pub(crate) struct Opener<'a> {
     pub(crate) pool: Mempool,
     pub(crate) workers: usize,
     pub(crate) ledger: &'a mut Ledger,
+    /// Key of the hash by which devices spread flows.
+    pub(crate) key: [u8; KEY],
 }
 
 impl Opener<'_> {
@@ -313,13 +322,19 @@ impl Opener<'_> {
         let (rx_queues, tx_queues) = queue_counts(&info, self.workers);
         let mut notes = Vec::new();
         let mac = config.mac.map_or(info.mac, |mac| mac.0);
+        let (rss, way) = match wanted(config.steering, &info, self.workers, rx_queues, &self.key) {
+            Ok(rss) => (Some(rss), Way::Software("the device has not been asked".to_owned())),
+            Err(why) => (None, Way::Software(why)),
+        };
+        let header_checksums = info.header_checksums && info.driver != CHECKS_IN_SOFTWARE;
         let settings = PortConfig {
             rx_queues,
             tx_queues,
             descriptors: DESCRIPTORS,
             mtu,
-            header_checksums: info.driver != CHECKS_IN_SOFTWARE,
+            header_checksums,
             scatter: mtu > STANDARD_MTU,
+            rss,
         };
         let queues = port.start(&settings, self.pool)?;
         if mac != info.mac && !own_mac(&mut port, &info, mac) {
@@ -341,6 +356,9 @@ impl Opener<'_> {
             tx_queues,
             notes,
             port,
+            way,
+            rss,
+            header_checksums,
             taken: None,
         };
         Ok((port, queues))
@@ -359,6 +377,12 @@ impl Port {
             }
             None => (link, stats),
         }
+    }
+
+    /// What the device does for the director, by name.
+    pub(crate) fn offloads(&self) -> Vec<String> {
+        let checksums = self.header_checksums.then(|| "ipv4-header-checksum".to_owned());
+        checksums.into_iter().collect()
     }
 
     /// Closes the port, whose queues are back, and gives the host's interface back as it was.
@@ -429,6 +453,9 @@ mod tests {
             max_rx_queues: rx,
             max_tx_queues: tx,
             rss,
+            rss_by_end: false,
+            rss_key_len: 40,
+            rss_table: 128,
             header_checksums: false,
             scatter: false,
             if_index: 0,
@@ -446,7 +473,7 @@ mod tests {
     }
 
     fn port(name: &str, device: &str) -> model::Port {
-        model::Port { name: name.into(), device: device.into(), mac: None }
+        model::Port { name: name.into(), device: device.into(), mac: None, steering: Default::default() }
     }
 
     fn state(ports: &[(&str, &str)]) -> model::State {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use fulcrum_api::dataplane::dataplane_server::DataplaneServer;
 use fulcrum_api::socket::{ListenError, Listener, MESSAGE_LIMIT};
+use fulcrum_director::rss::{KEY, Part};
 use fulcrum_director::session::Sessions;
 use fulcrum_dpdk::{Eal, EalConfig, EalError, Hugepages, LaunchError, Lcore, Mempool, MempoolError, Queues};
 use fulcrum_model::State;
@@ -26,6 +27,7 @@ use crate::crew;
 use crate::host::Ledger;
 use crate::ports::{self, OpenError, Opener, Plan, Port};
 use crate::service::Service;
+use crate::steering;
 use crate::watch::{self, PERIOD, Watch};
 use crate::worker::{self, Clock, Phase};
 
@@ -173,7 +175,8 @@ async fn live(args: &Args, dataplane: Dataplane, state: State) -> Result<(), Fai
     let config = eal_config(args, &dataplane, &plans, &socket)?;
     let advice = advice::here(&wants(&dataplane, &plans, &config));
     let eal = Eal::start(&config)?;
-    let started = open_all(eal, plans, &mut ledger);
+    let key = steering::key(&state.ports, random);
+    let started = open_all(eal, plans, key, &mut ledger);
     let (ports, queues, pool) = match started {
         Ok(started) => started,
         Err(failure) => {
@@ -252,11 +255,16 @@ fn frames(plans: &[Plan], workers: usize) -> usize {
 type Opened = (Vec<Port>, Vec<Queues>, Mempool);
 
 /// Opens all ports, or none.
-fn open_all(eal: &'static Eal, plans: Vec<Plan>, ledger: &mut Ledger) -> Result<Opened, Failure> {
+fn open_all(
+    eal: &'static Eal,
+    plans: Vec<Plan>,
+    key: [u8; KEY],
+    ledger: &mut Ledger,
+) -> Result<Opened, Failure> {
     let workers = eal.workers().len();
     let count = u32::try_from(frames(&plans, workers)).unwrap_or(u32::MAX);
     let pool = Mempool::new(eal, "frames", count, ports::room(&plans))?;
-    let mut opener = Opener { eal, pool, workers, ledger };
+    let mut opener = Opener { eal, pool, workers, ledger, key };
     let (mut ports, mut queues) = (Vec::new(), Vec::new());
     for (number, plan) in plans.into_iter().enumerate() {
         match opener.open(number, plan) {
@@ -324,12 +332,13 @@ fn set_up(
     args: &Args,
     dataplane: &Dataplane,
     eal: &'static Eal,
-    ports: Vec<Port>,
+    mut ports: Vec<Port>,
     queues: Vec<Queues>,
     pool: Mempool,
     mut warnings: Vec<String>,
 ) -> Result<(Control, Running), Failure> {
     let workers = eal.workers().len();
+    let (rss, gauges) = steering::settle(&mut ports, workers);
     let facts = ports
         .iter()
         .map(|port| PortFacts {
@@ -339,6 +348,9 @@ fn set_up(
         })
         .collect();
     let mut program = Program::new(workers, facts);
+    if rss.as_ref().is_some_and(|rss| rss.config().requests == Some(Part::Both)) {
+        program.steer_by_flow();
+    }
     let (snapshot, _) = program.compile(&State::default(), 0);
     let signal = Arc::new(worker::Signal::default());
     let crew = crew::Crew {
@@ -351,11 +363,12 @@ fn set_up(
         pool,
         snapshot: snapshot.clone(),
         signal: signal.clone(),
+        rss,
     };
     let mut lcores = Vec::new();
     let mut boards = Vec::new();
     let mut links = Vec::new();
-    for (number, recruit) in crew.hire(&ports, queues, workers).into_iter().enumerate() {
+    for (number, recruit) in crew.hire(&ports, queues, gauges, workers).into_iter().enumerate() {
         let lcore = eal.workers()[number];
         let crew::Recruit { desk, counters, board, begin } = recruit;
         boards.push(board.clone());

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::Instant;
 
 use fulcrum_director::{Engine, Message, Nanos, Output, Reason, Received, WorkerCounters};
-use fulcrum_dpdk::{BURST, Mbuf, Mempool, RxQueue, TxQueue};
+use fulcrum_dpdk::{BURST, Mbuf, Mempool, TxQueue};
 use fulcrum_machine::cycles;
 
 use crate::board::{Board, Stage};
 use crate::ends::{Decide, Egress, Ingress};
+use crate::gauge::Inlet;
 use crate::idle::Idle;
 use crate::mesh::Mesh;
 use crate::orders::{Answer, Order, Slot};
@@ -82,7 +83,7 @@ pub(crate) enum Fault {
 
 /// Everything that one worker owns. Ports' queues and the engine can be others: benchmarks run this very loop.
 #[derive(Debug)]
-pub(crate) struct Worker<D = Engine<Mempool>, I = RxQueue, E = TxQueue> {
+pub(crate) struct Worker<D = Engine<Mempool>, I = Inlet, E = TxQueue> {
     pub(crate) engine: D,
     pub(crate) pool: Mempool,
     /// Receive queues with their ports.

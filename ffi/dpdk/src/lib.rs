@@ -12,6 +12,7 @@ mod mbuf;
 mod mempool;
 mod port;
 mod queue;
+mod rss;
 
 pub use cpus::{BadCpuList, allowed_cpus, parse_cpu_list};
 pub use eal::{Eal, EalConfig, EalError, Hugepages, version};
@@ -20,3 +21,4 @@ pub use mbuf::Mbuf;
 pub use mempool::{Mempool, MempoolError};
 pub use port::{Link, Port, PortConfig, PortError, PortInfo, Queues, Stats};
 pub use queue::{BURST, RxQueue, TxQueue};
+pub use rss::{RssConfig, RssState, Spread};

@@ -2,14 +2,17 @@
 
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
+use std::ptr;
 use std::sync::Arc;
 
 use fulcrum_dpdk_sys as sys;
 
 use crate::queue::Lease;
-use crate::{Eal, Mempool, RxQueue, TxQueue, eal, log, mbuf};
+use crate::rss::{RssConfig, Spread};
+use crate::{Eal, Mempool, RxQueue, TxQueue, eal, log, mbuf, rss};
 
 const RX_CHECKSUMS: u64 = sys::FULCRUM_RX_IPV4_CHECKSUM as u64;
+const RX_HASH: u64 = sys::FULCRUM_RX_RSS_HASH as u64;
 const RX_SCATTER: u64 = sys::FULCRUM_RX_SCATTER as u64;
 
 /// Why a device does not do.
@@ -60,6 +63,12 @@ pub struct PortInfo {
     pub max_tx_queues: u16,
     /// Whether it spreads flows over receive queues by a hash.
     pub rss: bool,
+    /// Whether it can spread them by their source alone, and by their destination.
+    pub rss_by_end: bool,
+    /// Bytes of the hash's key, 0 = it does not tell.
+    pub rss_key_len: u8,
+    /// Entries of the table that leads from hashes to queues.
+    pub rss_table: u16,
     /// Whether it looks at the checksums of received IPv4 headers.
     pub header_checksums: bool,
     /// Whether it can spread a large frame over several buffers.
@@ -69,7 +78,7 @@ pub struct PortInfo {
 }
 
 /// How a device is to be set up.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct PortConfig {
     /// Receive queues, at most what the device has.
     pub rx_queues: u16,
@@ -83,6 +92,8 @@ pub struct PortConfig {
     pub header_checksums: bool,
     /// Whether it may spread a large frame over several buffers, if it can.
     pub scatter: bool,
+    /// How it is to spread frames over several queues, if it can; its own way otherwise.
+    pub rss: Option<RssConfig>,
 }
 
 /// The queues of a started port, by number.
@@ -184,6 +195,9 @@ impl Port {
             max_rx_queues: raw.max_rx_queues,
             max_tx_queues: raw.max_tx_queues,
             rss: raw.rss != 0,
+            rss_by_end: rss::spreads(raw.rss, Spread::Source) && rss::spreads(raw.rss, Spread::Destination),
+            rss_key_len: raw.rss_key_len,
+            rss_table: raw.rss_table,
             header_checksums: raw.rx_offloads & RX_CHECKSUMS != 0,
             scatter: raw.rx_offloads & RX_SCATTER != 0,
             if_index: raw.if_index,
@@ -193,17 +207,30 @@ impl Port {
     /// Sets the device up and starts it; frames go to `pool`.
     pub fn start(&mut self, config: &PortConfig, pool: Mempool) -> Result<Queues, PortError> {
         let info = self.info()?;
-        let rss = config.rx_queues > 1 && info.rss;
         let header_checksums = config.header_checksums && info.header_checksums;
-        let offloads = [(header_checksums, RX_CHECKSUMS), (config.scatter && info.scatter, RX_SCATTER)];
-        let offloads = offloads.iter().filter(|(on, _)| *on).fold(0, |all, (_, bit)| all | bit);
-        let keep = if header_checksums { mbuf::CHECKSUM } else { 0 };
+        let spreads = config.rx_queues > 1 && info.rss;
+        let wanted = config.rss.filter(|_| spreads).map(|wanted| wanted.raw(info.rss_key_len));
+        let offloads = [
+            (header_checksums, RX_CHECKSUMS, mbuf::CHECKSUM),
+            (config.scatter && info.scatter, RX_SCATTER, 0),
+            (wanted.is_some(), RX_HASH, mbuf::HASHED),
+        ];
+        let offloads = offloads.iter().filter(|(on, ..)| *on);
+        let (offloads, keep) = offloads.fold((0, 0), |all, (_, bit, keep)| (all.0 | bit, all.1 | keep));
         let (mut rx, mut tx) = (config.descriptors, config.descriptors);
         // SAFETY: the port exists and is not started (`&mut self`, no lease is out); pools live for ever.
         unsafe {
-            let (rx_queues, tx_queues) = (config.rx_queues, config.tx_queues);
-            let status =
-                sys::fulcrum_port_configure(self.id, rx_queues, tx_queues, config.mtu, rss, offloads);
+            let configure = |rss: *const sys::fulcrum_rss| {
+                let (rx_queues, tx_queues) = (config.rx_queues, config.tx_queues);
+                sys::fulcrum_port_configure(self.id, rx_queues, tx_queues, config.mtu, rss, offloads)
+            };
+            let own = rss::own();
+            let rss = wanted.as_ref().or(spreads.then_some(&own));
+            let mut status = configure(rss.map_or(ptr::null(), ptr::from_ref));
+            // That it does not hash as wanted is no reason to do without a device.
+            if wanted.is_some() && status < 0 {
+                status = configure(&own);
+            }
             self.check("refuses its configuration", status)?;
             self.check(
                 "refuses its queues' length",
@@ -305,7 +332,11 @@ impl Port {
         self.device.clear();
     }
 
-    fn check(&self, step: &'static str, status: i32) -> Result<(), PortError> {
+    pub(crate) fn id(&self) -> u16 {
+        self.id
+    }
+
+    pub(crate) fn check(&self, step: &'static str, status: i32) -> Result<(), PortError> {
         if status >= 0 {
             return Ok(());
         }

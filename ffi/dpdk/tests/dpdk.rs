@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use fulcrum_director::{Buf, Pool};
 use fulcrum_dpdk::{
-    Eal, EalConfig, EalError, Hugepages, Mbuf, Mempool, Port, PortConfig, PortError, RxQueue,
+    Eal, EalConfig, EalError, Hugepages, Mbuf, Mempool, Port, PortConfig, PortError, RssConfig, RxQueue,
+    Spread,
 };
 
 fn environment() -> (&'static Eal, Mempool, MutexGuard<'static, ()>) {
@@ -38,6 +39,7 @@ fn config() -> PortConfig {
         mtu: 1500,
         header_checksums: true,
         scatter: true,
+        rss: None,
     }
 }
 
@@ -209,6 +211,37 @@ fn a_frame_in_pieces_becomes_one_where_there_is_room_for_it() {
     let sent = fs::read(&output).unwrap();
     assert!(sent.windows(9018).any(|window| window == frames[2]));
     fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_device_tells_how_it_spreads_and_is_told() {
+    let (eal, pool, _guard) = environment();
+    let key = std::array::from_fn(|n| n as u8 * 3 + 1);
+    let rss = RssConfig { key, by: Spread::Both };
+    let mut port = Port::open(eal, "net_null5").unwrap();
+    let info = port.info().unwrap();
+    assert_eq!((info.rss, info.rss_by_end, info.rss_key_len, info.rss_table), (true, false, 0, 128));
+    let queues = port.start(&PortConfig { rx_queues: 4, rss: Some(rss), ..config() }, pool).unwrap();
+    // This one takes a key when it runs, not with its configuration.
+    port.set_rss(&rss).unwrap();
+    port.set_rss_table(&std::array::from_fn::<u16, 128, _>(|n| n as u16 % 3)).unwrap();
+    let state = port.rss().unwrap();
+    assert_eq!((state.key, state.by), (key, Spread::Both));
+    assert!(state.table.iter().enumerate().all(|(n, queue)| usize::from(*queue) == n % 3));
+    assert_eq!(state.table.len(), 128);
+    assert!(port.set_rss_table(&[0; 64]).is_err(), "half a table");
+    assert!(port.set_rss_table(&[0; 5000]).is_err());
+    assert_eq!(port.rss().unwrap(), state);
+    drop(queues);
+    port.close().unwrap();
+
+    let mut port = Port::open(eal, "net_ring9").unwrap();
+    let queues = port.start(&config(), pool).unwrap();
+    let error = port.rss().unwrap_err().to_string();
+    assert!(error.contains("`net_ring9` does not tell its hash"), "{error}");
+    assert!(port.set_rss(&rss).is_err());
+    drop(queues);
+    port.close().unwrap();
 }
 
 #[test]

@@ -13,6 +13,38 @@ impl From<&model::Port> for wire::Port {
             name: port.name.clone(),
             device: port.device.clone(),
             mac: port.mac.map(|mac| mac.0.to_vec()),
+            steering: wire::PortSteering::from(port.steering).into(),
+        }
+    }
+}
+
+impl From<model::PortSteering> for wire::PortSteering {
+    fn from(way: model::PortSteering) -> wire::PortSteering {
+        match way {
+            model::PortSteering::Auto => wire::PortSteering::Auto,
+            model::PortSteering::Software => wire::PortSteering::Software,
+            model::PortSteering::Rss => wire::PortSteering::Rss,
+            model::PortSteering::RssSource => wire::PortSteering::RssSource,
+            model::PortSteering::RssDestination => wire::PortSteering::RssDestination,
+            model::PortSteering::Flow => wire::PortSteering::Flow,
+        }
+    }
+}
+
+/// The way that a field called `steering` holds.
+fn steering(number: i32) -> Checked<model::PortSteering> {
+    match wire::PortSteering::try_from(number) {
+        Ok(wire::PortSteering::Auto) => Ok(model::PortSteering::Auto),
+        Ok(wire::PortSteering::Software) => Ok(model::PortSteering::Software),
+        Ok(wire::PortSteering::Rss) => Ok(model::PortSteering::Rss),
+        Ok(wire::PortSteering::RssSource) => Ok(model::PortSteering::RssSource),
+        Ok(wire::PortSteering::RssDestination) => Ok(model::PortSteering::RssDestination),
+        Ok(wire::PortSteering::Flow) => Ok(model::PortSteering::Flow),
+        Err(_) => {
+            let problem = format!(
+                "{number} is none of AUTO 0, SOFTWARE 1, RSS 2, RSS_SOURCE 3, RSS_DESTINATION 4, FLOW 5"
+            );
+            Err(BadMessage::new("steering", problem))
         }
     }
 }
@@ -22,7 +54,7 @@ impl TryFrom<wire::Port> for model::Port {
 
     fn try_from(port: wire::Port) -> Checked<model::Port> {
         let mac = port.mac.map(|bytes| mac("mac", &bytes)).transpose()?;
-        Ok(model::Port { name: port.name, device: port.device, mac })
+        Ok(model::Port { name: port.name, device: port.device, mac, steering: steering(port.steering)? })
     }
 }
 

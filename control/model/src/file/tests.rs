@@ -124,7 +124,7 @@ fn every_mistake_is_named_with_its_line() {
         found,
         [
             "f:1: [[port]] needs `device`, such as device = \"eth1\"",
-            "f:3: unknown key `speed` in [[port]]; known: name, device, mac",
+            "f:3: unknown key `speed` in [[port]]; known: name, device, mac, steering",
             "f:4: [[interface]] needs `port`, such as port = \"wan\"",
             "f:5: name is an integer; it must be a text in quotes",
             "f:6: vlan of 5000 is out of range; 0 to 4094",

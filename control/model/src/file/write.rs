@@ -4,9 +4,9 @@ use std::fmt::{self, Display, Write as _};
 
 use super::{Config, ControlSettings, Dataplane, HugePages, Idle};
 use crate::state::{
-    ClientAddress, Family, Interface, LocalPool, MarkRule, Neighbour, Port, PortRange, Route, RouteTarget,
-    Server, ServerKey, Service, ServiceKey, Settings, State, Timeouts, Tunnel, TunnelChecksum, TunnelKind,
-    TunnelSource,
+    ClientAddress, Family, Interface, LocalPool, MarkRule, Neighbour, Port, PortRange, PortSteering, Route,
+    RouteTarget, Server, ServerKey, Service, ServiceKey, Settings, State, Timeouts, Tunnel, TunnelChecksum,
+    TunnelKind, TunnelSource,
 };
 
 /// The whole file of a configuration.
@@ -77,6 +77,9 @@ fn port(out: &mut Out, port: &Port) {
     out.text("device", &port.device);
     if let Some(mac) = port.mac {
         out.text("mac", mac);
+    }
+    if port.steering != PortSteering::default() {
+        out.text("steering", port.steering);
     }
 }
 

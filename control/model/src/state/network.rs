@@ -19,6 +19,47 @@ pub struct Port {
     /// MAC address to use instead of the device's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<Mac>,
+    /// How its packets are to come to the workers that own them.
+    #[serde(default)]
+    pub steering: PortSteering,
+}
+
+/// How packets come to the workers that own their flows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PortSteering {
+    /// As well as the device can, by both ends of a flow.
+    #[default]
+    Auto,
+    /// Workers hand over what is not theirs.
+    Software,
+    /// The device's hash of both ends decides who owns a flow.
+    Rss,
+    /// Its hash of the source does: a port towards clients of NAT.
+    RssSource,
+    /// Its hash of the destination does: a port towards NAT servers.
+    RssDestination,
+    /// Rules bring answers to local addresses to their owners.
+    Flow,
+}
+
+impl PortSteering {
+    /// All of them with their names.
+    pub const WORDS: [(&'static str, PortSteering); 6] = [
+        ("auto", PortSteering::Auto),
+        ("software", PortSteering::Software),
+        ("rss", PortSteering::Rss),
+        ("rss-source", PortSteering::RssSource),
+        ("rss-destination", PortSteering::RssDestination),
+        ("flow", PortSteering::Flow),
+    ];
+}
+
+impl fmt::Display for PortSteering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = PortSteering::WORDS.iter().find(|(_, way)| way == self).map_or("auto", |(word, _)| word);
+        f.write_str(word)
+    }
 }
 
 /// A place where addresses live: a port, or one VLAN on it.

@@ -48,7 +48,12 @@ fn interface(name: &str, port: &str, vlan: u16, addresses: &[&str]) -> Interface
 fn two_arms() -> State {
     State {
         ports: ["p0", "p1"]
-            .map(|name| model::Port { name: name.to_owned(), device: format!("dev-{name}"), mac: None })
+            .map(|name| model::Port {
+                name: name.to_owned(),
+                device: format!("dev-{name}"),
+                mac: None,
+                steering: Default::default(),
+            })
             .into(),
         interfaces: vec![
             interface("wan", "p0", 0, &["10.0.0.1/24", "10.0.0.100/32"]),

@@ -229,7 +229,12 @@ fn static_neighbours_are_on_their_interface() {
 #[test]
 fn what_cannot_be_used_is_left_out_with_a_warning() {
     let mut state = two_arms();
-    state.ports.push(model::Port { name: "p9".to_owned(), device: "eth9".to_owned(), mac: None });
+    state.ports.push(model::Port {
+        name: "p9".to_owned(),
+        device: "eth9".to_owned(),
+        mac: None,
+        steering: Default::default(),
+    });
     state.interfaces.push(interface("far", "p9", 0, &["10.9.0.1/24"]));
     state.routes =
         vec![via("0.0.0.0/0", "10.9.0.254"), route("10.7.0.0/16", RouteTarget::Interface("far".to_owned()))];

@@ -1,7 +1,7 @@
 //! How the data plane is, in one message.
 
 use fulcrum_api::dataplane::{
-    DataplaneStatus, GetStatusRequest, LocalPoolUse, NamedCount, PortStatus, Worker,
+    DataplaneStatus, GetStatusRequest, LocalPoolUse, NamedCount, PortStatus, PortSteering, Worker,
 };
 use fulcrum_director::snapshot::Service;
 use fulcrum_director::{Event, Reason, WorkerCounters};
@@ -10,6 +10,7 @@ use fulcrum_model::{Family, Mac, Protocol, ServiceKey};
 use crate::control::{Control, WorkerLink};
 use crate::deal;
 use crate::ports::Port;
+use crate::steering::Way;
 
 /// The data plane now.
 pub(super) fn status(control: &mut Control, asked: &GetStatusRequest) -> DataplaneStatus {
@@ -105,7 +106,14 @@ fn port(number: usize, open: &Port, workers: &[&WorkerCounters]) -> PortStatus {
         tx_dropped: dropped(Reason::TxFull),
         drops: reasons(dropped),
         notes: open.notes.clone(),
+        steering: Some(steering(&open.way)),
+        offloads: open.offloads(),
     }
+}
+
+fn steering(way: &Way) -> PortSteering {
+    let (checked, disagreed) = way.compared();
+    PortSteering { way: way.name().to_string(), detail: way.detail(), checked, disagreed }
 }
 
 fn reasons(count: impl Fn(Reason) -> u64) -> Vec<NamedCount> {

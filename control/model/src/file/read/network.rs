@@ -5,15 +5,18 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::super::table::Table;
-use crate::state::{AddressRange, Interface, LocalPool, Neighbour, Port, PortRange, Route, RouteTarget};
+use crate::state::{
+    AddressRange, Interface, LocalPool, Neighbour, Port, PortRange, PortSteering, Route, RouteTarget,
+};
 use crate::validate::{MAX_MTU, MSS};
 
 pub(super) fn port(table: &mut Table<'_>) -> Option<Port> {
     let name = table.text("name");
     let device = table.text("device");
     let mac = table.parsed("mac", "a MAC address, such as 02:00:00:00:01:01");
+    let steering = table.word("steering", &PortSteering::WORDS).unwrap_or_default();
     let name = table.required("name", "\"wan\"", name);
-    Some(Port { device: table.required("device", "\"eth1\"", device)?, name: name?, mac })
+    Some(Port { device: table.required("device", "\"eth1\"", device)?, name: name?, mac, steering })
 }
 
 pub(super) fn interface(table: &mut Table<'_>) -> Option<Interface> {

@@ -105,6 +105,19 @@ fn changed(from: &str, to: &str) -> Vec<String> {
 }
 
 #[test]
+fn a_port_says_how_its_packets_find_their_workers() {
+    let file =
+        |word: &str| format!("[[port]]\nname = \"p\"\ndevice = \"net_null0\"\nsteering = \"{word}\"\n");
+    for (word, way) in PortSteering::WORDS {
+        let config = Config::parse("f", &file(word)).unwrap();
+        assert_eq!((config.state.ports[0].steering, way.to_string().as_str()), (way, word));
+        assert_eq!(Config::parse("g", &to_toml(&config)).unwrap(), config);
+    }
+    let known = "\"auto\", \"software\", \"rss\", \"rss-source\", \"rss-destination\", \"flow\"";
+    assert_eq!(errors(&file("hard")), [format!("f:4: steering `hard` does not exist; one of {known}")]);
+}
+
+#[test]
 fn everything_is_read_and_written() {
     let config = Config::parse("f", EVERYTHING).unwrap();
     assert_eq!(Config::parse("g", &to_toml(&config)).unwrap(), config);
