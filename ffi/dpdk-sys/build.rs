@@ -76,6 +76,7 @@ fn generate_bindings(cflags: &[String]) {
         .allowlist_function("rte_dev_probe|rte_eth_dev_get_port_by_name|rte_eth_dev_socket_id")
         .allowlist_function("rte_eth_dev_(start|stop|close|set_mtu|get_mtu|default_mac_addr_set|set_link_up)")
         .allowlist_function("rte_eth_promiscuous_enable")
+        .allowlist_function("rte_eth_dev_rx_intr_(enable|disable)")
         .allowlist_function("rte_eth_allmulticast_enable")
         // Layouts that differ between DPDK versions stay opaque: the shim knows them.
         .opaque_type("rte_mbuf|rte_mempool")

@@ -158,7 +158,7 @@ int fulcrum_port_info(uint16_t port, struct fulcrum_port_info *info)
 }
 
 int fulcrum_port_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues, uint16_t mtu,
-			   const struct fulcrum_rss *rss, uint64_t rx_offloads)
+			   const struct fulcrum_rss *rss, uint64_t rx_offloads, bool interrupts)
 {
 	struct rte_eth_conf conf;
 	uint8_t key[FULCRUM_RSS_KEY];
@@ -177,6 +177,7 @@ int fulcrum_port_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues
 		mtu = dev.max_rx_pktlen - overhead;
 	conf.rxmode.mtu = mtu;
 	conf.rxmode.offloads = rx_offloads & dev.rx_offload_capa;
+	conf.intr_conf.rxq = interrupts;
 	if (rss != NULL) {
 		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
 		conf.rx_adv_conf.rss_conf.rss_hf = dev.flow_type_rss_offloads & rss->types;
@@ -316,6 +317,19 @@ int fulcrum_port_set_mac(uint16_t port, const uint8_t mac[6])
 
 	memcpy(address.addr_bytes, mac, sizeof(address.addr_bytes));
 	return rte_eth_dev_default_mac_addr_set(port, &address);
+}
+
+/* Each thread has an epoll instance of its own in EAL. */
+int fulcrum_rx_interrupt_add(uint16_t port, uint16_t queue)
+{
+	return rte_eth_dev_rx_intr_ctl_q(port, queue, RTE_EPOLL_PER_THREAD, RTE_INTR_EVENT_ADD, NULL);
+}
+
+int fulcrum_rx_interrupt_wait(int milliseconds)
+{
+	struct rte_epoll_event events[16];
+
+	return rte_epoll_wait(RTE_EPOLL_PER_THREAD, events, 16, milliseconds);
 }
 
 uint16_t fulcrum_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **frames, uint16_t count)

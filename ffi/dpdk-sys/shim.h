@@ -11,6 +11,7 @@
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
+#include <rte_interrupts.h>
 #include <rte_launch.h>
 #include <rte_lcore.h>
 #include <rte_log.h>
@@ -115,7 +116,7 @@ unsigned int fulcrum_mempool_available(const struct rte_mempool *pool);
 
 int fulcrum_port_info(uint16_t port, struct fulcrum_port_info *info);
 int fulcrum_port_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues, uint16_t mtu,
-			   const struct fulcrum_rss *rss, uint64_t rx_offloads);
+			   const struct fulcrum_rss *rss, uint64_t rx_offloads, bool interrupts);
 int fulcrum_port_rss(uint16_t port, struct fulcrum_rss *rss);
 int fulcrum_port_set_rss(uint16_t port, const struct fulcrum_rss *rss);
 int fulcrum_port_rss_table(uint16_t port, uint16_t *queues, uint16_t count);
@@ -126,6 +127,9 @@ int fulcrum_port_adjust_desc(uint16_t port, uint16_t *rx_desc, uint16_t *tx_desc
 int fulcrum_port_stats(uint16_t port, struct fulcrum_port_stats *stats);
 int fulcrum_port_link(uint16_t port, struct fulcrum_port_link *link);
 int fulcrum_port_set_mac(uint16_t port, const uint8_t mac[6]);
+
+int fulcrum_rx_interrupt_add(uint16_t port, uint16_t queue);
+int fulcrum_rx_interrupt_wait(int milliseconds);
 
 uint16_t fulcrum_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **frames, uint16_t count);
 uint16_t fulcrum_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **frames, uint16_t count);

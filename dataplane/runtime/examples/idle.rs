@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fulcrum_machine::thread_time;
-use fulcrum_runtime::{Idle, Policy};
+use fulcrum_runtime::{Idle, Policy, Rest};
 
 const WAKES: usize = 2000;
 
@@ -80,6 +80,8 @@ fn turn_until(policy: Policy, start: Instant, mut over: impl FnMut(u64) -> bool)
         if over(now) {
             return;
         }
-        idle.turn(false, now, || now + 100_000_000);
+        if let Rest::Nap(time) = idle.turn(false, now, || now + 100_000_000) {
+            thread::sleep(time);
+        }
     }
 }

@@ -9,6 +9,17 @@ use fulcrum_dpdk::{Mbuf, Mempool, TxQueue};
 pub trait Ingress {
     /// Takes up to `limit` frames, at most [`fulcrum_dpdk::BURST`], in order; says how many there were.
     fn poll(&mut self, limit: usize, each: impl FnMut(Mbuf)) -> usize;
+
+    /// As [`RxQueue::watch`].
+    fn watch(&mut self) -> bool {
+        false
+    }
+
+    /// As [`RxQueue::arm`].
+    fn arm(&mut self) {}
+
+    /// As [`RxQueue::disarm`].
+    fn disarm(&mut self) {}
 }
 
 /// Where a worker's frames go.

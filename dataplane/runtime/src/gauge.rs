@@ -124,6 +124,18 @@ impl Ingress for Inlet {
         gauge.bursts = gauge.bursts.wrapping_add(u32::from(count > 0));
         count
     }
+
+    fn watch(&mut self) -> bool {
+        self.queue.watch()
+    }
+
+    fn arm(&mut self) {
+        self.queue.arm();
+    }
+
+    fn disarm(&mut self) {
+        self.queue.disarm();
+    }
 }
 
 #[cfg(test)]

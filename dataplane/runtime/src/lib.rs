@@ -34,5 +34,5 @@ mod worker;
 
 pub use args::Args;
 pub use ends::{Decide, Egress, Ingress};
-pub use idle::{Idle, Policy};
+pub use idle::{Idle, Policy, Rest};
 pub use process::{Failure, run};

@@ -62,6 +62,11 @@ impl<B> Mesh<B> {
         Mesh { ends, backlogs, counters, board }
     }
 
+    /// Whether there is no other worker.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.ends.to.len() == 1
+    }
+
     /// Adds what other workers sent to `inbox`; says how many messages that were.
     #[inline]
     pub(crate) fn collect(&mut self, inbox: &mut Vec<Message<B>>) -> usize {

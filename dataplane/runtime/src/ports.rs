@@ -212,6 +212,8 @@ pub(crate) struct Opener<'a> {
     pub(crate) eal: &'static Eal,
     pub(crate) pool: Mempool,
     pub(crate) workers: usize,
+    /// Whether ports are to wake a worker that sleeps, if they can.
+    pub(crate) interrupts: bool,
     pub(crate) ledger: &'a mut Ledger,
     /// Key of the hash by which devices spread flows.
     pub(crate) key: [u8; KEY],
@@ -335,8 +337,15 @@ impl Opener<'_> {
             header_checksums,
             scatter: mtu > STANDARD_MTU,
             rss,
+            interrupts: self.interrupts,
         };
-        let queues = port.start(&settings, self.pool)?;
+        let queues = match port.start(&settings, self.pool) {
+            Err(error) if settings.interrupts => {
+                tracing::debug!(port = config.name, "without interrupts: {error}");
+                port.start(&PortConfig { interrupts: false, ..settings }, self.pool)?
+            }
+            started => started?,
+        };
         if mac != info.mac && !own_mac(&mut port, &info, mac) {
             match port.set_promiscuous() {
                 Ok(()) => {

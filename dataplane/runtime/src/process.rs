@@ -176,7 +176,9 @@ async fn live(args: &Args, dataplane: Dataplane, state: State) -> Result<(), Fai
     let advice = advice::here(&wants(&dataplane, &plans, &config));
     let eal = Eal::start(&config)?;
     let key = steering::key(&state.ports, random);
-    let started = open_all(eal, plans, key, &mut ledger);
+    // Between workers, messages have to be met in time too: there, naps do it.
+    let interrupts = dataplane.idle == Idle::Adaptive && eal.workers().len() == 1;
+    let started = open_all(eal, plans, key, interrupts, &mut ledger);
     let (ports, queues, pool) = match started {
         Ok(started) => started,
         Err(failure) => {
@@ -259,12 +261,13 @@ fn open_all(
     eal: &'static Eal,
     plans: Vec<Plan>,
     key: [u8; KEY],
+    interrupts: bool,
     ledger: &mut Ledger,
 ) -> Result<Opened, Failure> {
     let workers = eal.workers().len();
     let count = u32::try_from(frames(&plans, workers)).unwrap_or(u32::MAX);
     let pool = Mempool::new(eal, "frames", count, ports::room(&plans))?;
-    let mut opener = Opener { eal, pool, workers, ledger, key };
+    let mut opener = Opener { eal, pool, workers, interrupts, ledger, key };
     let (mut ports, mut queues) = (Vec::new(), Vec::new());
     for (number, plan) in plans.into_iter().enumerate() {
         match opener.open(number, plan) {

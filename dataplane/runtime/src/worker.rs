@@ -1,19 +1,19 @@
 //! The loop of one worker: receive, decide, send, exchange with the others, answer the control thread.
 //!
-//! No lock, no allocation after warm-up, no system call but the naps of an adaptive idle worker.
+//! No lock, no allocation after warm-up, no system call but those by which an adaptive idle worker sleeps.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::Instant;
 
 use fulcrum_director::{Engine, Message, Nanos, Output, Reason, Received, WorkerCounters};
-use fulcrum_dpdk::{BURST, Mbuf, Mempool, TxQueue};
+use fulcrum_dpdk::{BURST, Mbuf, Mempool, TxQueue, wait_for_frames};
 use fulcrum_machine::cycles;
 
 use crate::board::{Board, Stage};
 use crate::ends::{Decide, Egress, Ingress};
 use crate::gauge::Inlet;
-use crate::idle::Idle;
+use crate::idle::{Idle, Rest};
 use crate::mesh::Mesh;
 use crate::orders::{Answer, Order, Slot};
 use crate::transmit::Transmitter;
@@ -128,6 +128,7 @@ impl<D: Decide, I: Ingress, E: Egress> Worker<D, I, E> {
     pub(crate) fn run(mut self) {
         let mut hands = Hands::default();
         self.idle.settle();
+        self.listen();
         self.lap = cycles();
         loop {
             let now = self.clock.now();
@@ -170,10 +171,32 @@ impl<D: Decide, I: Ingress, E: Egress> Worker<D, I, E> {
             self.board.busy.add(end.wrapping_sub(self.lap));
         }
         self.lap = end;
-        if self.idle.turn(work > 0, now, || self.engine.next_deadline(now)) {
-            self.lap = cycles();
-            self.board.asleep.add(self.lap.wrapping_sub(end));
+        match self.idle.turn(work > 0, now, || self.engine.next_deadline(now)) {
+            Rest::None => return,
+            Rest::Nap(time) => std::thread::sleep(time),
+            Rest::Arm => return self.rx.iter_mut().for_each(|(_, queue)| queue.arm()),
+            Rest::Disarm => return self.disarm(),
+            Rest::Wait(limit) => {
+                wait_for_frames(limit);
+                self.disarm();
+            }
         }
+        self.lap = cycles();
+        self.board.asleep.add(self.lap.wrapping_sub(end));
+    }
+
+    /// Has the worker's ports wake it, where all of them can and nobody else may want it: what other workers send
+    /// raises no interrupt.
+    fn listen(&mut self) {
+        let naps = self.idle.naps() && self.mesh.is_alone();
+        if naps && !self.rx.is_empty() && self.rx.iter_mut().all(|(_, queue)| queue.watch()) {
+            tracing::info!("idle: the ports' interrupts wake the worker");
+            self.idle.use_interrupts();
+        }
+    }
+
+    fn disarm(&mut self) {
+        self.rx.iter_mut().for_each(|(_, queue)| queue.disarm());
     }
 
     #[inline]

@@ -63,26 +63,9 @@ impl Pair {
         run("ip", &[&["netns", "exec", &self.client, program], arguments].concat())
     }
 
-    /// Sends datagrams to a port where nothing listens until the refusal comes back: ARP and ICMP of the director.
+    /// Whether the director answers the client.
     fn is_refused_by(&self, address: &str) -> bool {
-        let namespace = File::open(format!("/run/netns/{}", self.client)).unwrap();
-        let address = format!("{address}:9");
-        thread::spawn(move || {
-            setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
-            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-            socket.connect(address).unwrap();
-            socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-            let deadline = Instant::now() + PATIENCE;
-            while Instant::now() < deadline {
-                let _ = socket.send(&[0; 100]);
-                if socket.recv(&mut [0; 1]).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused) {
-                    return true;
-                }
-            }
-            false
-        })
-        .join()
-        .unwrap()
+        is_refused(&self.client, address)
     }
 
     /// What of the interface a data plane may change.
@@ -103,6 +86,50 @@ impl Drop for Pair {
             let _ = Command::new("ip").args(["netns", "del", namespace]).status();
         }
     }
+}
+
+#[test]
+fn a_tap_wakes_a_lone_worker_that_sleeps_until_then() {
+    let Some(pair) = Pair::new() else { return };
+    let place = Place::new(
+        &lcore().to_string(),
+        "[[port]]\nname = \"wan\"\ndevice = \"net_tap0,iface=tap0\"\n\
+         [[interface]]\nname = \"wan\"\nport = \"wan\"\naddresses = [\"10.0.1.1/24\"]\n",
+    );
+    let running = place.start(Some(&pair.director), &[]);
+    running.program(1, &place.state());
+    pair.in_director("ip", &["addr", "add", "10.0.1.2/24", "dev", "tap0"]);
+    pair.in_director("ip", &["link", "set", "tap0", "up"]);
+    let deadline = Instant::now() + PATIENCE;
+    while running.status().workers[0].asleep < 0.9 {
+        assert!(Instant::now() < deadline, "{:?}", running.status().workers);
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert!(is_refused(&pair.director, "10.0.1.1"));
+    let log = running.stop();
+    assert!(log.contains("the ports' interrupts wake the worker"), "{log}");
+}
+
+/// Sends datagrams to a port where nothing listens until the refusal comes back: ARP and ICMP of the director.
+fn is_refused(namespace: &str, address: &str) -> bool {
+    let namespace = File::open(format!("/run/netns/{namespace}")).unwrap();
+    let address = format!("{address}:9");
+    thread::spawn(move || {
+        setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.connect(address).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            let _ = socket.send(&[0; 100]);
+            if socket.recv(&mut [0; 1]).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused) {
+                return true;
+            }
+        }
+        false
+    })
+    .join()
+    .unwrap()
 }
 
 fn run(program: &str, arguments: &[&str]) -> String {

@@ -20,5 +20,5 @@ pub use lcore::{LaunchError, Lcore};
 pub use mbuf::Mbuf;
 pub use mempool::{Mempool, MempoolError};
 pub use port::{Link, Port, PortConfig, PortError, PortInfo, Queues, Stats};
-pub use queue::{BURST, RxQueue, TxQueue};
+pub use queue::{BURST, RxQueue, TxQueue, wait_for_frames};
 pub use rss::{RssConfig, RssState, Spread};

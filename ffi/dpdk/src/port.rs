@@ -94,6 +94,8 @@ pub struct PortConfig {
     pub scatter: bool,
     /// How it is to spread frames over several queues, if it can; its own way otherwise.
     pub rss: Option<RssConfig>,
+    /// Whether receive queues are to wake who waits for them ([`RxQueue::watch`]), if they can.
+    pub interrupts: bool,
 }
 
 /// The queues of a started port, by number.
@@ -222,7 +224,8 @@ impl Port {
         unsafe {
             let configure = |rss: *const sys::fulcrum_rss| {
                 let (rx_queues, tx_queues) = (config.rx_queues, config.tx_queues);
-                sys::fulcrum_port_configure(self.id, rx_queues, tx_queues, config.mtu, rss, offloads)
+                let (mtu, interrupts) = (config.mtu, config.interrupts);
+                sys::fulcrum_port_configure(self.id, rx_queues, tx_queues, mtu, rss, offloads, interrupts)
             };
             let own = rss::own();
             let rss = wanted.as_ref().or(spreads.then_some(&own));

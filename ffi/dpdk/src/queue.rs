@@ -2,6 +2,7 @@
 
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
+use std::time::Duration;
 
 use fulcrum_dpdk_sys as sys;
 
@@ -43,6 +44,36 @@ impl RxQueue {
         }
         count
     }
+}
+
+impl RxQueue {
+    /// Has frames of this queue end the calling thread's [`wait_for_frames`] from now on, while the queue is armed;
+    /// false when its driver has no interrupts, or was not told to use them.
+    pub fn watch(&mut self) -> bool {
+        // SAFETY: the port is started (the lease keeps it so) and the queue was set up.
+        unsafe { sys::fulcrum_rx_interrupt_add(self.port, self.queue) == 0 }
+    }
+
+    /// Lets the next frame raise an interrupt. One that came before may have raised none: poll once more before
+    /// waiting.
+    pub fn arm(&mut self) {
+        // SAFETY: as above. Drivers whose interrupts are always on know no such call.
+        unsafe { sys::rte_eth_dev_rx_intr_enable(self.port, self.queue) };
+    }
+
+    /// The opposite of [`RxQueue::arm`].
+    pub fn disarm(&mut self) {
+        // SAFETY: as above.
+        unsafe { sys::rte_eth_dev_rx_intr_disable(self.port, self.queue) };
+    }
+}
+
+/// Waits until a frame comes to one of the queues that this thread watches and has armed, or for `limit`, which counts
+/// in whole milliseconds.
+pub fn wait_for_frames(limit: Duration) {
+    let milliseconds = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: waits on the calling thread's own set of events.
+    unsafe { sys::fulcrum_rx_interrupt_wait(milliseconds) };
 }
 
 /// One transmit queue, for one thread at a time.

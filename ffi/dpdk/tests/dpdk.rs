@@ -40,6 +40,7 @@ fn config() -> PortConfig {
         header_checksums: true,
         scatter: true,
         rss: None,
+        interrupts: false,
     }
 }
 
