@@ -87,6 +87,7 @@ impl World {
                 name: "port".to_owned(),
                 device: "memory".to_owned(),
                 mac: Some(Mac(DIRECTOR)),
+                steering: Default::default(),
             }],
             interfaces: vec![Interface {
                 name: interface(),
