@@ -9,7 +9,7 @@ use crate::connect::LocalCursors;
 use crate::counters::WorkerCounters;
 use crate::defence::Defence;
 use crate::export::{NeighbourView, SessionView};
-use crate::fastpath::{Gate, Glance};
+use crate::fastpath::{Courses, Gate, Glance};
 use crate::fragments::follow::Waiting;
 use crate::fragments::{Fragments, Limits, MAX_PIECES};
 use crate::hash::Chance;
@@ -124,6 +124,7 @@ pub struct Engine<P: Pool> {
     pub(crate) gates: Vec<Gate>,
     /// What sessions remember of where their packets go counts when it is of this era.
     pub(crate) era: u32,
+    pub(crate) courses: Courses,
     /// What was seen of the frames in hand, and the epoch of the sessions at which it was.
     pub(crate) glances: Vec<Glance>,
     pub(crate) looked: u32,
@@ -159,6 +160,7 @@ impl<P: Pool> Engine<P> {
             defence: Defence::default(),
             gates: Gate::all(&snapshot),
             era: 1,
+            courses: Courses::default(),
             glances: Vec::with_capacity(GLANCES),
             looked: 0,
             config,

@@ -7,6 +7,7 @@
 //! then rewrite. Whatever is not plain, or not sure, goes the whole way, in its place in the burst: this file decides
 //! nothing that is not decided there.
 
+mod course;
 mod glance;
 mod rewrite;
 
@@ -26,6 +27,7 @@ use crate::reason::{Event, VerdictKind};
 use crate::session::{Direction, SessionId, State, tcp};
 use crate::snapshot::{Forward, InterfaceId, Snapshot, TunnelKind};
 use crate::{Nanos, Transmit};
+pub(crate) use course::Courses;
 pub(crate) use glance::{Gate, Glance};
 pub(crate) use rewrite::Deltas;
 

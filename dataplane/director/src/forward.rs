@@ -28,6 +28,9 @@ pub(crate) const MIN_MTU: usize = 68;
 impl<P: Pool> Engine<P> {
     /// Sends a client's packet to the server of its session. State and counts are done.
     pub(crate) fn forward(&mut self, ctx: &mut Context<'_, P>, mut packet: Packet<P::Buf>, id: SessionId) {
+        if let Some(course) = self.course(ctx, &packet, id) {
+            return self.forward_by_course(ctx, packet, id, course);
+        }
         if self.lacks_checksum(&packet, id) {
             let server = self.sessions.get(id).destination;
             return self.drop_packet(ctx, packet, Reason::SctpFragment, Some(server));
@@ -47,7 +50,7 @@ impl<P: Pool> Engine<P> {
         };
         let (came, direct) = (Came::of(&packet), way);
         packet.ip_mut().decrement_ttl();
-        self.clamp_segment_size(ctx.snap, &mut packet, &way, Some(id));
+        self.clamp_segment_size(ctx.snap, &mut packet, way.interface, Some(id));
         let session = self.sessions.get(id);
         let (forward, destination) = (session.forward(), session.destination);
         let ends = self.sessions.ends(id);
@@ -114,6 +117,9 @@ impl<P: Pool> Engine<P> {
         let sent = self.send_on(ctx, packet, &way, translates || forward == Forward::Tun);
         if sent == Sent::Out && came.is_plain() {
             self.remember(ctx.snap, id, Direction::In, came, &direct);
+        }
+        if sent == Sent::Out {
+            self.learn_course(ctx.snap, id, &direct);
         }
         self.sent(ctx, sent, port, event, Some(id));
     }
@@ -264,7 +270,7 @@ impl<P: Pool> Engine<P> {
         }
         let came = Came::of(&packet);
         packet.ip_mut().decrement_ttl();
-        self.clamp_segment_size(ctx.snap, &mut packet, &way, Some(id));
+        self.clamp_segment_size(ctx.snap, &mut packet, way.interface, Some(id));
         if !self.sessions.get(id).care.is_nothing() {
             self.adapt_answer(ctx, &mut packet, id);
         }

@@ -140,7 +140,7 @@ impl<P: Pool> Engine<P> {
             self.send_error(ctx, &packet, Error::PortUnreachable);
             return self.drop_packet(ctx, packet, Reason::StrayServerPacket, None);
         }
-        self.clamp_segment_size(ctx.snap, &mut packet, &way, None);
+        self.clamp_segment_size(ctx.snap, &mut packet, way.interface, None);
         let port = packet.port;
         let sent = self.send(ctx, packet.buf, packet.l3, &way, port, true);
         self.sent(ctx, sent, port, Event::ForwardedRoute, None);

@@ -6,7 +6,6 @@ use fulcrum_packet::tcp::{self, options};
 
 use crate::buffer::{Buf, Pool};
 use crate::engine::Engine;
-use crate::output::Way;
 use crate::packet::Packet;
 use crate::reason::Event;
 use crate::session::SessionId;
@@ -18,7 +17,7 @@ impl<P: Pool> Engine<P> {
         &self,
         snap: &Snapshot,
         packet: &mut Packet<P::Buf>,
-        way: &Way,
+        out: InterfaceId,
         session: Option<SessionId>,
     ) {
         if packet.protocol != ipv4::TCP || packet.flags & tcp::SYN == 0 || packet.is_later_fragment() {
@@ -27,7 +26,7 @@ impl<P: Pool> Engine<P> {
         let server = session.and_then(|id| snap.destination(self.sessions.get(id).destination));
         let service = server.map_or(0, |server| server.profile.mss);
         let of = |interface: InterfaceId| snap.interfaces[usize::from(interface)].mss;
-        let limits = [service, of(packet.interface), of(way.interface)];
+        let limits = [service, of(packet.interface), of(out)];
         let most = limits.into_iter().filter(|&limit| limit != 0).min();
         if most.is_some_and(|most| lower(packet, most)) {
             self.counters.event(Event::SegmentSizeLowered);
