@@ -108,9 +108,10 @@ fn rate<D: Decide + Send + 'static>(
             })
         })
         .collect();
-    drop(launched.map_err(|error| Lost(error.to_string()))?);
+    let launched = launched.map_err(|error| Lost(error.to_string()))?;
     drop(say);
     let mut ended: Vec<_> = said.into_iter().collect();
+    drop(launched);
     ended.sort_by_key(|(number, ..)| *number);
     let rate = ended.iter().map(|(_, ns, _)| 1.0 / ns).sum();
     Ok((rate, ended.into_iter().map(|(.., worker)| worker).collect()))

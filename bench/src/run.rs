@@ -243,8 +243,11 @@ fn on_lcore<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, LaunchError> {
     let (say, said) = mpsc::channel();
-    drop(eal.launch(0, move || _ = say.send(work()))?);
-    Ok(said.recv().expect("work that panics aborts the process"))
+    let lcore = eal.launch(0, move || _ = say.send(work()))?;
+    // DPDK itself waits in circles, which the measured core would feel.
+    let result = said.recv().expect("work that panics aborts the process");
+    drop(lcore);
+    Ok(result)
 }
 
 fn measure_established(pool: Mempool, rows: &[Row], effort: Effort) -> (Vec<Established>, Vec<String>) {

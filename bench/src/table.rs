@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use fulcrum_director::{Buf as _, Engine, EngineConfig, Event, Nanos, Reason, Snapshot, WorkerCounters};
+use fulcrum_director::{
+    Buf as _, Engine, EngineConfig, Event, Nanos, Reason, SECOND, Snapshot, WorkerCounters,
+};
 use fulcrum_dpdk::{BURST, Mempool};
 use fulcrum_model::Forward;
 use fulcrum_packet::{ethernet, ipv4, ipv6, tcp};
@@ -93,6 +95,9 @@ pub(crate) struct Table {
 
 /// Room beside the sessions that a table is made with.
 const SPARE: usize = 4096;
+/// Over which connections are opened, on a virtual clock: as after a while of service, timers are due at all times,
+/// not all at once.
+const OPENING: Nanos = 30 * SECOND;
 /// Sequence numbers of servers.
 const SERVER_SEQ: u32 = 0x1000_0000;
 
@@ -120,8 +125,10 @@ impl Table {
             Table { world, worker, requests: none, replies: None, session_bytes, start: Instant::now() };
         drain(&mut table.worker).kept = Some(Vec::with_capacity(BURST));
         for first in (0..sessions).step_by(BURST) {
-            table.open_some(first..sessions.min(first + BURST), &mut requests, &mut replies)?;
+            let now = OPENING * first as u64 / sessions as u64;
+            table.open_some(now, first..sessions.min(first + BURST), &mut requests, &mut replies)?;
         }
+        table.start = Instant::now();
         drain(&mut table.worker).kept = None;
         if table.worker.director().session_count() != sessions {
             return Err(Lost(format!(
@@ -144,11 +151,11 @@ impl Table {
 
     fn open_some(
         &mut self,
+        now: Nanos,
         numbers: std::ops::Range<usize>,
         requests: &mut Flows,
         replies: &mut Option<Flows>,
     ) -> Result<(), Lost> {
-        let now = self.now();
         for number in numbers.clone() {
             let tuple = self.world.request(number);
             requests.push(&tuple);
@@ -188,10 +195,10 @@ impl Table {
         Ok(seen.into_iter().flatten().collect())
     }
 
-    /// The engine's time: the machine's own.
+    /// The engine's time: the machine's own, from the end of the opening on.
     #[inline]
     pub(crate) fn now(&self) -> Nanos {
-        self.start.elapsed().as_nanos() as u64
+        OPENING + self.start.elapsed().as_nanos() as u64
     }
 
     /// Sends a burst of `stream` through and looks at what comes out.
