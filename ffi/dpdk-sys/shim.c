@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/types.h>
@@ -330,6 +331,67 @@ int fulcrum_rx_interrupt_wait(int milliseconds)
 	struct rte_epoll_event events[16];
 
 	return rte_epoll_wait(RTE_EPOLL_PER_THREAD, events, 16, milliseconds);
+}
+
+int fulcrum_port_flow(uint16_t port, const struct fulcrum_flow *flow, struct rte_flow **made, char *why, size_t size)
+{
+	struct rte_flow_attr attributes = { .ingress = 1 };
+	struct rte_flow_item_ipv4 ipv4, ipv4_mask;
+	struct rte_flow_item_ipv6 ipv6, ipv6_mask;
+	struct rte_flow_item_tcp tcp, tcp_mask;
+	struct rte_flow_item_udp udp, udp_mask;
+	struct rte_flow_action_queue queue = { .index = flow->queue };
+	struct rte_flow_item items[] = {
+		{ .type = RTE_FLOW_ITEM_TYPE_ETH },
+		{ .type = RTE_FLOW_ITEM_TYPE_IPV4, .spec = &ipv4, .mask = &ipv4_mask },
+		{ .type = RTE_FLOW_ITEM_TYPE_TCP, .spec = &tcp, .mask = &tcp_mask },
+		{ .type = RTE_FLOW_ITEM_TYPE_END },
+	};
+	struct rte_flow_action actions[] = {
+		{ .type = RTE_FLOW_ACTION_TYPE_QUEUE, .conf = &queue },
+		{ .type = RTE_FLOW_ACTION_TYPE_END },
+	};
+	struct rte_flow_error error = { .message = NULL };
+	int status;
+
+	memset(&ipv4, 0, sizeof(ipv4));
+	memset(&ipv4_mask, 0, sizeof(ipv4_mask));
+	memcpy(&ipv4.hdr.dst_addr, flow->address, sizeof(ipv4.hdr.dst_addr));
+	memset(&ipv4_mask.hdr.dst_addr, 0xff, sizeof(ipv4_mask.hdr.dst_addr));
+	memset(&ipv6, 0, sizeof(ipv6));
+	memset(&ipv6_mask, 0, sizeof(ipv6_mask));
+	memcpy(&ipv6.hdr.dst_addr, flow->address, sizeof(ipv6.hdr.dst_addr));
+	memset(&ipv6_mask.hdr.dst_addr, 0xff, sizeof(ipv6_mask.hdr.dst_addr));
+	if (flow->v6)
+		items[1] = (struct rte_flow_item){
+			.type = RTE_FLOW_ITEM_TYPE_IPV6, .spec = &ipv6, .mask = &ipv6_mask };
+	memset(&tcp, 0, sizeof(tcp));
+	memset(&tcp_mask, 0, sizeof(tcp_mask));
+	tcp.hdr.dst_port = rte_cpu_to_be_16(flow->port);
+	tcp_mask.hdr.dst_port = rte_cpu_to_be_16(flow->port_mask);
+	memset(&udp, 0, sizeof(udp));
+	memset(&udp_mask, 0, sizeof(udp_mask));
+	udp.hdr.dst_port = tcp.hdr.dst_port;
+	udp_mask.hdr.dst_port = tcp_mask.hdr.dst_port;
+	if (flow->protocol == IPPROTO_UDP)
+		items[2] = (struct rte_flow_item){
+			.type = RTE_FLOW_ITEM_TYPE_UDP, .spec = &udp, .mask = &udp_mask };
+
+	if (made == NULL) {
+		status = rte_flow_validate(port, &attributes, items, actions, &error);
+	} else {
+		*made = rte_flow_create(port, &attributes, items, actions, &error);
+		status = *made != NULL ? 0 : rte_errno != 0 ? -rte_errno : -EINVAL;
+	}
+	snprintf(why, size, "%s", status != 0 && error.message != NULL ? error.message : "");
+	return status;
+}
+
+int fulcrum_port_unflow(uint16_t port, struct rte_flow *flow)
+{
+	struct rte_flow_error error;
+
+	return rte_flow_destroy(port, flow, &error);
 }
 
 uint16_t fulcrum_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **frames, uint16_t count)

@@ -11,6 +11,7 @@
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
+#include <rte_flow.h>
 #include <rte_interrupts.h>
 #include <rte_launch.h>
 #include <rte_lcore.h>
@@ -90,6 +91,15 @@ struct fulcrum_port_info {
 	uint32_t if_index; /* Linux interface behind the device, 0 = none */
 };
 
+/* Frames of a protocol to an address, whose destination port has some bits, go to a queue. */
+struct fulcrum_flow {
+	bool v6;
+	uint8_t address[16]; /* the first 4 of IPv4 */
+	uint8_t protocol;
+	uint16_t port, port_mask;
+	uint16_t queue;
+};
+
 struct fulcrum_port_stats {
 	uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes;
 	uint64_t rx_missed, rx_errors, tx_errors, rx_nombuf;
@@ -130,6 +140,10 @@ int fulcrum_port_set_mac(uint16_t port, const uint8_t mac[6]);
 
 int fulcrum_rx_interrupt_add(uint16_t port, uint16_t queue);
 int fulcrum_rx_interrupt_wait(int milliseconds);
+
+/* Validates the rule where `made` is NULL, else makes it. `why` takes the driver's words on a refusal. */
+int fulcrum_port_flow(uint16_t port, const struct fulcrum_flow *flow, struct rte_flow **made, char *why, size_t size);
+int fulcrum_port_unflow(uint16_t port, struct rte_flow *flow);
 
 uint16_t fulcrum_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **frames, uint16_t count);
 uint16_t fulcrum_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **frames, uint16_t count);

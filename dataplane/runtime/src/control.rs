@@ -17,6 +17,7 @@ use crate::orders::Desk;
 use crate::pace::{Pace, Reading};
 use crate::ports::Port;
 use crate::rates::Meters;
+use crate::steering;
 
 /// One worker, from outside.
 #[derive(Debug)]
@@ -186,6 +187,7 @@ impl Control {
             tracing::warn!("{warning}");
         }
         self.warnings = warnings;
+        steering::follow(&mut self.ports, &snapshot);
         self.snapshot = snapshot;
         self.under_way.push_back((serial, self.generation));
         self.stale = false;

@@ -1,7 +1,7 @@
 //! `fulcrum-dataplane`: the engine on DPDK's lcores.
 //!
 //! Lives here, in the order in which a process comes to life: arguments (`args`), the machine (`advice`), devices
-//! (`device`, `host`, `ports`, `steering`), the process as a whole (`process`, `crew`); then a packet's way outside the
+//! (`device`, `host`, `ports`, `steering`, `rules`), the process as a whole (`process`, `crew`); then a packet's way outside the
 //! engine (`worker`, `transmit`, `mesh`, `deal`, `gauge`, `idle`); then the control thread (`control`, `orders`,
 //! `board`, `pace`, `rates`, `watch`) and its gRPC face
 //! (`service`). Does not live here: any decision on a packet (fulcrum-director), DPDK itself (fulcrum-dpdk).
@@ -26,6 +26,7 @@ mod pace;
 mod ports;
 mod process;
 mod rates;
+mod rules;
 mod service;
 mod steering;
 mod transmit;

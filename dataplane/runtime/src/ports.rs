@@ -83,6 +83,8 @@ pub(crate) struct Port {
     pub(crate) notes: Vec<String>,
     pub(crate) port: fulcrum_dpdk::Port,
     pub(crate) way: Way,
+    /// The way that it was asked to go.
+    pub(crate) steering: model::PortSteering,
     /// What the device was asked to hash by.
     pub(crate) rss: Option<RssConfig>,
     /// Whether the device looks at checksums of IPv4 headers.
@@ -321,7 +323,8 @@ impl Opener<'_> {
     fn start(&mut self, config: &model::Port, text: &str, mtu: u16) -> Result<(Port, Queues), PortError> {
         let mut port = fulcrum_dpdk::Port::open(self.eal, text)?;
         let info = port.info()?;
-        let (rx_queues, tx_queues) = queue_counts(&info, self.workers);
+        let spreads = info.rss || config.steering == model::PortSteering::Flow;
+        let (rx_queues, tx_queues) = queue_counts(&info, self.workers, spreads);
         let mut notes = Vec::new();
         let mac = config.mac.map_or(info.mac, |mac| mac.0);
         let (rss, way) = match wanted(config.steering, &info, self.workers, rx_queues, &self.key) {
@@ -366,6 +369,7 @@ impl Opener<'_> {
             notes,
             port,
             way,
+            steering: config.steering,
             rss,
             header_checksums,
             taken: None,
@@ -437,7 +441,7 @@ fn without_xdp(link: &host::Link) -> Option<String> {
 }
 
 /// Receive and transmit queues to use.
-fn queue_counts(info: &PortInfo, workers: usize) -> (u16, u16) {
+fn queue_counts(info: &PortInfo, workers: usize, spreads: bool) -> (u16, u16) {
     let workers = u16::try_from(workers).unwrap_or(u16::MAX);
     let (rx, tx) = (info.max_rx_queues.max(1), info.max_tx_queues.max(1));
     match info.driver.as_str() {
@@ -445,8 +449,8 @@ fn queue_counts(info: &PortInfo, workers: usize) -> (u16, u16) {
         "net_af_xdp" | "net_af_packet" => (rx, rx),
         // These spread over those in use by themselves, or have queues that do not differ.
         "net_tap" | "net_ring" | "net_null" | "net_memif" => (rx.min(workers), tx.min(workers)),
-        // Without RSS everything comes by the first queue.
-        _ => (if info.rss { rx.min(workers) } else { 1 }, tx.min(workers)),
+        // Without RSS or rules everything comes by the first queue.
+        _ => (if spreads { rx.min(workers) } else { 1 }, tx.min(workers)),
     }
 }
 
@@ -473,12 +477,13 @@ mod tests {
 
     #[test]
     fn queues_are_as_many_as_help() {
-        assert_eq!(queue_counts(&info("net_af_packet", 2, 2, false), 1), (2, 2));
-        assert_eq!(queue_counts(&info("net_tap", 16, 16, false), 4), (4, 4));
-        assert_eq!(queue_counts(&info("net_af_xdp", 8, 8, false), 2), (8, 8));
-        assert_eq!(queue_counts(&info("net_pcap", 1, 1, false), 3), (1, 1));
-        assert_eq!(queue_counts(&info("net_ice", 256, 256, true), 3), (3, 3));
-        assert_eq!(queue_counts(&info("net_virtio", 4, 4, false), 3), (1, 3));
+        assert_eq!(queue_counts(&info("net_af_packet", 2, 2, false), 1, false), (2, 2));
+        assert_eq!(queue_counts(&info("net_tap", 16, 16, false), 4, false), (4, 4));
+        assert_eq!(queue_counts(&info("net_af_xdp", 8, 8, false), 2, false), (8, 8));
+        assert_eq!(queue_counts(&info("net_pcap", 1, 1, false), 3, false), (1, 1));
+        assert_eq!(queue_counts(&info("net_ice", 256, 256, true), 3, true), (3, 3));
+        assert_eq!(queue_counts(&info("net_virtio", 4, 4, false), 3, false), (1, 3));
+        assert_eq!(queue_counts(&info("net_virtio", 4, 4, false), 3, true), (3, 3));
     }
 
     fn port(name: &str, device: &str) -> model::Port {

@@ -4,8 +4,11 @@
 //! That is decided once, at start, because sessions stay with the workers that have them. A device that turns out to
 //! do otherwise (`gauge`) costs a way to another worker and nothing else.
 
+use std::collections::HashSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use fulcrum_director::Snapshot;
 use fulcrum_director::rss::{KEY, Kinds, MAX_TABLE, Part, Rss, RssConfig};
 use fulcrum_dpdk::{PortInfo, RssState, Spread};
 use fulcrum_model::PortSteering;
@@ -13,6 +16,7 @@ use fulcrum_model::PortSteering;
 use crate::deal;
 use crate::gauge::{Gauge, Told};
 use crate::ports::Port;
+use crate::rules::{Outlook, Rules};
 
 /// How packets of a port come to their owners.
 #[derive(Debug)]
@@ -26,6 +30,8 @@ pub(crate) enum Way {
         entries: (usize, usize),
         told: Vec<Arc<Told>>,
     },
+    /// Rules of the device do, for answers to local addresses.
+    Flow(Rules),
 }
 
 impl Way {
@@ -36,6 +42,7 @@ impl Way {
             Way::Rss { by: Spread::Both, .. } => PortSteering::Rss,
             Way::Rss { by: Spread::Source, .. } => PortSteering::RssSource,
             Way::Rss { by: Spread::Destination, .. } => PortSteering::RssDestination,
+            Way::Flow(_) => PortSteering::Flow,
         }
     }
 
@@ -47,6 +54,10 @@ impl Way {
                 "every hash leads to its owner".to_owned()
             }
             Way::Rss { entries: (some, all), .. } => format!("{some} of {all} hashes lead to their owner"),
+            Way::Flow(rules) => {
+                let (some, all) = rules.addresses();
+                format!("{} rules for {some} of {all} local addresses", rules.count())
+            }
         }
     }
 
@@ -79,6 +90,9 @@ pub(crate) fn wanted(
     rx_queues: u16,
     key: &[u8; KEY],
 ) -> Result<fulcrum_dpdk::RssConfig, String> {
+    if workers == 1 {
+        return Err("there is one worker".to_owned());
+    }
     let by = match steering {
         PortSteering::Auto | PortSteering::Rss => Spread::Both,
         PortSteering::RssSource => Spread::Source,
@@ -87,7 +101,6 @@ pub(crate) fn wanted(
         PortSteering::Flow => return Err("asked to go by rules".to_owned()),
     };
     match () {
-        () if workers == 1 => Err("there is one worker".to_owned()),
         () if !info.rss || info.rss_table == 0 => Err("the device has no RSS to be set up".to_owned()),
         () if rx_queues == 1 => Err("the device has one receive queue".to_owned()),
         () if by != Spread::Both && !info.rss_by_end => {
@@ -170,10 +183,42 @@ pub(crate) fn settle(ports: &mut [Port], workers: usize) -> (Option<Arc<Rss>>, V
         port.notes.extend(refusal.map(|error| error.to_string()));
         (port.way, gauges[member.number]) = (way, its_gauges);
     }
+    for (number, port) in ports.iter_mut().enumerate() {
+        let Way::Software(without) = &port.way else { continue };
+        if workers == 1 || !matches!(port.steering, PortSteering::Auto | PortSteering::Flow) {
+            continue;
+        }
+        let outlook = Outlook { number, queues: port.rx_queues.into(), workers };
+        let rules = match &rss {
+            Some(rss) if rss.config().answers.is_some() => {
+                Err("other ports go by RSS, and there is one way for all".to_owned())
+            }
+            _ => Rules::probe(&mut port.port, outlook),
+        };
+        port.way = match rules {
+            Ok(rules) => Way::Flow(rules),
+            Err(why) if port.steering == PortSteering::Flow => Way::Software(why),
+            Err(_) => Way::Software(without.clone()),
+        };
+    }
     for port in ports.iter() {
         tracing::info!(port = port.name, steering = %port.way.name(), "{}", port.way.detail());
     }
     (rss, gauges)
+}
+
+/// Has ports that go by rules keep them for the local addresses of `snapshot`.
+pub(crate) fn follow(ports: &mut [Port], snapshot: &Snapshot) {
+    let pools = snapshot.locals.iter().filter(|(_, local)| local.pool.is_some());
+    let addresses: HashSet<IpAddr> = pools.map(|(address, _)| *address).collect();
+    for port in ports {
+        let Way::Flow(rules) = &mut port.way else { continue };
+        if let Err(error) = rules.follow(&mut port.port, &addresses) {
+            rules.clear(&mut port.port);
+            tracing::warn!(port = port.name, "{error}: workers hand over what is not theirs");
+            port.way = Way::Software(error.to_string());
+        }
+    }
 }
 
 /// A port that may hash, and what it says.

@@ -55,6 +55,14 @@ fn ports_say_how_packets_come_to_their_workers() {
     // The key is now one that repeats, and fits a port that goes by both ends as well.
     assert_eq!(found[1], rss);
 
+    let ruled = PORTS
+        .replace("net_null0,no-rx=1\"", "net_null0,no-rx=1\"\nsteering = \"software\"")
+        .replace("net_null1,no-rx=1\"", "net_null1,no-rx=1\"\nsteering = \"software\"")
+        .replace("net_ring0\"", "net_ring0\"\nsteering = \"flow\"");
+    let found = steering(&both, &ruled);
+    assert_eq!(found[2].way, "software");
+    assert!(found[2].detail.contains("`net_ring0` takes no such rule"), "{found:?}");
+
     let alone = steering(&lcore().to_string(), PORTS);
     assert!(alone.iter().all(|port| *port == words("software", "there is one worker")), "{alone:?}");
 }

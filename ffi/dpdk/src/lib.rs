@@ -6,6 +6,7 @@
 
 mod cpus;
 mod eal;
+mod flow;
 mod lcore;
 mod log;
 mod mbuf;
@@ -16,6 +17,7 @@ mod rss;
 
 pub use cpus::{BadCpuList, allowed_cpus, parse_cpu_list};
 pub use eal::{Eal, EalConfig, EalError, Hugepages, version};
+pub use flow::{Flow, FlowRule};
 pub use lcore::{LaunchError, Lcore};
 pub use mbuf::Mbuf;
 pub use mempool::{Mempool, MempoolError};

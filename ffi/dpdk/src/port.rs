@@ -335,20 +335,25 @@ impl Port {
         self.device.clear();
     }
 
+    pub(crate) fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
     pub(crate) fn id(&self) -> u16 {
         self.id
     }
 
     pub(crate) fn check(&self, step: &'static str, status: i32) -> Result<(), PortError> {
-        if status >= 0 {
-            return Ok(());
-        }
-        Err(PortError::Setup {
+        if status >= 0 { Ok(()) } else { Err(self.refusal(step, status)) }
+    }
+
+    pub(crate) fn refusal(&self, step: &'static str, status: i32) -> PortError {
+        PortError::Setup {
             device: self.device.clone(),
             step,
             reason: eal::words(status),
             complaints: log::complaints(),
-        })
+        }
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use fulcrum_director::{Buf, Pool};
 use fulcrum_dpdk::{
-    Eal, EalConfig, EalError, Hugepages, Mbuf, Mempool, Port, PortConfig, PortError, RssConfig, RxQueue,
-    Spread,
+    Eal, EalConfig, EalError, FlowRule, Hugepages, Mbuf, Mempool, Port, PortConfig, PortError, RssConfig,
+    RxQueue, Spread,
 };
 
 fn environment() -> (&'static Eal, Mempool, MutexGuard<'static, ()>) {
@@ -241,6 +241,13 @@ fn a_device_tells_how_it_spreads_and_is_told() {
     let error = port.rss().unwrap_err().to_string();
     assert!(error.contains("`net_ring9` does not tell its hash"), "{error}");
     assert!(port.set_rss(&rss).is_err());
+    for address in ["192.0.2.1", "2001:db8::1"] {
+        let address = address.parse().unwrap();
+        let rule = FlowRule { address, protocol: 6, port: 1, port_mask: 1, queue: 0 };
+        let error = port.validate_flow(&rule).unwrap_err().to_string();
+        assert!(error.contains("`net_ring9` takes no such rule"), "{error}");
+        assert!(port.add_flow(&rule).is_err());
+    }
     drop(queues);
     port.close().unwrap();
 }
