@@ -177,6 +177,12 @@ impl WorkerCounters {
         self.events[event as usize].add(1);
     }
 
+    /// Counts something that happened `count` times.
+    #[inline]
+    pub fn events(&self, event: Event, count: u64) {
+        self.events[event as usize].add(count);
+    }
+
     /// Packets dropped for `reason`, all ports.
     pub fn dropped(&self, reason: Reason) -> u64 {
         self.drops.iter().map(|port| port[reason as usize].get()).sum()

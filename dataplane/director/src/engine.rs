@@ -9,7 +9,7 @@ use crate::connect::LocalCursors;
 use crate::counters::WorkerCounters;
 use crate::defence::Defence;
 use crate::export::{NeighbourView, SessionView};
-use crate::fastpath::{Courses, Gate, Glance};
+use crate::fastpath::{BURST, Courses, Gate};
 use crate::fragments::follow::Waiting;
 use crate::fragments::{Fragments, Limits, MAX_PIECES};
 use crate::hash::Chance;
@@ -19,10 +19,10 @@ use crate::message::{Envelope, First, Message, Stage};
 use crate::neighbour::{Neighbours, Resolver};
 use crate::output::Sent;
 use crate::path_mtu::PathMtus;
-use crate::reason::{Event, Verdict};
+use crate::reason::{Event, Verdict, VerdictKind};
 use crate::rss::Rss;
 use crate::session::{Session, SessionId, Sessions};
-use crate::snapshot::{NO_DESTINATION, Snapshot};
+use crate::snapshot::{DestinationId, NO_DESTINATION, Snapshot};
 use crate::steer::Steer;
 use crate::{Nanos, SECOND};
 
@@ -31,9 +31,6 @@ pub(crate) const RESOLVER: u16 = 0;
 
 /// Sessions looked at for expiry per step at most.
 const EXPIRY_BUDGET: usize = 128;
-
-/// Frames and messages that a step is expected to get at most.
-const GLANCES: usize = 256;
 
 /// Sessions looked at per step while those of deleted servers are searched for.
 const FLUSH_BUDGET: SessionId = 128;
@@ -125,9 +122,6 @@ pub struct Engine<P: Pool> {
     /// What sessions remember of where their packets go counts when it is of this era.
     pub(crate) era: u32,
     pub(crate) courses: Courses,
-    /// What was seen of the frames in hand, and the epoch of the sessions at which it was.
-    pub(crate) glances: Vec<Glance>,
-    pub(crate) looked: u32,
 }
 
 /// What a step works with beside the engine itself.
@@ -136,6 +130,17 @@ pub(crate) struct Context<'a, P: Pool> {
     pub(crate) snap: &'a Snapshot,
     pub(crate) pool: &'a mut P,
     pub(crate) out: &'a mut Output<P::Buf>,
+}
+
+impl<P: Pool> Context<'_, P> {
+    /// Tells what became of a packet, when somebody wants to know.
+    #[inline]
+    pub(crate) fn verdict(&mut self, kind: VerdictKind, reason: &'static str, server: Option<DestinationId>) {
+        if let Some(verdicts) = &mut self.out.verdicts {
+            let service = server.and_then(|id| self.snap.destination(id)).map(|server| server.service);
+            verdicts.push(Verdict { kind, reason, service, server });
+        }
+    }
 }
 
 impl<P: Pool> Engine<P> {
@@ -161,8 +166,6 @@ impl<P: Pool> Engine<P> {
             gates: Gate::all(&snapshot),
             era: 1,
             courses: Courses::default(),
-            glances: Vec::with_capacity(GLANCES),
-            looked: 0,
             config,
             snapshot: Some(snapshot),
             counters,
@@ -189,20 +192,24 @@ impl<P: Pool> Engine<P> {
         let sent_before = out.tx.len();
         self.counters.rx_packets.add(burst.len() as u64);
         let mut ctx = Context { now, snap: &snapshot, pool, out };
-        // What goes to a wrong worker first has to go the whole way there.
-        if !self.config.misdirect {
-            self.look(ctx.snap, burst);
-        }
-        for (at, Received { port, buf }) in burst.drain(..).enumerate() {
-            if let Err(buf) = self.send_short(&mut ctx, at, buf) {
+        while !burst.is_empty() {
+            let count = burst.len().min(BURST);
+            // What goes to a wrong worker first has to go the whole way there.
+            let offered = if self.config.misdirect { &[] } else { &burst[..count] };
+            let mut glances = self.look(ctx.snap, offered);
+            let mut frames = burst.drain(..count);
+            while let Some(Received { port, buf }) = self.send_short(&mut ctx, &mut glances, &mut frames) {
                 self.receive(&mut ctx, port, 0, Stage::Arrived, buf);
             }
         }
-        self.look(ctx.snap, inbox);
-        for (at, message) in inbox.drain(..).enumerate() {
-            self.take_message(&mut ctx, at, message);
+        while !inbox.is_empty() {
+            let count = inbox.len().min(BURST);
+            let mut glances = self.look(ctx.snap, &inbox[..count]);
+            let mut messages = inbox.drain(..count);
+            while let Some(message) = self.send_short(&mut ctx, &mut glances, &mut messages) {
+                self.take_message(&mut ctx, message);
+            }
         }
-        self.glances.clear();
         self.expire_sessions(&mut ctx);
         self.discard_fragments(&mut ctx);
         self.flush_sessions(&mut ctx);
@@ -216,13 +223,9 @@ impl<P: Pool> Engine<P> {
         self.snapshot = Some(snapshot);
     }
 
-    fn take_message(&mut self, ctx: &mut Context<'_, P>, at: usize, message: Message<P::Buf>) {
+    fn take_message(&mut self, ctx: &mut Context<'_, P>, message: Message<P::Buf>) {
         match message {
-            Message::Packet { port, hops, stage, buf } => {
-                if let Err(buf) = self.send_short(ctx, at, buf) {
-                    self.receive(ctx, port, hops, stage, buf);
-                }
-            }
+            Message::Packet { port, hops, stage, buf } => self.receive(ctx, port, hops, stage, buf),
             Message::Park { interface, next_hop, port, routed, buf } => {
                 if let Sent::Dropped(reason) = self.park(ctx, interface, next_hop, port, routed, buf) {
                     self.counters.count_drop(port, reason);

@@ -17,14 +17,15 @@ use fulcrum_machine::prefetch;
 use fulcrum_packet::{ethernet, ipv4, ipv6};
 
 use crate::buffer::{Buf, Pool};
+use crate::counters::{DestinationCells, Traffic};
 use crate::engine::{Context, Engine, Received};
-use crate::forward::MIN_MTU;
+use crate::forward::{MIN_MTU, tunnel};
 use crate::message::{Message, Stage};
-use crate::neighbour::NO_HOP;
+use crate::neighbour::{Hop, NO_HOP};
 use crate::output::Way;
 use crate::packet::Packet;
-use crate::reason::{Event, VerdictKind};
-use crate::session::{Direction, SessionId, State, tcp};
+use crate::reason::{Event, Reason, VerdictKind};
+use crate::session::{Direction, Session, SessionId, Sessions, State, tcp};
 use crate::snapshot::{Forward, InterfaceId, Snapshot, TunnelKind};
 use crate::{Nanos, Transmit};
 pub(crate) use course::Courses;
@@ -35,12 +36,22 @@ pub(crate) use rewrite::Deltas;
 pub(crate) trait Offered<B> {
     /// The frame and the port it came in by, unless it has been looked at before.
     fn fresh(&self) -> Option<(u16, &B)>;
+    /// The frame and the port it came in by; `None` of what is no frame.
+    fn into_frame(self) -> Option<(u16, B)>;
 }
+
+/// Frames that go through the stages together at most.
+pub(crate) const BURST: usize = 64;
 
 impl<B> Offered<B> for Received<B> {
     #[inline(always)]
     fn fresh(&self) -> Option<(u16, &B)> {
         Some((self.port, &self.buf))
+    }
+
+    #[inline(always)]
+    fn into_frame(self) -> Option<(u16, B)> {
+        Some((self.port, self.buf))
     }
 }
 
@@ -49,6 +60,14 @@ impl<B> Offered<B> for Message<B> {
     fn fresh(&self) -> Option<(u16, &B)> {
         match self {
             Message::Packet { port, stage: Stage::Arrived, buf, .. } => Some((*port, buf)),
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn into_frame(self) -> Option<(u16, B)> {
+        match self {
+            Message::Packet { port, buf, .. } => Some((port, buf)),
             _ => None,
         }
     }
@@ -84,191 +103,307 @@ impl Came {
 /// What is done to a packet on the short way.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Method {
-    /// Other addresses and ports.
-    Rewrite,
-    /// Nothing but another next hop.
-    Route,
-    /// A header before it.
-    Tunnel,
+    Nat,
+    FullNat,
+    Dr,
+    Tun,
+    Reply,
 }
 
+const METHODS: usize = 5;
+
 impl Method {
+    const ALL: [Method; METHODS] = [Method::Nat, Method::FullNat, Method::Dr, Method::Tun, Method::Reply];
+
     #[inline(always)]
-    fn is_tunnel(self) -> bool {
-        self == Method::Tunnel
+    fn of(direction: Direction, forward: Forward) -> Method {
+        match (direction, forward) {
+            (Direction::Out, _) => Method::Reply,
+            (Direction::In, Forward::Nat) => Method::Nat,
+            (Direction::In, Forward::FullNat) => Method::FullNat,
+            (Direction::In, Forward::Dr) => Method::Dr,
+            (Direction::In, Forward::Tun) => Method::Tun,
+        }
+    }
+
+    fn event(self) -> Event {
+        match self {
+            Method::Nat => Event::ForwardedNat,
+            Method::FullNat => Event::ForwardedFullNat,
+            Method::Dr => Event::ForwardedDr,
+            Method::Tun => Event::ForwardedTun,
+            Method::Reply => Event::ForwardedReply,
+        }
     }
 }
 
+/// What becomes of a packet.
+#[derive(Clone, Copy)]
+struct Plan<'a> {
+    id: SessionId,
+    direction: Direction,
+    method: Method,
+    hop: &'a Hop,
+    /// Length of a tunnel's header.
+    outer: usize,
+    server: &'a DestinationCells,
+    service: &'a Traffic,
+}
+
+impl Plan<'_> {
+    #[inline(always)]
+    fn count(&self, glance: &Glance<'_>) {
+        let bytes = u64::from(glance.total);
+        for traffic in [&self.server.traffic, self.service] {
+            match self.direction {
+                Direction::In => traffic.count_in(1, bytes),
+                Direction::Out => traffic.count_out(1, bytes),
+            }
+        }
+    }
+}
+
+/// What was seen of a burst.
+#[derive(Debug)]
+pub(crate) struct Glances<'a> {
+    /// Of the sessions when they were looked at.
+    epoch: u32,
+    /// Which frame comes next.
+    next: usize,
+    list: [Glance<'a>; BURST],
+}
+
+/// The session of a packet, when it is one whose packets may go the short way.
+#[inline(always)]
+fn find<B: Buf>(
+    sessions: &Sessions,
+    glance: &Glance<'_>,
+    looked: u32,
+    era: u32,
+    now: Nanos,
+    buf: &B,
+) -> Option<(SessionId, Direction)> {
+    let (id, direction) = match sessions.epoch() == looked {
+        true => (glance.session, glance.direction),
+        // Sessions have come or gone since, by packets before this one: what it counts must be what was asked for.
+        false => sessions
+            .candidate(glance.hash)
+            .filter(|&(id, _)| sessions.get(id).destination == glance.destination)?,
+    };
+    let session = sessions.get(id);
+    let may = session.era == era
+        && session.comes_by(direction, glance.interface)
+        && session.expires > now
+        && matches!(session.state, State::Tcp(tcp::State::Established) | State::Udp);
+    let fits = may
+        && match glance.v6 {
+            false => session.is_of_v4(direction, glance.protocol, glance.src_v4(), glance.dst_v4()),
+            true => glance.is_of_v6(sessions, session, direction, buf.bytes()),
+        };
+    fits.then_some((id, direction))
+}
+
+/// What becomes of a packet of a session; `None` when something about it is for the whole way to judge.
+#[inline(always)]
+fn plan<'a>(
+    session: &Session,
+    (id, direction): (SessionId, Direction),
+    glance: &Glance<'a>,
+    hops: &'a [Hop],
+    now: Nanos,
+    tunnels: bool,
+) -> Option<Plan<'a>> {
+    let method = Method::of(direction, session.forward());
+    let hop = hops.get(usize::from(session.hop(direction)))?;
+    let may = match method {
+        Method::Dr => true,
+        Method::Tun => tunnels,
+        // Among the options of an answer are acknowledgments of ranges, by other numbers.
+        Method::Reply if glance.options => session.offset == 0,
+        Method::Nat | Method::FullNat | Method::Reply => !glance.unsummed,
+    };
+    let outer = if method == Method::Tun { outer_header(hop.source) } else { 0 };
+    let fits = usize::from(glance.total) + outer <= usize::from(hop.mtu);
+    let (server, service) = (glance.server?, glance.service?);
+    let current = may && fits && now < hop.fresh_until;
+    current.then_some(Plan { id, direction, method, hop, outer, server, service })
+}
+
+/// Has the packet that begins at `l3` of a frame begin at `front`; false when there is no room.
+#[cold]
+fn begin<B: Buf>(buf: &mut B, l3: usize, front: usize) -> bool {
+    match front.checked_sub(l3) {
+        Some(more) => buf.grow_front(more),
+        None => {
+            buf.shrink_front(l3 - front);
+            true
+        }
+    }
+}
+
+/// Makes the frame that goes out of the one that came in; false when there is no room before it.
+#[inline(always)]
+fn make<B: Buf>(
+    buf: &mut B,
+    glance: &Glance<'_>,
+    plan: &Plan<'_>,
+    sessions: &Sessions,
+    may_cut: bool,
+    ip_id: &mut u16,
+) -> bool {
+    let Plan { hop, outer, direction, .. } = *plan;
+    // Where the packet begins, and where it is to begin.
+    let (l3, front) = (usize::from(glance.l3), usize::from(hop.header_len) + outer);
+    if front != l3 && !begin(buf, l3, front) {
+        return false;
+    }
+    buf.truncate(front + usize::from(glance.total));
+    let frame = buf.bytes_mut();
+    let v6 = if outer == 0 { glance.v6 } else { hop.source.is_ipv6() };
+    hop.emit(frame, if v6 { ethernet::IPV6 } else { ethernet::IPV4 });
+    let Some(packet) = frame.get_mut(front..) else { return false };
+    let session = sessions.get(plan.id);
+    match plan.method {
+        Method::Dr | Method::Tun if glance.v6 => rewrite::route_v6(packet),
+        Method::Dr | Method::Tun => rewrite::route_v4(packet),
+        Method::Nat | Method::FullNat | Method::Reply => {
+            let change = match direction {
+                Direction::In => session.deltas.to_server(session.offset),
+                Direction::Out => session.deltas.to_client(session.offset),
+            };
+            if !glance.v6 {
+                let (src, dst) = session.other_ends_v4(direction);
+                rewrite::rewrite_v4(packet, glance.protocol, src, dst, change);
+            } else if let Some((src, dst)) = sessions.other_ends_v6(session, direction) {
+                rewrite::rewrite_v6(packet, glance.protocol, src, dst, change);
+            }
+        }
+    }
+    if outer != 0
+        && let Some(packet) = frame.get_mut(usize::from(hop.header_len)..)
+    {
+        tunnel::encapsulate_plain(
+            packet,
+            outer,
+            (hop.source, sessions.ends(plan.id).server.0),
+            may_cut,
+            ip_id,
+        );
+    }
+    true
+}
+
 impl<P: Pool> Engine<P> {
-    /// The first stages for all of a burst: what the headers say, which sessions that may be, and the memory of both
-    /// on its way. Leaves a glance for each frame.
+    /// The first stages for a burst of at most [`BURST`] frames: what the headers say, which sessions that may be, and
+    /// the memory of all of them on its way.
     #[inline]
-    pub(crate) fn look<T: Offered<P::Buf>>(&mut self, snap: &Snapshot, offered: &[T]) {
-        self.glances.clear();
-        self.looked = self.sessions.epoch();
-        if !self.config.short_way || snap.without_services() {
-            return;
+    pub(crate) fn look<'a, T: Offered<P::Buf>>(&self, snap: &'a Snapshot, offered: &[T]) -> Glances<'a> {
+        let Engine { sessions, gates, config, .. } = self;
+        let mut glances = Glances { epoch: sessions.epoch(), next: 0, list: [Glance::WHOLE_WAY; BURST] };
+        let worker = usize::from(config.worker);
+        let (Some(servers), Some(services)) =
+            (snap.destination_cells.of(worker), snap.service_cells.of(worker))
+        else {
+            return glances;
+        };
+        if !config.short_way || snap.without_services() {
+            return glances;
         }
         for frame in offered {
             if let Some(first) = frame.fresh().and_then(|(_, buf)| buf.bytes().first()) {
                 prefetch(first);
             }
         }
-        for frame in offered {
-            let glance = frame.fresh().and_then(|(port, buf)| {
-                let glance = glance::read(snap, &self.gates, &self.sessions, port, buf)?;
-                self.sessions.prefetch_bucket(glance.hash);
-                Some(glance)
-            });
-            self.glances.push(glance.unwrap_or(Glance::WHOLE_WAY));
+        let list = &mut glances.list[..offered.len().min(BURST)];
+        for (frame, glance) in offered.iter().zip(&mut *list) {
+            if let Some((port, buf)) = frame.fresh() {
+                glance.read(snap, gates, sessions, port, buf);
+            }
         }
-        for glance in self.glances.iter_mut().filter(|glance| glance.protocol != 0) {
-            match self.sessions.candidate(glance.hash) {
-                Some((id, direction)) => {
-                    (glance.session, glance.direction) = (id, direction);
-                    self.sessions.prefetch(id);
+        for glance in &mut *list {
+            if glance.keyed {
+                match sessions.candidate(glance.hash) {
+                    Some((id, direction)) => {
+                        (glance.session, glance.direction) = (id, direction);
+                        sessions.prefetch(id);
+                    }
+                    None => glance.keyed = false,
                 }
-                None => glance.plain = false,
             }
         }
-        let worker = usize::from(self.config.worker);
-        for glance in self.glances.iter().filter(|glance| glance.plain) {
-            let session = self.sessions.get(glance.session);
-            if glance.v6 {
-                self.sessions.prefetch_wide(session);
-            }
-            snap.prefetch_cells(session.destination, worker);
-            if let Some(&slot) = snap.service_slots.get(session.destination as usize) {
-                snap.prefetch_service_traffic(slot, worker);
+        for glance in list {
+            if glance.plain && glance.keyed {
+                let session = sessions.get(glance.session);
+                if glance.v6 {
+                    sessions.prefetch_wide(session);
+                }
+                let server = session.destination;
+                glance.destination = server;
+                let slot = snap.service_slots.get(server as usize).copied();
+                (glance.server, glance.service) =
+                    (servers.get(server), slot.and_then(|slot| services.get(slot)));
+                if let (Some(server), Some(service)) = (glance.server, glance.service) {
+                    prefetch(server);
+                    prefetch(service);
+                }
             }
         }
+        glances
     }
 
-    /// The last stage for one frame, the `at`th of those looked at: sends it, or gives it back as it came, to go the
-    /// whole way.
+    /// The last stage: sends the frames that were looked at, until one comes that has to go the whole way, which is
+    /// given back as it came.
     #[inline]
-    pub(crate) fn send_short(
+    pub(crate) fn send_short<T: Offered<P::Buf>>(
         &mut self,
         ctx: &mut Context<'_, P>,
-        at: usize,
-        mut buf: P::Buf,
-    ) -> Result<(), P::Buf> {
-        let Some(glance) = self.glances.get(at).copied().filter(|glance| glance.plain) else {
-            return Err(buf);
-        };
-        let Some((id, direction)) = self.session_of(&glance, buf.bytes(), ctx.now) else { return Err(buf) };
-        let session = self.sessions.get(id);
-        let (event, method) = match (direction, session.forward()) {
-            (Direction::Out, _) => (Event::ForwardedReply, Method::Rewrite),
-            (Direction::In, Forward::Nat) => (Event::ForwardedNat, Method::Rewrite),
-            (Direction::In, Forward::FullNat) => (Event::ForwardedFullNat, Method::Rewrite),
-            (Direction::In, Forward::Dr) => (Event::ForwardedDr, Method::Route),
-            (Direction::In, Forward::Tun) => (Event::ForwardedTun, Method::Tunnel),
-        };
-        let (worker, server) = (usize::from(self.config.worker), session.destination);
-        let service = ctx.snap.service_slots.get(server as usize).copied();
-        let (Some(hop), Some(cells), Some(service)) = (
-            self.neighbours.hops().get(usize::from(session.hop(direction))),
-            ctx.snap.cells(server, worker),
-            service.and_then(|slot| ctx.snap.service_traffic(slot, worker)),
-        ) else {
-            return Err(buf);
-        };
-        let outer = match method {
-            Method::Tunnel => outer_header(hop.source),
-            Method::Rewrite | Method::Route => 0,
-        };
-        let total = usize::from(glance.total);
-        let knows_all = match method {
-            // Among the options of an answer are acknowledgments of ranges, by other numbers.
-            Method::Rewrite if direction == Direction::Out && glance.options => session.offset == 0,
-            Method::Rewrite => !glance.unsummed,
-            Method::Route => true,
-            Method::Tunnel => self.path_mtus.is_empty(),
-        };
-        if ctx.now >= hop.fresh_until || total + outer > usize::from(hop.mtu) || !knows_all {
-            return Err(buf);
-        }
-        // Where the packet begins, and where it is to begin.
-        let (l3, front) = (usize::from(glance.l3), usize::from(hop.header_len) + outer);
-        if front > l3 && !buf.grow_front(front - l3) {
-            return Err(buf);
-        }
-        if front < l3 {
-            buf.shrink_front(l3 - front);
-        }
-        buf.truncate(front + total);
-
-        let (port, deltas, offset) = (hop.port, session.deltas, session.offset);
-        let ethertype = if method.is_tunnel() { hop.source.is_ipv6() } else { glance.v6 };
-        let ethertype = if ethertype { ethernet::IPV6 } else { ethernet::IPV4 };
-        hop.emit(buf.bytes_mut(), ethertype);
-        let packet = &mut buf.bytes_mut()[front..];
-        let change = match direction {
-            Direction::In => deltas.to_server(offset),
-            Direction::Out => deltas.to_client(offset),
-        };
-        match (method, glance.v6) {
-            (Method::Rewrite, false) => {
-                let (src, dst) = session.other_ends_v4(direction);
-                rewrite::rewrite4(packet, glance.protocol, src, dst, change);
-            }
-            (Method::Rewrite, true) => {
-                if let Some((src, dst)) = self.sessions.other_ends_v6(session, direction) {
-                    rewrite::rewrite6(packet, glance.protocol, src, dst, change);
-                }
-            }
-            (_, false) => rewrite::route4(packet),
-            (_, true) => rewrite::route6(packet),
-        }
-        if method.is_tunnel() {
-            let ends = (hop.source, self.sessions.ends(id).server.0);
-            let l3 = usize::from(hop.header_len);
-            self.encapsulate_plain(&mut buf.bytes_mut()[l3..], outer, ends, !ctx.snap.settings.pmtu_disc);
-        }
-
-        let session = self.sessions.get_mut(id);
-        session.touch(ctx.now);
-        let (traffics, bytes) = ([&cells.traffic, service], total as u64);
-        match direction {
-            Direction::In => {
+        glances: &mut Glances<'_>,
+        frames: &mut impl Iterator<Item = T>,
+    ) -> Option<T> {
+        let Engine { sessions, neighbours, counters, path_mtus, ip_id, era, .. } = self;
+        let (hops, now) = (neighbours.hops(), ctx.now);
+        let (tunnels, may_cut) = (path_mtus.is_empty(), !ctx.snap.settings.pmtu_disc);
+        let telling = ctx.out.verdicts.is_some();
+        let mut sent = [0u64; METHODS];
+        let mut rest = None;
+        for frame in frames {
+            let glance = glances.list.get(glances.next);
+            glances.next += 1;
+            let plan = glance.filter(|glance| glance.server.is_some()).and_then(|glance| {
+                let (_, buf) = frame.fresh()?;
+                let found = find(sessions, glance, glances.epoch, *era, now, buf)?;
+                plan(sessions.get(found.0), found, glance, hops, now, tunnels)
+            });
+            let (Some(glance), Some(plan)) = (glance, plan) else {
+                rest = Some(frame);
+                break;
+            };
+            let Some((from, mut buf)) = frame.into_frame() else { continue };
+            plan.count(glance);
+            let made = make(&mut buf, glance, &plan, sessions, may_cut, ip_id);
+            let session = sessions.get_mut(plan.id);
+            session.touch(now);
+            if plan.direction == Direction::In {
                 session.in_packets = session.in_packets.saturating_add(1);
-                traffics.into_iter().for_each(|traffic| traffic.count_in(1, bytes));
             }
-            Direction::Out => traffics.into_iter().for_each(|traffic| traffic.count_out(1, bytes)),
+            if !made {
+                counters.count_drop(from, Reason::NoHeadroom);
+                let server = session.destination;
+                ctx.verdict(VerdictKind::Drop, Reason::NoHeadroom.name(), Some(server));
+                continue;
+            }
+            sent[plan.method as usize] += 1;
+            if telling {
+                let server = session.destination;
+                ctx.verdict(VerdictKind::Forward, plan.method.event().name(), Some(server));
+            }
+            ctx.out.tx.push(Transmit { port: plan.hop.port, buf });
         }
-        self.counters.event(event);
-        self.counters.short_way.add(1);
-        self.verdict(ctx, VerdictKind::Forward, event.name(), Some(server));
-        ctx.out.tx.push(Transmit { port, buf });
-        Ok(())
-    }
-
-    /// The session of a packet, when it may go the short way.
-    #[inline(always)]
-    fn session_of(&self, glance: &Glance, frame: &[u8], now: Nanos) -> Option<(SessionId, Direction)> {
-        let (id, direction) = match self.sessions.epoch() == self.looked {
-            true => (glance.session, glance.direction),
-            // Sessions have come or gone since, by packets before this one.
-            false => self.sessions.candidate(glance.hash)?,
-        };
-        let session = self.sessions.get(id);
-        let may = session.era == self.era
-            && session.comes_by(direction, glance.interface)
-            && session.expires > now
-            && matches!(session.state, State::Tcp(tcp::State::Established) | State::Udp);
-        if !may {
-            return None;
+        for (method, count) in Method::ALL.into_iter().zip(sent).filter(|&(_, count)| count > 0) {
+            counters.events(method.event(), count);
+            counters.short_way.add(count);
         }
-        let (protocol, sport, dport) = (glance.protocol, glance.sport, glance.dport);
-        let fits = if glance.v6 {
-            let ip = frame.get(usize::from(glance.l3)..)?.first_chunk()?;
-            let (src, dst) = glance::addresses6(ip);
-            self.sessions.is_of_v6(session, direction, protocol, (src, sport), (dst, dport))
-        } else {
-            session.is_of_v4(direction, protocol, (glance.src, sport), (glance.dst, dport))
-        };
-        fits.then_some((id, direction))
+        rest
     }
 
     /// Leaves with a session where packets like the one that was just sent go.

@@ -92,17 +92,15 @@ impl Hop {
     /// Puts the Ethernet header of an IP packet at the beginning of a frame, which has room for it.
     #[inline(always)]
     pub(crate) fn emit(&self, frame: &mut [u8], ethertype: u16) {
-        const PLAIN: usize = ethernet::HEADER;
-        match (usize::from(self.header_len), frame.first_chunk_mut::<{ ethernet::MAX_HEADER }>()) {
-            (PLAIN, Some(header)) => {
-                header[..PLAIN - 2].copy_from_slice(&self.header[..PLAIN - 2]);
-                header[PLAIN - 2..PLAIN].copy_from_slice(&ethertype.to_be_bytes());
-            }
-            (_, Some(header)) => {
-                header[..ethernet::MAX_HEADER - 2].copy_from_slice(&self.header[..ethernet::MAX_HEADER - 2]);
-                header[ethernet::MAX_HEADER - 2..].copy_from_slice(&ethertype.to_be_bytes());
-            }
-            _ => {}
+        const PLAIN: usize = ethernet::HEADER - 2;
+        const TAGGED: usize = ethernet::MAX_HEADER - 2;
+        let Some(header) = frame.first_chunk_mut::<{ ethernet::MAX_HEADER }>() else { return };
+        header[..PLAIN].copy_from_slice(&self.header[..PLAIN]);
+        if usize::from(self.header_len) == ethernet::HEADER {
+            header[PLAIN..ethernet::HEADER].copy_from_slice(&ethertype.to_be_bytes());
+        } else {
+            header[PLAIN..TAGGED].copy_from_slice(&self.header[PLAIN..TAGGED]);
+            header[TAGGED..].copy_from_slice(&ethertype.to_be_bytes());
         }
     }
 }

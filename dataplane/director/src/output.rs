@@ -97,9 +97,15 @@ impl<P: Pool> Director<P> {
 
     /// An identification for a packet of our own that may be fragmented.
     pub(crate) fn next_ip_id(&mut self) -> u16 {
-        self.ip_id = self.ip_id.wrapping_add(1);
-        self.ip_id
+        next_ip_id(&mut self.ip_id)
     }
+}
+
+/// The identification after the last one.
+#[inline]
+pub(crate) fn next_ip_id(last: &mut u16) -> u16 {
+    *last = last.wrapping_add(1);
+    *last
 }
 
 impl<P: Pool> Engine<P> {

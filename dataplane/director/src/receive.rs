@@ -12,7 +12,7 @@ use crate::host::{Error, extensions, ndisc, options};
 use crate::marks::{has_mark_service, mark};
 use crate::message::{Envelope, First, Message, Stage};
 use crate::packet::Packet;
-use crate::reason::{Event, Reason, Verdict, VerdictKind};
+use crate::reason::{Event, Reason, VerdictKind};
 use crate::snapshot::{DestinationId, InterfaceId, Snapshot};
 
 /// How often a packet may be handed on: by the test setting, to the keeper of its fragments, to its owner, to its former owner and back, and once
@@ -305,10 +305,7 @@ impl<P: Pool> Engine<P> {
         reason: &'static str,
         server: Option<DestinationId>,
     ) {
-        if let Some(verdicts) = &mut ctx.out.verdicts {
-            let service = server.and_then(|id| ctx.snap.destination(id)).map(|server| server.service);
-            verdicts.push(Verdict { kind, reason, service, server });
-        }
+        ctx.verdict(kind, reason, server);
     }
 }
 

@@ -1,5 +1,6 @@
 //! In which order own addresses came up.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ pub(crate) fn arrivals(
     locals: &FastMap<IpAddr, Local>,
     generation: u64,
 ) -> Arc<[Arrival]> {
-    let known: FastMap<_, _> =
+    let known: HashMap<_, _> =
         before.iter().map(|arrival| ((arrival.interface, arrival.address), arrival.since)).collect();
     let now = locals.iter().filter_map(|(&address, local)| {
         let interface = local.arp?;

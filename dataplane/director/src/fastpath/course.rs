@@ -133,9 +133,9 @@ impl<P: Pool> Engine<P> {
         let session = self.sessions.get(id);
         if !v6 {
             let (src, dst) = session.other_ends_v4(Direction::In);
-            rewrite::rewrite4(&mut frame[front..], ipv4::TCP, src, dst, change);
+            rewrite::rewrite_v4(&mut frame[front..], ipv4::TCP, src, dst, change);
         } else if let Some((src, dst)) = self.sessions.other_ends_v6(session, Direction::In) {
-            rewrite::rewrite6(&mut frame[front..], ipv4::TCP, src, dst, change);
+            rewrite::rewrite_v6(&mut frame[front..], ipv4::TCP, src, dst, change);
         }
         if packet.stage == Stage::Arrived && session.era != self.era {
             let era = self.era;

@@ -2,17 +2,19 @@
 //! extension headers, whole, TCP, UDP. The checks are those of `receive`; where one fails it is for the whole way to
 //! say how.
 
-use fulcrum_packet::checksum::{fold, pseudo_header, pseudo_header6, sum};
+use fulcrum_packet::checksum::{fold, pseudo_header, pseudo_header6};
 use fulcrum_packet::{ethernet, ipv4, ipv6, tcp, udp};
 
 use crate::buffer::Buf;
-use crate::session::{Direction, NONE, SessionId, Sessions};
-use crate::snapshot::{InterfaceId, Snapshot};
+use crate::counters::{DestinationCells, Traffic};
+use crate::session::{Direction, NONE, Session, SessionId, Sessions};
+use crate::snapshot::{DestinationId, InterfaceId, NO_DESTINATION, Snapshot};
 
 /// A port, as frames that come in by it are judged.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Gate {
-    mac: [u8; 6],
+    /// The port's address as the first six bytes of a frame are read, in the upper bits.
+    station: u64,
     /// Of frames without a tag.
     interface: Option<InterfaceId>,
     partial_checksums: bool,
@@ -23,7 +25,7 @@ impl Gate {
     pub(crate) fn all(snap: &Snapshot) -> Vec<Gate> {
         let ports = snap.ports.iter().zip(0u16..);
         let gate = |(port, number): (&crate::snapshot::Port, u16)| Gate {
-            mac: port.mac,
+            station: station(&port.mac),
             interface: snap.by_vlan.get(&(number, 0)).copied(),
             partial_checksums: port.partial_checksums,
         };
@@ -31,16 +33,25 @@ impl Gate {
     }
 }
 
-/// What a packet shows, and the session that it may be of.
+/// The upper six bytes.
+const STATION: u64 = !0xffff;
+
+#[inline(always)]
+fn station(mac: &[u8; 6]) -> u64 {
+    let [a, b, c, d, e, f] = *mac;
+    u64::from_be_bytes([a, b, c, d, e, f, 0, 0])
+}
+
+/// What a packet shows, and the session that it may be of, with what that counts.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Glance {
+pub(crate) struct Glance<'a> {
     /// Of its key, for the index.
     pub(super) hash: u64,
-    /// Addresses of IPv4.
-    pub(super) src: u32,
-    pub(super) dst: u32,
-    pub(super) sport: u16,
-    pub(super) dport: u16,
+    /// Source and destination of IPv4, as they stand in the header.
+    pub(super) addresses: u64,
+    /// Source and destination port, likewise.
+    pub(super) ports: u32,
+    pub(super) session: SessionId,
     pub(super) interface: InterfaceId,
     /// Length of the IP packet.
     pub(super) total: u16,
@@ -48,6 +59,8 @@ pub(crate) struct Glance {
     pub(super) l3: u8,
     pub(super) protocol: u8,
     pub(super) v6: bool,
+    /// Whether its key is known: of TCP and UDP that is whole.
+    pub(super) keyed: bool,
     /// Whether it may take the short way: a datagram, or a segment that neither opens nor closes.
     pub(super) plain: bool,
     /// Whether it is UDP without a checksum.
@@ -55,172 +68,219 @@ pub(crate) struct Glance {
     /// Whether it is TCP with options.
     pub(super) options: bool,
     pub(super) direction: Direction,
-    pub(super) session: SessionId,
+    /// The session's, when it was looked at.
+    pub(super) destination: DestinationId,
+    pub(super) server: Option<&'a DestinationCells>,
+    pub(super) service: Option<&'a Traffic>,
 }
 
-impl Glance {
+/// Length of the headers of IPv4 and TCP, and of IPv6 and TCP; so long are even small datagrams worth a short way.
+const HEADS_V4: usize = ipv4::HEADER + tcp::HEADER;
+const HEADS_V6: usize = ipv6::HEADER + tcp::HEADER;
+
+impl Glance<'_> {
     /// Of a packet that goes the whole way.
-    pub(crate) const WHOLE_WAY: Glance = Glance {
+    pub(crate) const WHOLE_WAY: Glance<'static> = Glance {
         hash: 0,
-        src: 0,
-        dst: 0,
-        sport: 0,
-        dport: 0,
+        addresses: 0,
+        ports: 0,
+        session: NONE,
         interface: 0,
         total: 0,
         l3: 0,
         protocol: 0,
         v6: false,
+        keyed: false,
         plain: false,
         unsummed: false,
         options: false,
         direction: Direction::In,
-        session: NONE,
+        destination: NO_DESTINATION,
+        server: None,
+        service: None,
     };
-}
 
-/// Reads a frame; `None` when it is another kind of packet, or wrong.
-#[inline(always)]
-pub(super) fn read<B: Buf>(
-    snap: &Snapshot,
-    gates: &[Gate],
-    sessions: &Sessions,
-    port: u16,
-    buf: &B,
-) -> Option<Glance> {
-    let frame = buf.bytes();
-    let gate = gates.get(usize::from(port))?;
-    let ether: &[u8; ethernet::MAX_HEADER] = frame.first_chunk()?;
-    if ether[..6] != gate.mac {
-        return None;
-    }
-    let u16_at = |at: usize| u16::from_be_bytes([ether[at], ether[at + 1]]);
-    let (interface, ethertype, l3) = match u16_at(12) {
-        ethernet::VLAN => {
-            let interface = *snap.by_vlan.get(&(port, u16_at(14) & 0x0fff))?;
-            if snap.interfaces[usize::from(interface)].mac != gate.mac {
-                return None;
-            }
-            (interface, u16_at(16), 18)
+    /// Reads a frame, unless it is another kind of packet, or wrong.
+    #[inline(always)]
+    pub(super) fn read<B: Buf>(
+        &mut self,
+        snap: &Snapshot,
+        gates: &[Gate],
+        sessions: &Sessions,
+        port: u16,
+        buf: &B,
+    ) {
+        let frame = buf.bytes();
+        let (Some(gate), Some(ether)) =
+            (gates.get(usize::from(port)), frame.first_chunk::<{ ethernet::HEADER }>())
+        else {
+            return;
+        };
+        let dst = ether.first_chunk::<8>().map_or(0, |first| u64::from_be_bytes(*first)) & STATION;
+        if dst != gate.station {
+            return;
         }
-        ethertype => (gate.interface?, ethertype, 14),
-    };
-    let packet = frame.get(usize::from(l3)..)?;
-    let mut glance = match ethertype {
-        ethernet::IPV4 => read4(sessions, gate, packet, buf.has_good_header_checksum())?,
-        ethernet::IPV6 => read6(sessions, gate, packet)?,
-        _ => return None,
-    };
-    (glance.interface, glance.l3) = (interface, l3);
-    Some(glance)
+        let good = buf.has_good_header_checksum();
+        match (u16_of(ether, 12), gate.interface) {
+            (ethernet::IPV4, Some(interface)) => {
+                self.interface = interface;
+                self.read_v4::<{ ethernet::HEADER }>(gate, sessions, &frame[ethernet::HEADER..], good);
+            }
+            (ethernet::IPV6, Some(interface)) => {
+                self.interface = interface;
+                self.read_v6::<{ ethernet::HEADER }>(gate, sessions, &frame[ethernet::HEADER..]);
+            }
+            (ethernet::VLAN, _) => self.read_tagged(snap, gate, sessions, port, frame, good),
+            _ => {}
+        }
+    }
+
+    #[inline(never)]
+    fn read_tagged(
+        &mut self,
+        snap: &Snapshot,
+        gate: &Gate,
+        sessions: &Sessions,
+        port: u16,
+        frame: &[u8],
+        good: bool,
+    ) {
+        const L3: usize = ethernet::MAX_HEADER;
+        let Some((ether, packet)) = frame.split_first_chunk::<L3>() else { return };
+        let Some(&interface) = snap.by_vlan.get(&(port, u16_of(ether, 14) & 0x0fff)) else { return };
+        if station(&snap.interfaces[usize::from(interface)].mac) != gate.station {
+            return;
+        }
+        self.interface = interface;
+        match u16_of(ether, 16) {
+            ethernet::IPV4 => self.read_v4::<L3>(gate, sessions, packet, good),
+            ethernet::IPV6 => self.read_v6::<L3>(gate, sessions, packet),
+            _ => {}
+        }
+    }
+
+    #[inline(always)]
+    fn read_v4<const L3: usize>(&mut self, gate: &Gate, sessions: &Sessions, packet: &[u8], good: bool) {
+        let Some(head) = packet.first_chunk::<HEADS_V4>() else { return };
+        let (total, protocol) = (usize::from(u16_of(head, 2)), head[9]);
+        let whole = u16_of(head, 6) & (ipv4::MF | ipv4::OFFSET) == 0;
+        let sums = (0..5).map(|word| u64::from(u32_of(head, 4 * word))).sum::<u64>();
+        // A sum of sixteen-bit words that is right is a multiple of 2^16 - 1 (RFC 1071), and never zero here.
+        let good = good || sums.is_multiple_of(0xffff);
+        if head[0] != 0x45 || !whole || head[8] <= 1 || !good || total > packet.len() {
+            return;
+        }
+        let Some(upper) = total.checked_sub(ipv4::HEADER) else { return };
+        let Some(checksum) = self.read_upper(protocol, &head[ipv4::HEADER..], upper) else { return };
+        self.addresses = u64::from(u32_of(head, 12)) << 32 | u64::from(u32_of(head, 16));
+        if gate.partial_checksums {
+            let (src, dst) = ((self.addresses >> 32) as u32, self.addresses as u32);
+            if checksum == fold(pseudo_header(src.into(), dst.into(), protocol, upper as u16)) {
+                return;
+            }
+        }
+        (self.protocol, self.total, self.l3) = (protocol, total as u16, L3 as u8);
+        self.keyed = true;
+        self.hash = sessions.hash_v4(protocol, self.src_v4(), self.dst_v4());
+        sessions.prefetch_bucket(self.hash);
+    }
+
+    #[inline(always)]
+    fn read_v6<const L3: usize>(&mut self, gate: &Gate, sessions: &Sessions, packet: &[u8]) {
+        let Some(head) = packet.first_chunk::<HEADS_V6>() else { return };
+        let (upper, protocol) = (usize::from(u16_of(head, 4)), head[6]);
+        let total = upper + ipv6::HEADER;
+        if head[0] >> 4 != 6 || head[7] <= 1 || total > packet.len() || total > usize::from(u16::MAX) {
+            return;
+        }
+        let Some(checksum) = self.read_upper(protocol, &head[ipv6::HEADER..], upper) else { return };
+        let (src, dst) = addresses_v6(head);
+        if gate.partial_checksums
+            && checksum == fold(pseudo_header6(src.into(), dst.into(), protocol, upper as u32))
+        {
+            return;
+        }
+        (self.protocol, self.total, self.l3) = (protocol, total as u16, L3 as u8);
+        (self.keyed, self.v6) = (true, true);
+        self.hash = sessions.hash_v6(protocol, (src, self.sport()), (dst, self.dport()));
+        sessions.prefetch_bucket(self.hash);
+    }
+
+    /// Ports of a segment or datagram of `length` bytes, and what else it may be told by; gives its checksum.
+    #[inline(always)]
+    fn read_upper(&mut self, protocol: u8, head: &[u8], length: usize) -> Option<u16> {
+        let head: &[u8; tcp::HEADER] = head.first_chunk()?;
+        self.ports = u32_of(head, 0);
+        match protocol {
+            ipv4::TCP => {
+                let header = usize::from(head[12] >> 4) * 4;
+                self.plain = head[13] & (tcp::SYN | tcp::FIN | tcp::RST | tcp::ACK) == tcp::ACK;
+                self.options = header > tcp::HEADER;
+                (header >= tcp::HEADER && header <= length).then_some(u16_of(head, 16))
+            }
+            ipv4::UDP => {
+                let checksum = u16_of(head, 6);
+                (self.plain, self.unsummed) = (true, checksum == 0);
+                (length >= udp::HEADER).then_some(checksum)
+            }
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn sport(&self) -> u16 {
+        (self.ports >> 16) as u16
+    }
+
+    #[inline(always)]
+    fn dport(&self) -> u16 {
+        self.ports as u16
+    }
+
+    /// Source of IPv4.
+    #[inline(always)]
+    pub(super) fn src_v4(&self) -> (u32, u16) {
+        ((self.addresses >> 32) as u32, self.sport())
+    }
+
+    /// Destination of IPv4.
+    #[inline(always)]
+    pub(super) fn dst_v4(&self) -> (u32, u16) {
+        (self.addresses as u32, self.dport())
+    }
+
+    /// Whether a packet of IPv6 goes in `direction` of a session; its addresses are read once more.
+    #[inline(always)]
+    pub(super) fn is_of_v6(
+        &self,
+        sessions: &Sessions,
+        session: &Session,
+        direction: Direction,
+        frame: &[u8],
+    ) -> bool {
+        let packet = frame.get(usize::from(self.l3)..).and_then(|packet| packet.first_chunk::<HEADS_V6>());
+        packet.is_some_and(|head| {
+            let (src, dst) = addresses_v6(head);
+            sessions.is_of_v6(session, direction, self.protocol, (src, self.sport()), (dst, self.dport()))
+        })
+    }
 }
 
 #[inline(always)]
-fn read4(sessions: &Sessions, gate: &Gate, packet: &[u8], sum_is_good: bool) -> Option<Glance> {
-    let ip: &[u8; ipv4::HEADER] = packet.first_chunk()?;
-    let u16_at = |at: usize| u16::from_be_bytes([ip[at], ip[at + 1]]);
-    let u32_at = |at: usize| u32::from_be_bytes([ip[at], ip[at + 1], ip[at + 2], ip[at + 3]]);
-    let (total, ttl, protocol) = (u16_at(2), ip[8], ip[9]);
-    let whole = u16_at(6) & (ipv4::MF | ipv4::OFFSET) == 0;
-    let sum_is_good = sum_is_good || fold(sum(ip)) == 0xffff;
-    if ip[0] != 0x45 || !whole || ttl <= 1 || !sum_is_good {
-        return None;
-    }
-    let body = packet.get(ipv4::HEADER..usize::from(total))?;
-    let (src, dst) = (u32_at(12), u32_at(16));
-    let upper = read_upper(protocol, body)?;
-    if gate.partial_checksums
-        && upper.checksum == fold(pseudo_header(src.into(), dst.into(), protocol, body.len() as u16))
-    {
-        return None;
-    }
-    let Upper { sport, dport, plain, options, .. } = upper;
-    let unsummed = protocol == ipv4::UDP && upper.checksum == 0;
-    let hash = sessions.hash_v4(protocol, (src, sport), (dst, dport));
-    Some(Glance {
-        hash,
-        src,
-        dst,
-        sport,
-        dport,
-        total,
-        protocol,
-        unsummed,
-        options,
-        plain,
-        ..Glance::WHOLE_WAY
-    })
+fn u16_of<const N: usize>(head: &[u8; N], at: usize) -> u16 {
+    u16::from_be_bytes([head[at], head[at + 1]])
 }
 
 #[inline(always)]
-fn read6(sessions: &Sessions, gate: &Gate, packet: &[u8]) -> Option<Glance> {
-    let ip: &[u8; ipv6::HEADER] = packet.first_chunk()?;
-    let (protocol, hop_limit) = (ip[6], ip[7]);
-    if ip[0] >> 4 != 6 || hop_limit <= 1 {
-        return None;
-    }
-    let total = u16::from_be_bytes([ip[4], ip[5]]).checked_add(ipv6::HEADER as u16)?;
-    let body = packet.get(ipv6::HEADER..usize::from(total))?;
-    let (src, dst) = addresses6(ip);
-    let upper = read_upper(protocol, body)?;
-    if gate.partial_checksums
-        && upper.checksum == fold(pseudo_header6(src.into(), dst.into(), protocol, body.len() as u32))
-    {
-        return None;
-    }
-    let Upper { sport, dport, plain, options, .. } = upper;
-    let unsummed = protocol == ipv4::UDP && upper.checksum == 0;
-    let hash = sessions.hash_v6(protocol, (src, sport), (dst, dport));
-    Some(Glance {
-        hash,
-        sport,
-        dport,
-        total,
-        protocol,
-        unsummed,
-        options,
-        plain,
-        v6: true,
-        ..Glance::WHOLE_WAY
-    })
+fn u32_of<const N: usize>(head: &[u8; N], at: usize) -> u32 {
+    u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]])
 }
 
 /// Source and destination of an IPv6 header.
 #[inline(always)]
-pub(super) fn addresses6(ip: &[u8; ipv6::HEADER]) -> (u128, u128) {
-    let mut address = [[0; 16]; 2];
-    address[0].copy_from_slice(&ip[8..24]);
-    address[1].copy_from_slice(&ip[24..40]);
-    (u128::from_be_bytes(address[0]), u128::from_be_bytes(address[1]))
-}
-
-struct Upper {
-    sport: u16,
-    dport: u16,
-    checksum: u16,
-    plain: bool,
-    options: bool,
-}
-
-/// Ports and checksum of a segment or datagram.
-#[inline(always)]
-fn read_upper(protocol: u8, body: &[u8]) -> Option<Upper> {
-    let u16_at = |at: usize| u16::from_be_bytes([body[at], body[at + 1]]);
-    match protocol {
-        ipv4::TCP if body.len() >= tcp::HEADER => {
-            let header = usize::from(body[12] >> 4) * 4;
-            let plain = body[13] & (tcp::SYN | tcp::FIN | tcp::RST | tcp::ACK) == tcp::ACK;
-            let whole = header >= tcp::HEADER && header <= body.len();
-            let options = header > tcp::HEADER;
-            whole.then(|| Upper { sport: u16_at(0), dport: u16_at(2), checksum: u16_at(16), plain, options })
-        }
-        ipv4::UDP if body.len() >= udp::HEADER => Some(Upper {
-            sport: u16_at(0),
-            dport: u16_at(2),
-            checksum: u16_at(6),
-            plain: true,
-            options: false,
-        }),
-        _ => None,
-    }
+fn addresses_v6(head: &[u8; HEADS_V6]) -> (u128, u128) {
+    let mut addresses = [[0; 16]; 2];
+    addresses[0].copy_from_slice(&head[8..24]);
+    addresses[1].copy_from_slice(&head[24..40]);
+    (u128::from_be_bytes(addresses[0]), u128::from_be_bytes(addresses[1]))
 }

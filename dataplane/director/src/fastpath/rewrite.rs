@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use fulcrum_packet::checksum::fold;
-use fulcrum_packet::{ipv4, ipv6};
+use fulcrum_packet::{ipv4, ipv6, tcp, udp};
 
 /// By how much a session changes checksums on the way to its server; the other way it is the opposite.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,15 +21,15 @@ pub(crate) struct Deltas {
 pub(super) struct Change {
     header: u32,
     upper: u32,
-    numbers: Numbers,
+    number: Number,
+    offset: u32,
 }
 
-/// Which number of TCP's is another on the other side, and by how much.
+/// Which number of TCP's is another on the other side, by its place in the header.
 #[derive(Clone, Copy, Debug)]
-enum Numbers {
-    Same,
-    Sequence(u32),
-    Acknowledgment(u32),
+enum Number {
+    Sequence = 4,
+    Acknowledgment = 8,
 }
 
 impl Deltas {
@@ -46,19 +46,15 @@ impl Deltas {
     /// What changes on the way to the server, when its numbers are `offset` ahead of the client's.
     #[inline(always)]
     pub(super) fn to_server(self, offset: u32) -> Change {
-        let numbers = if offset == 0 { Numbers::Same } else { Numbers::Sequence(offset) };
-        Change { header: self.header.into(), upper: self.upper.into(), numbers }
+        Change { header: self.header.into(), upper: self.upper.into(), number: Number::Sequence, offset }
     }
 
     /// What changes on the way back.
     #[inline(always)]
     pub(super) fn to_client(self, offset: u32) -> Change {
-        let numbers = match offset {
-            0 => Numbers::Same,
-            offset => Numbers::Acknowledgment(offset.wrapping_neg()),
-        };
         let opposite = |delta: u16| 0xffff + u32::from(!delta);
-        Change { header: opposite(self.header), upper: opposite(self.upper), numbers }
+        let (header, upper) = (opposite(self.header), opposite(self.upper));
+        Change { header, upper, number: Number::Acknowledgment, offset: offset.wrapping_neg() }
     }
 }
 
@@ -66,90 +62,100 @@ impl Deltas {
 type End = (IpAddr, u16);
 
 fn halves(address: IpAddr) -> u64 {
-    match address {
-        IpAddr::V4(address) => u64::from(address.to_bits() >> 16) + u64::from(address.to_bits() as u16),
-        IpAddr::V6(address) => (0..8).map(|half| u64::from((address.to_bits() >> (16 * half)) as u16)).sum(),
-    }
+    let bits = match address {
+        IpAddr::V4(address) => address.to_bits().into(),
+        IpAddr::V6(address) => address.to_bits(),
+    };
+    (0..8).map(|half| u64::from((bits >> (16 * half)) as u16)).sum()
 }
 
 /// What an IPv4 header's checksum changes by when its TTL is one less (RFC 1141).
 const TTL: u32 = 0xfeff;
 
+/// Adds a change to the checksum at `at`; gives the new one.
 #[inline(always)]
-fn mend(sum: &mut [u8], change: u32) -> u16 {
-    let old = u16::from_be_bytes([sum[0], sum[1]]);
+fn mend<const N: usize>(head: &mut [u8; N], at: usize, change: u32) -> u16 {
+    let old = u16::from_be_bytes([head[at], head[at + 1]]);
     let total = u32::from(!old) + change;
     let total = (total >> 16) + (total & 0xffff);
     let new = !((total >> 16) + (total & 0xffff)) as u16;
-    sum.copy_from_slice(&new.to_be_bytes());
+    head[at..at + 2].copy_from_slice(&new.to_be_bytes());
     new
 }
 
 /// One hop less of an IPv4 packet.
 #[inline(always)]
-pub(super) fn route4(packet: &mut [u8]) {
-    let Some(ip) = packet.first_chunk_mut::<{ ipv4::HEADER }>() else { return };
-    ip[8] -= 1;
-    mend(&mut ip[10..12], TTL);
+pub(super) fn route_v4(packet: &mut [u8]) {
+    let Some(head) = packet.first_chunk_mut::<{ ipv4::HEADER }>() else { return };
+    head[8] -= 1;
+    mend(head, 10, TTL);
 }
 
 /// One hop less of an IPv6 packet.
 #[inline(always)]
-pub(super) fn route6(packet: &mut [u8]) {
-    let Some(ip) = packet.first_chunk_mut::<{ ipv6::HEADER }>() else { return };
-    ip[7] -= 1;
+pub(super) fn route_v6(packet: &mut [u8]) {
+    let Some(head) = packet.first_chunk_mut::<{ ipv6::HEADER }>() else { return };
+    head[7] -= 1;
 }
 
 /// One hop less, and other ends, of an IPv4 packet.
 #[inline(always)]
-pub(super) fn rewrite4(packet: &mut [u8], protocol: u8, src: (u32, u16), dst: (u32, u16), change: Change) {
-    let Some((ip, body)) = packet.split_first_chunk_mut::<{ ipv4::HEADER }>() else { return };
-    ip[8] -= 1;
-    mend(&mut ip[10..12], TTL + change.header);
-    ip[12..16].copy_from_slice(&src.0.to_be_bytes());
-    ip[16..20].copy_from_slice(&dst.0.to_be_bytes());
-    rewrite_upper(body, protocol, src.1, dst.1, change);
+pub(super) fn rewrite_v4(packet: &mut [u8], protocol: u8, src: (u32, u16), dst: (u32, u16), change: Change) {
+    let Some((head, upper)) = packet.split_first_chunk_mut::<{ ipv4::HEADER }>() else { return };
+    head[8] -= 1;
+    mend(head, 10, TTL + change.header);
+    head[12..16].copy_from_slice(&src.0.to_be_bytes());
+    head[16..20].copy_from_slice(&dst.0.to_be_bytes());
+    rewrite_upper(upper, protocol, src.1, dst.1, change);
 }
 
 /// One hop less, and other ends, of an IPv6 packet.
 #[inline(always)]
-pub(super) fn rewrite6(packet: &mut [u8], protocol: u8, src: (u128, u16), dst: (u128, u16), change: Change) {
-    let Some((ip, body)) = packet.split_first_chunk_mut::<{ ipv6::HEADER }>() else { return };
-    ip[7] -= 1;
-    ip[8..24].copy_from_slice(&src.0.to_be_bytes());
-    ip[24..40].copy_from_slice(&dst.0.to_be_bytes());
-    rewrite_upper(body, protocol, src.1, dst.1, change);
+pub(super) fn rewrite_v6(
+    packet: &mut [u8],
+    protocol: u8,
+    src: (u128, u16),
+    dst: (u128, u16),
+    change: Change,
+) {
+    let Some((head, upper)) = packet.split_first_chunk_mut::<{ ipv6::HEADER }>() else { return };
+    head[7] -= 1;
+    head[8..24].copy_from_slice(&src.0.to_be_bytes());
+    head[24..40].copy_from_slice(&dst.0.to_be_bytes());
+    rewrite_upper(upper, protocol, src.1, dst.1, change);
 }
 
 #[inline(always)]
-fn rewrite_upper(body: &mut [u8], protocol: u8, sport: u16, dport: u16, change: Change) {
-    let Some((ports, rest)) = body.split_first_chunk_mut::<4>() else { return };
-    ports[..2].copy_from_slice(&sport.to_be_bytes());
-    ports[2..].copy_from_slice(&dport.to_be_bytes());
-    if protocol != ipv4::TCP {
-        if let Some(sum) = rest.get_mut(2..4)
-            && mend(sum, change.upper) == 0
-        {
-            sum.fill(0xff);
+fn rewrite_upper(upper: &mut [u8], protocol: u8, sport: u16, dport: u16, change: Change) {
+    if protocol == ipv4::TCP {
+        let Some(head) = upper.first_chunk_mut::<{ tcp::HEADER }>() else { return };
+        head[..2].copy_from_slice(&sport.to_be_bytes());
+        head[2..4].copy_from_slice(&dport.to_be_bytes());
+        let renumbered = match change.offset {
+            0 => 0,
+            by => renumber(head, change.number, by),
+        };
+        mend(head, 16, change.upper + renumbered);
+    } else {
+        let Some(head) = upper.first_chunk_mut::<{ udp::HEADER }>() else { return };
+        head[..2].copy_from_slice(&sport.to_be_bytes());
+        head[2..4].copy_from_slice(&dport.to_be_bytes());
+        if mend(head, 6, change.upper) == 0 {
+            head[6..].fill(0xff);
         }
-        return;
     }
-    // Sequence number, acknowledgment, flags and window, checksum.
-    let Some(rest) = rest.first_chunk_mut::<14>() else { return };
-    let renumbered = match change.numbers {
-        Numbers::Same => 0,
-        Numbers::Sequence(by) => renumber(&mut rest[..4], by),
-        Numbers::Acknowledgment(by) => renumber(&mut rest[4..8], by),
-    };
-    mend(&mut rest[12..14], change.upper + renumbered);
 }
 
 /// Adds to a number of TCP's; gives what that changes in sums.
 #[inline(always)]
-fn renumber(number: &mut [u8], by: u32) -> u32 {
-    let old = u32::from_be_bytes([number[0], number[1], number[2], number[3]]);
+fn renumber(head: &mut [u8; tcp::HEADER], number: Number, by: u32) -> u32 {
+    let at = number as usize;
+    let Some(number) = head.get_mut(at..at + 4).and_then(|number| number.first_chunk_mut::<4>()) else {
+        return 0;
+    };
+    let old = u32::from_be_bytes(*number);
     let new = old.wrapping_add(by);
-    number.copy_from_slice(&new.to_be_bytes());
+    *number = new.to_be_bytes();
     (!old >> 16) + (!old & 0xffff) + (new >> 16) + (new & 0xffff)
 }
 
@@ -173,7 +179,7 @@ mod tests {
                 for sum in [0u16, 1, 0x1234, 0xfffe, 0xffff] {
                     let mended = |change| {
                         let mut bytes = sum.to_be_bytes();
-                        mend(&mut bytes, change);
+                        mend(&mut bytes, 0, change);
                         u16::from_be_bytes(bytes)
                     };
                     assert_eq!(mended(deltas.to_server(0).header), plain.apply(sum));

@@ -9,6 +9,7 @@ use fulcrum_packet::{ethernet, gre, gue, ip, ipv4, ipv6, udp};
 use crate::buffer::{Buf, Pool};
 use crate::engine::Engine;
 use crate::hash::folded_multiply;
+use crate::output::next_ip_id;
 use crate::packet::Packet;
 use crate::snapshot::{Destination, Tunnel, TunnelChecksum, TunnelKind};
 
@@ -93,53 +94,11 @@ impl<P: Pool> Engine<P> {
                 ipv4::UDP
             }
         };
-        self.emit_outer(bytes, (src, dst), Outer { tos, ttl, df, protocol });
+        emit_outer(bytes, (src, dst), Outer { tos, ttl, df, protocol }, &mut self.ip_id);
         let l4 = packet.l3 + outer;
         (packet.src, packet.dst, packet.protocol) = (src, dst, protocol);
         (packet.l4, packet.total, packet.fragment) = (l4, total, None);
         true
-    }
-
-    /// The outer header alone, `outer` bytes at the beginning of `bytes`, before a whole packet: what
-    /// [`Engine::encapsulate`] does for tunnels without more.
-    #[inline]
-    pub(crate) fn encapsulate_plain(
-        &mut self,
-        bytes: &mut [u8],
-        outer: usize,
-        ends: (IpAddr, IpAddr),
-        may_cut: bool,
-    ) {
-        let Some(inner) = bytes.get(outer..).and_then(|inner| inner.first_chunk::<{ ipv4::HEADER }>()) else {
-            return;
-        };
-        let (tos, ttl, df, protocol) = if inner[0] >> 4 == 4 {
-            let df = if may_cut { 0 } else { u16::from_be_bytes([inner[6], inner[7]]) & ipv4::DF };
-            (inner[1], inner[8], df, ipv4::IPIP)
-        } else {
-            ((inner[0] << 4) | (inner[1] >> 4), inner[7], 0, ipv6::IPV6)
-        };
-        self.emit_outer(bytes, ends, Outer { tos: outside(tos), ttl, df, protocol });
-    }
-
-    /// The IP header of a tunnel, at the beginning of the packet that it makes.
-    #[inline]
-    fn emit_outer(&mut self, bytes: &mut [u8], ends: (IpAddr, IpAddr), outer: Outer) {
-        let Outer { tos, ttl, df, protocol } = outer;
-        match ends {
-            (IpAddr::V4(src), IpAddr::V4(dst)) => {
-                let id = if df != 0 { 0 } else { self.next_ip_id() };
-                let total_len = bytes.len() as u16;
-                ipv4::Header { tos, total_len, id, fragment: df, ttl, protocol, src, dst }.emit(bytes);
-            }
-            (IpAddr::V6(src), IpAddr::V6(dst)) => {
-                let payload_len = (bytes.len() - ipv6::HEADER) as u16;
-                let (traffic_class, hop_limit, next_header) = (tos, ttl, protocol);
-                ipv6::Header { traffic_class, flow_label: 0, payload_len, next_header, hop_limit, src, dst }
-                    .emit(bytes);
-            }
-            _ => unreachable!("a way's source has the family of its destination"),
-        }
     }
 
     /// The outer source address of a flow: one of those that its server's tunnel has been given, else `own`.
@@ -174,6 +133,48 @@ impl<P: Pool> Engine<P> {
         let ports = u64::from(packet.sport) << 24 | u64::from(packet.dport) << 8 | u64::from(packet.protocol);
         let addresses = folded_multiply(word(packet.src) ^ self.config.seed, word(packet.dst) | 1 << 63);
         folded_multiply(folded_multiply(addresses ^ ports, 0x9e37_79b9_7f4a_7c15), 0xf39c_c060_5ced_c835)
+    }
+}
+
+/// The outer header alone, `outer` bytes at the beginning of `bytes`, before a whole packet: what
+/// [`Engine::encapsulate`] does for tunnels without more.
+#[inline]
+pub(crate) fn encapsulate_plain(
+    bytes: &mut [u8],
+    outer: usize,
+    ends: (IpAddr, IpAddr),
+    may_cut: bool,
+    ip_id: &mut u16,
+) {
+    let Some(inner) = bytes.get(outer..).and_then(|inner| inner.first_chunk::<{ ipv4::HEADER }>()) else {
+        return;
+    };
+    let (tos, ttl, df, protocol) = if inner[0] >> 4 == 4 {
+        let df = if may_cut { 0 } else { u16::from_be_bytes([inner[6], inner[7]]) & ipv4::DF };
+        (inner[1], inner[8], df, ipv4::IPIP)
+    } else {
+        ((inner[0] << 4) | (inner[1] >> 4), inner[7], 0, ipv6::IPV6)
+    };
+    emit_outer(bytes, ends, Outer { tos: outside(tos), ttl, df, protocol }, ip_id);
+}
+
+/// The IP header of a tunnel, at the beginning of the packet that it makes.
+#[inline]
+fn emit_outer(bytes: &mut [u8], ends: (IpAddr, IpAddr), outer: Outer, ip_id: &mut u16) {
+    let Outer { tos, ttl, df, protocol } = outer;
+    match ends {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            let id = if df != 0 { 0 } else { next_ip_id(ip_id) };
+            let total_len = bytes.len() as u16;
+            ipv4::Header { tos, total_len, id, fragment: df, ttl, protocol, src, dst }.emit(bytes);
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            let payload_len = (bytes.len() - ipv6::HEADER) as u16;
+            let (traffic_class, hop_limit, next_header) = (tos, ttl, protocol);
+            ipv6::Header { traffic_class, flow_label: 0, payload_len, next_header, hop_limit, src, dst }
+                .emit(bytes);
+        }
+        _ => unreachable!("a way's source has the family of its destination"),
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::net::IpAddr;
 
-use fulcrum_machine::{prefetch, vec_on_huge_pages};
+use fulcrum_machine::{lanes_equal, prefetch, vec_on_huge_pages};
 
 use super::Key;
 use crate::hash::folded_multiply;
@@ -35,41 +35,21 @@ impl Bucket {
     /// The slots with a tag.
     #[inline(always)]
     fn matches(&self, tag: u16) -> Matches {
-        let [low, high] = bytemuck::cast::<[u16; WIDTH], [u64; 2]>(self.tags);
-        Matches { low: equal_lanes(low, tag), high: equal_lanes(high, tag) }
+        Matches(lanes_equal(&self.tags, tag))
     }
 }
 
-/// The top bit of each 16-bit lane that equals `tag`.
-#[inline(always)]
-fn equal_lanes(lanes: u64, tag: u16) -> u64 {
-    const LOW: u64 = 0x7fff_7fff_7fff_7fff;
-    let different = lanes ^ (u64::from(tag) * 0x0001_0001_0001_0001);
-    !(((different & LOW) + LOW) | different | LOW)
-}
-
 /// Slots of a bucket, the first first.
-struct Matches {
-    low: u64,
-    high: u64,
-}
+struct Matches(u32);
 
 impl Iterator for Matches {
     type Item = usize;
 
     #[inline(always)]
     fn next(&mut self) -> Option<usize> {
-        let (lanes, first) = match self.low {
-            0 => (&mut self.high, WIDTH / 2),
-            _ => (&mut self.low, 0),
-        };
-        if *lanes == 0 {
-            return None;
-        }
-        let lane = lanes.trailing_zeros() as usize / 16;
-        *lanes &= *lanes - 1;
-        // Lanes are counted from the end that comes first in memory.
-        Some(first + if cfg!(target_endian = "little") { lane } else { WIDTH / 2 - 1 - lane })
+        let slot = self.0.trailing_zeros() as usize;
+        self.0 &= self.0.wrapping_sub(1);
+        (slot < WIDTH).then_some(slot)
     }
 }
 

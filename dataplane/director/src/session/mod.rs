@@ -233,11 +233,6 @@ impl Sessions {
     /// The session of a packet with this key. The caller judges whether it has expired.
     #[inline]
     pub fn find(&self, key: Key) -> Option<(SessionId, Direction)> {
-        if let (IpAddr::V4(src), IpAddr::V4(dst)) = (key.src, key.dst) {
-            let (src, dst) = ((src.to_bits(), key.sport), (dst.to_bits(), key.dport));
-            let hash = self.index.hash_v4(key.protocol, src, dst);
-            return self.index.find(hash, |entry| self.key_of(entry) == Some(key)).map(meant);
-        }
         let hash = self.index.hash(key);
         self.index.find(hash, |entry| self.key_of(entry) == Some(key)).map(meant)
     }

@@ -1,7 +1,6 @@
 //! States made by hand, and what they compile to.
 
 mod identity;
-mod increments;
 mod network;
 mod nouns;
 mod paths;
