@@ -152,14 +152,18 @@ impl<D: Decide, I: Ingress, E: Egress> Worker<D, I, E> {
         let messages = self.mesh.collect(&mut hands.inbox);
         self.board.messages.add(messages as u64);
         let mut work = messages;
+        let mut decided = false;
         for queue in 0..receiving {
             work += self.receive(queue, &mut hands.burst);
             if !hands.burst.is_empty() {
                 work += self.decide(now, hands);
+                decided = true;
             }
         }
         // Once in every turn also without frames: messages, timers.
-        work += self.decide(now, hands);
+        if !decided {
+            work += self.decide(now, hands);
+        }
         self.board.enter(Stage::Sending);
         work += self.transmitter.forward();
         work += self.answer(now);
