@@ -56,6 +56,12 @@ impl<T> Side<T> {
         size_of::<T>() + size_of::<SideId>()
     }
 
+    /// Whether there has ever been anything in it.
+    #[inline]
+    pub(super) fn is_used(&self) -> bool {
+        !self.arena.is_empty()
+    }
+
     /// A new place; `None` when there is no room.
     pub(super) fn add(&mut self, value: T) -> Option<SideId> {
         if let Some(id) = self.free.pop() {

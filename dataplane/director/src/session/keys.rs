@@ -1,0 +1,238 @@
+//! Which session a packet is of: by its key, from either end, at once or in the steps that a burst takes.
+
+use fulcrum_machine::prefetch_at;
+
+use super::line::{self, Session};
+use super::side::Rare;
+use super::{Direction, Key, NONE, NewSession, SessionId, Sessions};
+use crate::Nanos;
+use crate::snapshot::Forward;
+
+impl Sessions {
+    /// The session of a packet with this key. The caller judges whether it has expired.
+    #[inline]
+    pub fn find(&self, key: Key) -> Option<(SessionId, Direction)> {
+        let hash = self.index.hash(key);
+        self.index.find(hash, |entry| self.key_of(entry) == Some(key)).map(meant)
+    }
+
+    #[inline]
+    fn key_of(&self, entry: u32) -> Option<Key> {
+        let (id, direction) = meant(entry);
+        let (session, ends) = (self.get(id), self.ends(id));
+        match direction {
+            Direction::In => Some(session.key_in(&ends)),
+            Direction::Out => session.key_out(&ends),
+        }
+    }
+
+    /// The hash of a packet's key, of IPv4: ends as [`std::net::Ipv4Addr::to_bits`] has them, with ports.
+    #[inline]
+    pub fn hash_v4(&self, protocol: u8, src: (u32, u16), dst: (u32, u16)) -> u64 {
+        self.index.hash_v4(protocol.into(), src, dst)
+    }
+
+    /// The hash of a packet's key, of IPv6.
+    #[inline]
+    pub fn hash_v6(&self, protocol: u8, src: (u128, u16), dst: (u128, u16)) -> u64 {
+        self.index.hash_v6(protocol.into(), src, dst)
+    }
+
+    /// Asks for the part of the index that a hash leads to.
+    #[inline]
+    pub fn prefetch_bucket(&self, hash: u64) {
+        self.index.prefetch(hash);
+    }
+
+    /// Asks for the part of the index that a key leads to.
+    #[inline]
+    pub(crate) fn prefetch_key(&self, key: Key) {
+        self.index.prefetch(self.index.hash(key));
+    }
+
+    /// The session that the index names first for a hash, not looked at: most likely, but not surely the one.
+    #[inline]
+    pub fn candidate(&self, hash: u64) -> Option<(SessionId, Direction)> {
+        self.index.find(hash, |_| true).map(meant)
+    }
+
+    /// Asks for what packets need of a session.
+    #[inline]
+    pub fn prefetch(&self, id: SessionId) {
+        prefetch_at(&self.lines, id as usize);
+    }
+
+    /// Asks for the addresses of a session when they are not in its line, which is looked at.
+    #[inline]
+    pub fn prefetch_wide(&self, session: &Session) {
+        if let Some(wide) = session.wide() {
+            self.wide.prefetch(wide);
+        }
+    }
+
+    /// Whether a packet of IPv6 with these ends goes in `direction` of a session that the index has named; for those
+    /// of IPv4 see [`Session::is_of_v4`].
+    #[inline]
+    pub fn is_of_v6(
+        &self,
+        session: &Session,
+        direction: Direction,
+        protocol: u8,
+        src: (u128, u16),
+        dst: (u128, u16),
+    ) -> bool {
+        let wide = session.wide().and_then(|wide| self.wide.get(wide));
+        wide.is_some_and(|wide| session.is_of_v6(wide, direction, protocol, src, dst))
+    }
+
+    /// The other side's ends of a session of IPv6: source and destination that its packets get in a direction.
+    #[inline]
+    pub(crate) fn other_ends_v6(
+        &self,
+        session: &Session,
+        direction: Direction,
+    ) -> Option<((u128, u16), (u128, u16))> {
+        let wide = session.wide().and_then(|wide| self.wide.get(wide))?;
+        Some(session.other_ends_v6(wide, direction))
+    }
+
+    /// A number that changes whenever the index does: as long as it stays, keys lead to the same sessions.
+    #[inline]
+    pub fn epoch(&self) -> u32 {
+        self.index.epoch()
+    }
+
+    pub(super) fn add_keys(&mut self, id: SessionId) {
+        self.index.insert(self.hash_in(id), id << 1);
+        if self.get(id).is_answered() {
+            self.insert_reply(id);
+        }
+    }
+
+    #[inline]
+    pub(super) fn hash_in(&self, id: SessionId) -> u64 {
+        let session = self.get(id);
+        match session.narrow(Direction::In) {
+            Some((src, dst)) => self.index.hash_v4(session.protocol_in(), src, dst),
+            None => self.index.hash(session.key_in(&self.ends(id))),
+        }
+    }
+
+    /// Of one that is answered.
+    #[inline]
+    pub(super) fn hash_out(&self, id: SessionId) -> u64 {
+        let session = self.get(id);
+        match session.narrow(Direction::Out) {
+            Some((src, dst)) => self.index.hash_v4(session.protocol.into(), src, dst),
+            None => session.key_out(&self.ends(id)).map_or(0, |key| self.index.hash(key)),
+        }
+    }
+
+    /// Two VIPs with one server and one client port have the same reply key: the newest wins, the older comes
+    /// back when it ends.
+    fn insert_reply(&mut self, id: SessionId) {
+        let hash = self.hash_out(id);
+        let key = || self.key_of((id << 1) | 1);
+        match self.index.find(hash, |entry| entry & 1 == 1 && self.key_of(entry) == key()) {
+            Some(entry) => {
+                let older = entry >> 1;
+                self.stack(id).older = older;
+                self.stack(older).newer = id;
+                self.index.replace(hash, entry, (id << 1) | 1);
+            }
+            None => self.index.insert(hash, (id << 1) | 1),
+        }
+    }
+
+    fn remove_reply(&mut self, id: SessionId) {
+        let (mut older, mut newer) = (NONE, NONE);
+        if self.get(id).is_stacked() {
+            let links = self.stack(id);
+            older = std::mem::replace(&mut links.older, NONE);
+            newer = std::mem::replace(&mut links.newer, NONE);
+        }
+        if older != NONE {
+            self.stack(older).newer = newer;
+        }
+        if newer != NONE {
+            self.stack(newer).older = older;
+            return;
+        }
+        let hash = self.hash_out(id);
+        if older == NONE {
+            self.index.remove(hash, (id << 1) | 1);
+        } else {
+            self.index.replace(hash, (id << 1) | 1, (older << 1) | 1);
+        }
+    }
+
+    /// Where a session has its neighbours among those with the same reply key.
+    fn stack(&mut self, id: SessionId) -> &mut Rare {
+        self.lines[id as usize].stack();
+        match self.make_rare(id) {
+            Some(rare) => rare,
+            None => unreachable!("there are as many rare parts as sessions"),
+        }
+    }
+
+    /// Takes a template's key away, so that nobody finds it any more: it is left to die with its sessions.
+    // IPVS: an invalid template is rekeyed to port 65535.
+    pub fn retire_template(&mut self, id: SessionId) {
+        self.retire(id);
+        let session = self.get_mut(id);
+        session.ports[line::VIP] = u16::MAX;
+        session.ports[line::SERVER] = u16::MAX;
+    }
+
+    /// Takes a session's keys away, so that no packet finds it any more.
+    pub(crate) fn retire(&mut self, id: SessionId) {
+        if !self.get(id).is_indexed() {
+            return;
+        }
+        self.get_mut(id).set_indexed(false);
+        self.index.remove(self.hash_in(id), id << 1);
+        if self.get(id).is_answered() {
+            self.remove_reply(id);
+        }
+    }
+
+    /// Makes a session of a client whose port is not known yet: any packet of it that opens a connection to `vip`
+    /// is the session's first ([`Sessions::find_expected`], [`Sessions::meet`]).
+    // IPVS: IP_VS_CONN_F_NO_CPORT
+    pub(crate) fn expect(&mut self, new: NewSession, now: Nanos) -> Option<SessionId> {
+        let id = self.insert(NewSession { client: (new.client.0, 0), ..new }, now)?;
+        self.get_mut(id).care.expect();
+        self.expected += 1;
+        Some(id)
+    }
+
+    /// The session that waits for this packet's client.
+    #[inline]
+    pub(crate) fn find_expected(&self, key: Key) -> Option<SessionId> {
+        if self.expected == 0 {
+            return None;
+        }
+        let (id, direction) = self.find(Key { sport: 0, ..key })?;
+        (direction == Direction::In && self.get(id).care.is_expected()).then_some(id)
+    }
+
+    /// Gives a session that waited for its client the client's port.
+    pub(crate) fn meet(&mut self, id: SessionId, port: u16) {
+        self.retire(id);
+        let session = self.get_mut(id);
+        session.ports[line::CLIENT] = port;
+        if session.forward() == Forward::Nat {
+            session.ports[line::LOCAL] = port;
+        }
+        session.care.meet();
+        session.set_indexed(true);
+        self.expected -= 1;
+        self.add_keys(id);
+    }
+}
+
+/// What an entry of the index means.
+#[inline]
+fn meant(entry: u32) -> (SessionId, Direction) {
+    (entry >> 1, if entry & 1 == 0 { Direction::In } else { Direction::Out })
+}
