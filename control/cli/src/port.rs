@@ -35,7 +35,7 @@ pub async fn run(global: &Global, command: Command, out: &mut Output<'_>) -> Res
             let row = rows.into_iter().find(|row| row.0.name == name).ok_or_else(|| {
                 Failure::Missing(format!("there is no port `{name}`; known: {}", table::joined(&known)))
             })?;
-            show(global, &row.0, out)
+            show(global.json, &row.0, out)
         }
     }
 }
@@ -91,8 +91,8 @@ fn link(port: &PortStatus) -> String {
     }
 }
 
-fn show(global: &Global, port: &PortStatus, out: &mut Output<'_>) -> Result<(), Failure> {
-    if global.json {
+fn show(json: bool, port: &PortStatus, out: &mut Output<'_>) -> Result<(), Failure> {
+    if json {
         return Ok(out.json(port)?);
     }
     writeln!(out, "port      {}", port.name)?;
@@ -131,4 +131,49 @@ fn show(global: &Global, port: &PortStatus, out: &mut Output<'_>) -> Result<(), 
         table::print_indented(out, "  ", &drops)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use fulcrum_api::dataplane::PortSteering;
+
+    use super::*;
+
+    fn printed(json: bool, steering: PortSteering, offloads: &[&str]) -> String {
+        let port = PortStatus {
+            name: "wan".into(),
+            device: "0000:03:00.0".into(),
+            driver: "net_ice".into(),
+            rx_queues: 4,
+            tx_queues: 4,
+            steering: Some(steering),
+            offloads: offloads.iter().map(|&word| word.to_owned()).collect(),
+            ..PortStatus::default()
+        };
+        let mut text = Vec::new();
+        let mut out = Output::new(&mut text);
+        show(json, &port, &mut out).unwrap();
+        out.flush().unwrap();
+        drop(out);
+        String::from_utf8(text).unwrap()
+    }
+
+    fn rss(checked: u64, disagreed: u64) -> PortSteering {
+        PortSteering { way: "rss".into(), detail: "every hash leads to its owner".into(), checked, disagreed }
+    }
+
+    #[test]
+    fn a_port_shows_how_packets_find_their_workers() {
+        let text = printed(false, rss(0, 0), &[]);
+        let lines = "queues    4 receiving, 4 sending\nsteering  rss (every hash leads to its owner)\noffloads  none\n";
+        assert!(text.contains(lines), "{text}");
+        let text = printed(false, rss(70, 0), &["ipv4-header-checksum"]);
+        let lines = "steering  rss (every hash leads to its owner; 70 packets checked)\noffloads  ipv4-header-checksum\n";
+        assert!(text.contains(lines), "{text}");
+        let text = printed(false, rss(70, 2), &[]);
+        assert!(text.contains("its owner; 2 of 70 packets checked came otherwise)\n"), "{text}");
+        let value: serde_json::Value = serde_json::from_str(&printed(true, rss(70, 2), &[])).unwrap();
+        assert_eq!((&value["steering"]["way"], &value["steering"]["disagreed"]), (&"rss".into(), &2.into()));
+        assert_eq!(value["offloads"], serde_json::json!([]));
+    }
 }

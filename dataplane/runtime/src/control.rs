@@ -206,6 +206,12 @@ impl Control {
                 Some(open) if wanted.mac.is_some_and(|mac| mac.0 != open.mac) => {
                     format!("port {} has another MAC address here", wanted.name)
                 }
+                Some(open) if wanted.steering != open.steering => {
+                    format!(
+                        "port {} is steered by `{}` here, not `{}`",
+                        wanted.name, open.steering, wanted.steering
+                    )
+                }
                 Some(_) => return None,
             };
             Some(format!(
