@@ -179,6 +179,9 @@ pub fn run(data: &[u8]) {
         start: 1000 * SECOND,
     };
     let mut bench = Bench::new(config, STATE.clone());
+    if head & 0x10 != 0 {
+        bench.steer_by(std::array::from_fn(|n| (n * n * 37 + n * 101 + 59) as u8));
+    }
     let mut sent: Vec<Sent> = Vec::new();
     for _ in 0..200 {
         if input.0.is_empty() {

@@ -367,6 +367,9 @@ impl<P: Pool> Engine<P> {
         let tries = LOCAL_PORT_TRIES * by_hash.map_or(1, |_| u32::from(self.steer.workers()));
         // How many ports of a range are this worker's, and the first of them.
         let share = |first: u16, last: u16| {
+            if workers == 1 {
+                return (u32::from(first), (u32::from(last) + 1).saturating_sub(first.into()));
+            }
             let start = u32::from(first) + (worker + workers - u32::from(first) % workers) % workers;
             (start, (u32::from(last) + workers).saturating_sub(start) / workers)
         };

@@ -82,7 +82,7 @@ pub struct Snapshot {
     /// Destinations by id: those of services, and deleted ones that sessions still name.
     pub destinations: Vec<Option<Arc<Destination>>>,
     /// [`Destination::service_slot`] of each, where packets need no more of them.
-    pub service_slots: Vec<ServiceSlot>,
+    pub service_slots: Arc<[ServiceSlot]>,
     /// What is counted of destinations, by [`DestinationId`].
     pub destination_cells: CellTable<DestinationCells>,
     /// What is counted of services, by [`ServiceSlot`].
@@ -91,11 +91,11 @@ pub struct Snapshot {
     pub former_steerings: Vec<Steering>,
     /// How answers are steered: by (protocol number, server address, server port) of NAT servers;
     /// port 0 where the server takes every port.
-    pub servers: FastMap<(u8, IpAddr, u16), Steering>,
+    pub servers: Arc<FastMap<(u8, IpAddr, u16), Steering>>,
     /// The addresses of `servers`: their fragments may be of answers.
-    pub server_addresses: FastSet<IpAddr>,
+    pub server_addresses: Arc<FastSet<IpAddr>>,
     /// Ends of tunnels: addresses of TUN servers, with the UDP port of GUE, 0 of other kinds.
-    pub tunnels: FastSet<(IpAddr, u16)>,
+    pub tunnels: Arc<FastSet<(IpAddr, u16)>>,
     /// Behaviour switches.
     pub settings: Settings,
     /// New connections while some are dropped, of all workers; successive snapshots share it.

@@ -4,6 +4,7 @@ mod harness;
 
 use std::collections::HashSet;
 
+use fulcrum_director::rss::Part;
 use fulcrum_packet::ipv4;
 use fulcrum_packet::tcp::{ACK, SYN};
 use harness::both::*;
@@ -16,6 +17,8 @@ use proptest::prelude::*;
 struct Scene {
     workers: u16,
     misdirect: bool,
+    /// What devices hash, if they do.
+    hashed: Option<Part>,
     /// IPv6 before and behind the director; mixed only by FULLNAT.
     front_v6: bool,
     back_v6: bool,
@@ -31,11 +34,25 @@ fn scene() -> impl Strategy<Value = Scene> {
     let clients = prop::collection::vec((2u8..6, 40_000u16..40_040, 0usize..4000), 1..30);
     let switches = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     let scheduler = prop::sample::select(vec!["rr", "wrr", "lc", "wlc", "sh", "mh", "sed", "nq", "twos"]);
-    (1u16..5, switches, scheduler, clients).prop_map(|(workers, switches, scheduler, clients)| {
-        let (misdirect, front_v6, back_v6, fullnat, tcp, persistent) = switches;
-        let back_v6 = if fullnat { back_v6 } else { front_v6 };
-        Scene { workers, misdirect, front_v6, back_v6, fullnat, tcp, persistent, scheduler, clients }
-    })
+    let hashed = prop::sample::select(vec![None, Some(Part::Both), Some(Part::End)]);
+    (1u16..5, switches, hashed, scheduler, clients).prop_map(
+        |(workers, switches, hashed, scheduler, clients)| {
+            let (misdirect, front_v6, back_v6, fullnat, tcp, persistent) = switches;
+            let back_v6 = if fullnat { back_v6 } else { front_v6 };
+            Scene {
+                workers,
+                misdirect,
+                hashed,
+                front_v6,
+                back_v6,
+                fullnat,
+                tcp,
+                persistent,
+                scheduler,
+                clients,
+            }
+        },
+    )
 }
 
 impl Scene {
@@ -63,7 +80,11 @@ impl Scene {
         for server in servers {
             file += &format!("[[service.server]]\naddress = \"{server}\"\nforward = \"{forward}\"\n");
         }
-        Director::with(self.workers, &file, |config| config.misdirect = self.misdirect)
+        let mut director = Director::with(self.workers, &file, |config| config.misdirect = self.misdirect);
+        if let Some(part) = self.hashed {
+            director.steer_by(part);
+        }
+        director
     }
 
     fn client(&self, host: u8, port: u16) -> End {

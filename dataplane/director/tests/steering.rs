@@ -6,7 +6,7 @@ mod harness;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use fulcrum_director::rss::{KEY, Kinds, Part, Rss, RssConfig, toeplitz};
+use fulcrum_director::rss::{Part, Rss, toeplitz};
 use fulcrum_model::{Forward, Server, ServerKey};
 use fulcrum_packet::icmp;
 use fulcrum_packet::tcp::{ACK, SYN};
@@ -14,18 +14,6 @@ use harness::*;
 
 const WORKERS: [u16; 4] = [1, 2, 3, 8];
 const CLIENTS: std::ops::Range<u16> = 40_000..40_060;
-
-/// A key like one by chance; and one that repeats every 16 bits, so that places do not matter.
-const KEYS: [[u8; KEY]; 2] = {
-    let mut keys = [[0; KEY]; 2];
-    let mut n = 0;
-    while n < KEY {
-        keys[0][n] = (n * n * 37 + n * 101 + 59) as u8;
-        keys[1][n] = [0x6d, 0x5a][n % 2];
-        n += 1;
-    }
-    keys
-};
 
 type End = (Ipv4Addr, u16);
 /// Which queue a packet comes by: of a port, from one end to the other.
@@ -57,18 +45,8 @@ address = "10.1.0.11:8000"
 forward = "{forward}"
 "#
         );
-        let kinds = Kinds { tcp4: true, ..Kinds::default() };
-        let key = KEYS[usize::from(part == Part::End)];
-        let (requests, answers) = (Some(part), Some(part));
-        let rss = Arc::new(Rss::new(RssConfig { key, table: 128, workers, kinds, requests, answers }));
         let mut director = Director::new(workers, &config);
-        for engine in &mut director.engines {
-            engine.steer_by(Arc::clone(&rss));
-        }
-        if part == Part::Both {
-            director.program.steer_by_flow();
-        }
-        director.change(|_| {});
+        let rss = director.steer_by(part);
         Site { director, rss, part }
     }
 

@@ -1,6 +1,5 @@
 //! In which order own addresses came up.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -13,7 +12,7 @@ pub(crate) fn arrivals(
     locals: &FastMap<IpAddr, Local>,
     generation: u64,
 ) -> Arc<[Arrival]> {
-    let known: HashMap<_, _> =
+    let known: FastMap<_, _> =
         before.iter().map(|arrival| ((arrival.interface, arrival.address), arrival.since)).collect();
     let now = locals.iter().filter_map(|(&address, local)| {
         let interface = local.arp?;

@@ -15,6 +15,7 @@ mod network;
 mod paths;
 mod services;
 mod steering;
+mod terms;
 #[cfg(test)]
 mod tests;
 
@@ -96,7 +97,7 @@ impl Program {
     /// Has services steered by both ends of flows where their answers allow it: devices spread requests like that.
     /// To be told before the first state.
     pub fn steer_by_flow(&mut self) {
-        self.registry.by_flow = true;
+        self.registry.steer_by_flow();
     }
 
     /// The snapshot for `state`, to be told apart by `generation` (growing from call to call), and what of the
@@ -106,11 +107,19 @@ impl Program {
         let network = network::compile(state, &self.ports, &mut self.slots, &mut warnings);
         let pools = locals::pools(state, &mut warnings);
         let compilation = self.registry.compile(state, &pools, generation, &mut warnings);
-        let Compilation { services, mark_services, deleted, deleted_marks, former, servers } = compilation;
+        let Compilation { services, mark_services, deleted, deleted_marks, former, nat, same_ways } =
+            compilation;
         let generations = (generation, self.registry.acknowledged);
         let locals = self.locals.compile(state, &network, &pools, self.registry.workers, generations);
         let arrivals = arrivals::arrivals(&self.last.arrivals, &locals, generation);
         let destinations = self.registry.destinations();
+        let (tunnels, service_slots) = match same_ways {
+            true => (self.last.tunnels.clone(), self.last.service_slots.clone()),
+            false => (
+                Arc::new(destinations.iter().flatten().filter_map(|server| tunnel_end(server)).collect()),
+                destinations.iter().map(slot_of).collect(),
+            ),
+        };
         let (destination_cells, service_cells) = self.registry.cells();
         let mut snapshot = Snapshot {
             generation,
@@ -127,13 +136,13 @@ impl Program {
             deleted_services: deleted,
             deleted_mark_services: deleted_marks,
             former_steerings: former,
-            tunnels: destinations.iter().flatten().filter_map(|server| tunnel_end(server)).collect(),
-            service_slots: destinations.iter().map(slot_of).collect(),
+            tunnels,
+            service_slots,
             destinations,
             destination_cells,
             service_cells,
-            server_addresses: servers.keys().map(|(_, address, _)| *address).collect(),
-            servers,
+            servers: nat.steering,
+            server_addresses: nat.addresses,
             settings: settings(&state.settings),
             offered: Arc::clone(&self.offered),
             interfaces: network.interfaces,

@@ -3,10 +3,9 @@
 //! A NAT server's answer does not say which service it belongs to. Services that share a NAT server therefore
 //! steer alike, and so do those that share one with them in turn; the widest persistence among them counts.
 
-use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use fulcrum_director::snapshot::{FastMap, Steering};
+use fulcrum_director::snapshot::{FastMap, FastSet, Steering};
 
 /// One end of NAT: protocol number, server address, port (0: any).
 pub(crate) type NatServer = (u8, IpAddr, u16);
@@ -21,7 +20,7 @@ pub(crate) fn steer(
     by_flow: bool,
 ) -> (Vec<Steering>, FastMap<NatServer, Steering>) {
     let mut groups = Groups((0..prefixes.len()).collect());
-    let mut first_of: HashMap<NatServer, usize> = HashMap::new();
+    let mut first_of: FastMap<NatServer, usize> = FastMap::default();
     for (service, server) in servers {
         let first = *first_of.entry(*server).or_insert(*service);
         groups.join(first, *service);
@@ -32,14 +31,14 @@ pub(crate) fn steer(
             groups.join(*every, *service);
         }
     }
-    let mut widest: HashMap<usize, u8> = HashMap::new();
+    let mut widest: FastMap<usize, u8> = FastMap::default();
     for (service, prefix) in prefixes.iter().enumerate() {
         if let Some(prefix) = *prefix {
             let widest = widest.entry(groups.of(service)).or_insert(u8::MAX);
             *widest = prefix.min(*widest);
         }
     }
-    let with_nat: HashSet<usize> = servers.iter().map(|(service, _)| *service).collect();
+    let with_nat: FastSet<usize> = servers.iter().map(|(service, _)| *service).collect();
     let mut steering = |service| match widest.get(&groups.of(service)) {
         Some(prefix) => Steering::Address(*prefix),
         // Answers of a NAT server do not name the VIP.

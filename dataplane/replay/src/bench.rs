@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use fulcrum_director::buffer::{Buf, VecBuf, VecPool};
 use fulcrum_director::export::SessionView;
+use fulcrum_director::rss::{KEY, Kinds, Part, Rss, RssConfig};
 use fulcrum_director::{
     Engine, EngineConfig, Message, Nanos, Output, Received, SECOND, Snapshot, Verdict, WorkerCounters,
 };
@@ -108,6 +109,17 @@ impl Bench {
         }
     }
 
+    /// Has flows owned as devices spread them that hash both ends of TCP and UDP by `key`. Before the first frame.
+    pub fn steer_by(&mut self, key: [u8; KEY]) {
+        let kinds = Kinds { tcp4: true, udp4: true, tcp6: true, udp6: true };
+        let workers = self.engines.len() as u16;
+        let (requests, answers) = (Some(Part::Both), Some(Part::Both));
+        let rss = Arc::new(Rss::new(RssConfig { key, table: 128, workers, kinds, requests, answers }));
+        self.engines.iter_mut().for_each(|engine| engine.steer_by(rss.clone()));
+        self.program.steer_by_flow();
+        self.install();
+    }
+
     /// What the director is programmed with.
     pub fn state(&self) -> &State {
         &self.state
@@ -160,6 +172,11 @@ impl Bench {
     /// Changes the state, all or nothing, and programs the engines anew.
     pub fn apply(&mut self, edits: &[Edit]) -> Result<(), EditError> {
         self.state.apply_all(edits).map_err(|(_, error)| error)?;
+        self.install();
+        Ok(())
+    }
+
+    fn install(&mut self) {
         let generation = self.snapshot.generation + 1;
         let (snapshot, warnings) = self.program.compile(&self.state, generation);
         self.warnings.extend(warnings);
@@ -168,7 +185,6 @@ impl Bench {
         }
         self.program.acknowledged(generation);
         self.snapshot = snapshot;
-        Ok(())
     }
 
     /// Lets time pass until `to`: sessions end, neighbours are asked again. What is sent meanwhile.

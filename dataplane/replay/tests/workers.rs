@@ -47,6 +47,10 @@ fn director(workers: u16, commands: &str) -> Bench {
     let state = Config::parse("test", CONFIG).unwrap().state;
     let config = BenchConfig { workers, sessions: 4096, seed: 3, misdirect: true, start: 1000 * SECOND };
     let mut bench = Bench::new(config, state);
+    // Half of them by the hash of devices.
+    if workers % 2 == 1 {
+        bench.steer_by(std::array::from_fn(|n| (n * n * 37 + n * 101 + 59) as u8));
+    }
     apply(&mut bench, "-A -t 10.0.0.100:443");
     apply(&mut bench, commands);
     bench

@@ -62,11 +62,10 @@ impl Deltas {
 type End = (IpAddr, u16);
 
 fn halves(address: IpAddr) -> u64 {
-    let bits = match address {
-        IpAddr::V4(address) => address.to_bits().into(),
-        IpAddr::V6(address) => address.to_bits(),
-    };
-    (0..8).map(|half| u64::from((bits >> (16 * half)) as u16)).sum()
+    match address {
+        IpAddr::V4(address) => u64::from(address.to_bits() >> 16) + u64::from(address.to_bits() as u16),
+        IpAddr::V6(address) => (0..8).map(|half| u64::from((address.to_bits() >> (16 * half)) as u16)).sum(),
+    }
 }
 
 /// What an IPv4 header's checksum changes by when its TTL is one less (RFC 1141).

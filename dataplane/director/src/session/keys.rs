@@ -1,5 +1,7 @@
 //! Which session a packet is of: by its key, from either end, at once or in the steps that a burst takes.
 
+use std::net::IpAddr;
+
 use fulcrum_machine::prefetch_at;
 
 use super::line::{self, Session};
@@ -12,6 +14,11 @@ impl Sessions {
     /// The session of a packet with this key. The caller judges whether it has expired.
     #[inline]
     pub fn find(&self, key: Key) -> Option<(SessionId, Direction)> {
+        if let (IpAddr::V4(src), IpAddr::V4(dst)) = (key.src, key.dst) {
+            let (src, dst) = ((src.to_bits(), key.sport), (dst.to_bits(), key.dport));
+            let hash = self.index.hash_v4(key.protocol, src, dst);
+            return self.index.find(hash, |entry| self.key_of(entry) == Some(key)).map(meant);
+        }
         let hash = self.index.hash(key);
         self.index.find(hash, |entry| self.key_of(entry) == Some(key)).map(meant)
     }

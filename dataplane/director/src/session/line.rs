@@ -23,6 +23,7 @@ const INDEXED: u8 = 1 << 5;
 const WIDE: u8 = 1 << 6;
 const STACKED: u8 = 1 << 7;
 
+/// By number.
 const METHODS: [Forward; 4] = [Forward::Nat, Forward::FullNat, Forward::Dr, Forward::Tun];
 
 /// Places of the addresses and ports.
@@ -143,13 +144,12 @@ impl Session {
         let is_v6 = |at: usize| u32::from(ends[at].0.is_ipv6()) << at;
         let families = is_v6(CLIENT) | is_v6(VIP) | is_v6(LOCAL) | is_v6(SERVER);
         let answered = matches!(new.forward, Forward::Nat | Forward::FullNat);
-        let method = METHODS.iter().position(|&method| method == new.forward).unwrap_or_default() as u8;
         Session {
             addresses: wide.map_or(bits, |wide| [wide, families, 0, 0]),
             ports: ends.map(|(_, port)| port),
             state: new.state,
             protocol: new.protocol,
-            flags: method
+            flags: new.forward as u8
                 | LIVE
                 | INDEXED
                 | if answered { 0 } else { NO_OUTPUT }

@@ -217,6 +217,14 @@ impl<P: Pool> Engine<P> {
             // Data in a SYN would come before the header.
             delta = delta.and(options::blank(segment, options::FAST_OPEN).1);
         }
+        if care.is_simple() {
+            packet.mend(delta);
+            let offset = self.sessions.get(id).offset;
+            let mut segment = checked(tcp::Segment::new_checked(packet.payload_mut()));
+            let delta = segment.set_seq(segment.seq().wrapping_add(offset));
+            packet.mend(delta);
+            return Ok(None);
+        }
         if care.wants(Care::TOA) {
             for kind in [options::EXPERIMENT_1, options::EXPERIMENT_2] {
                 let (forged, blanked) = options::blank(segment, kind);

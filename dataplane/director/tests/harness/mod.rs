@@ -8,6 +8,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use fulcrum_director::buffer::{VecBuf, VecPool};
+use fulcrum_director::rss::{Kinds, Part, Rss, RssConfig};
 use fulcrum_director::{
     Buf, Engine, EngineConfig, Envelope, Event, Message, Nanos, Output, Reason, Received, SECOND,
     SessionView, WorkerCounters,
@@ -141,6 +142,25 @@ impl Director {
             next_worker: 0,
             generation: 1,
         }
+    }
+
+    /// Has flows owned as devices spread them, by `part` of each end. Before the first frame.
+    pub fn steer_by(&mut self, part: Part) -> Arc<Rss> {
+        // One like a key by chance; and one that repeats every 16 bits, so that places do not matter.
+        let key = match part {
+            Part::Both => std::array::from_fn(|n| (n * n * 37 + n * 101 + 59) as u8),
+            Part::End => std::array::from_fn(|n| [0x6d, 0x5a][n % 2]),
+        };
+        let kinds = Kinds { tcp4: true, udp4: true, tcp6: true, udp6: true };
+        let (workers, parts) = (self.engines.len() as u16, Some(part));
+        let config = RssConfig { key, table: 128, workers, kinds, requests: parts, answers: parts };
+        let rss = Arc::new(Rss::new(config));
+        self.engines.iter_mut().for_each(|engine| engine.steer_by(Arc::clone(&rss)));
+        if part == Part::Both {
+            self.program.steer_by_flow();
+        }
+        self.change(|_| {});
+        rss
     }
 
     /// Changes the desired state and has every worker take it over.

@@ -1,6 +1,7 @@
 //! States made by hand, and what they compile to.
 
 mod identity;
+mod increments;
 mod network;
 mod nouns;
 mod paths;

@@ -1,6 +1,6 @@
 //! What a kernel was seen to do, done by the director: byte for byte where bytes are not left to chance.
 //!
-//! Every case runs with one worker and with three. When one does not hold, the test prints what was expected
+//! Every case runs with one worker, with three, and with three whose devices hash. When one does not hold, the test prints what was expected
 //! and what came, decoded, and leaves both as captures.
 
 mod case;
@@ -8,18 +8,23 @@ mod datagram;
 mod decode;
 mod run;
 
-/// Two tests for each file of cases, and one that no file is missing here.
+/// Three tests for each file of cases, and one that no file is missing here.
 macro_rules! recorded {
     ($($module:ident, $file:literal;)*) => {
         $(mod $module {
             #[test]
             fn one_worker() {
-                crate::holds($file, 1);
+                crate::holds($file, 1, false);
             }
 
             #[test]
             fn three_workers() {
-                crate::holds($file, 3);
+                crate::holds($file, 3, false);
+            }
+
+            #[test]
+            fn three_workers_by_hash() {
+                crate::holds($file, 3, true);
             }
         })*
 
@@ -35,10 +40,10 @@ macro_rules! recorded {
 }
 
 /// Runs the cases of a file and shows what does not hold of any of them.
-fn holds(file: &str, workers: u16) {
+fn holds(file: &str, workers: u16, by_hash: bool) {
     let cases = case::load(file);
     assert!(!cases.is_empty());
-    let faults: Vec<String> = cases.iter().map(|case| run::run(case, workers)).collect();
+    let faults: Vec<String> = cases.iter().map(|case| run::run(case, workers, by_hash)).collect();
     let failed = faults.iter().filter(|faults| !faults.is_empty()).count();
     assert_eq!(failed, 0, "{failed} of {} cases:\n{}", cases.len(), faults.concat());
 }

@@ -18,11 +18,14 @@ const PAUSE: u64 = SECOND / 20;
 /// How much the remaining time of a session may differ, in seconds: the recordings took their time.
 const SLACK: u64 = 3;
 
-/// Runs a case; what does not hold, in words.
-pub(crate) fn run(case: &Case, workers: u16) -> String {
+/// Runs a case, perhaps with owners by the hash of devices; what does not hold, in words.
+pub(crate) fn run(case: &Case, workers: u16, by_hash: bool) -> String {
     let config =
         BenchConfig { workers, sessions: 4096, seed: 7, misdirect: workers > 1, start: 1000 * SECOND };
     let mut bench = Bench::new(config, case.state.clone());
+    if by_hash {
+        bench.steer_by(std::array::from_fn(|n| (n * n * 37 + n * 101 + 59) as u8));
+    }
     let mut faults = String::new();
     for text in &case.setup {
         if let Err(e) = apply(&mut bench, text) {
