@@ -21,7 +21,7 @@ use crate::counters::{DestinationCells, Traffic};
 use crate::engine::{Context, Engine, Received};
 use crate::forward::{MIN_MTU, tunnel};
 use crate::message::{Message, Stage};
-use crate::neighbour::{Hop, NO_HOP};
+use crate::neighbour::Hop;
 use crate::output::Way;
 use crate::packet::Packet;
 use crate::reason::{Event, Reason, VerdictKind};
@@ -100,49 +100,25 @@ impl Came {
     }
 }
 
-/// What is done to a packet on the short way.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Method {
-    Nat,
-    FullNat,
-    Dr,
-    Tun,
-    Reply,
-}
-
-const METHODS: usize = 5;
-
-impl Method {
-    const ALL: [Method; METHODS] = [Method::Nat, Method::FullNat, Method::Dr, Method::Tun, Method::Reply];
-
-    #[inline(always)]
-    fn of(direction: Direction, forward: Forward) -> Method {
-        match (direction, forward) {
-            (Direction::Out, _) => Method::Reply,
-            (Direction::In, Forward::Nat) => Method::Nat,
-            (Direction::In, Forward::FullNat) => Method::FullNat,
-            (Direction::In, Forward::Dr) => Method::Dr,
-            (Direction::In, Forward::Tun) => Method::Tun,
-        }
-    }
-
-    fn event(self) -> Event {
-        match self {
-            Method::Nat => Event::ForwardedNat,
-            Method::FullNat => Event::ForwardedFullNat,
-            Method::Dr => Event::ForwardedDr,
-            Method::Tun => Event::ForwardedTun,
-            Method::Reply => Event::ForwardedReply,
-        }
-    }
-}
+/// What packets of the short way are counted as: [`Forward`]'s methods, and answers.
+const EVENTS: [Event; 5] = [
+    Event::ForwardedNat,
+    Event::ForwardedFullNat,
+    Event::ForwardedDr,
+    Event::ForwardedTun,
+    Event::ForwardedReply,
+];
+const ANSWER: usize = 4;
 
 /// What becomes of a packet.
 #[derive(Clone, Copy)]
 struct Plan<'a> {
     id: SessionId,
     direction: Direction,
-    method: Method,
+    /// Which of [`EVENTS`] it is.
+    event: usize,
+    /// Whether it gets other addresses and ports.
+    rewrites: bool,
     hop: &'a Hop,
     /// Length of a tunnel's header.
     outer: usize,
@@ -213,20 +189,18 @@ fn plan<'a>(
     now: Nanos,
     tunnels: bool,
 ) -> Option<Plan<'a>> {
-    let method = Method::of(direction, session.forward());
+    let forward = session.forward();
+    let answers = direction == Direction::Out;
+    let rewrites = answers || matches!(forward, Forward::Nat | Forward::FullNat);
     let hop = hops.get(usize::from(session.hop(direction)))?;
-    let may = match method {
-        Method::Dr => true,
-        Method::Tun => tunnels,
-        // Among the options of an answer are acknowledgments of ranges, by other numbers.
-        Method::Reply if glance.options => session.offset == 0,
-        Method::Nat | Method::FullNat | Method::Reply => !glance.unsummed,
-    };
-    let outer = if method == Method::Tun { outer_header(hop.source) } else { 0 };
+    let outer = if !rewrites && forward == Forward::Tun { outer_header(hop.source) } else { 0 };
+    // Among the options of an answer are acknowledgments of ranges, by other numbers.
+    let odd = rewrites && (glance.unsummed || glance.options && answers && session.offset != 0);
     let fits = usize::from(glance.total) + outer <= usize::from(hop.mtu);
     let (server, service) = (glance.server?, glance.service?);
-    let current = may && fits && now < hop.fresh_until;
-    current.then_some(Plan { id, direction, method, hop, outer, server, service })
+    let may = !odd && (outer == 0 || tunnels) && fits && now < hop.fresh_until;
+    let event = if answers { ANSWER } else { forward as usize };
+    may.then_some(Plan { id, direction, event, rewrites, hop, outer, server, service })
 }
 
 /// Has the packet that begins at `l3` of a frame begin at `front`; false when there is no room.
@@ -263,32 +237,28 @@ fn make<B: Buf>(
     hop.emit(frame, if v6 { ethernet::IPV6 } else { ethernet::IPV4 });
     let Some(packet) = frame.get_mut(front..) else { return false };
     let session = sessions.get(plan.id);
-    match plan.method {
-        Method::Dr | Method::Tun if glance.v6 => rewrite::route_v6(packet),
-        Method::Dr | Method::Tun => rewrite::route_v4(packet),
-        Method::Nat | Method::FullNat | Method::Reply => {
-            let change = match direction {
-                Direction::In => session.deltas.to_server(session.offset),
-                Direction::Out => session.deltas.to_client(session.offset),
-            };
-            if !glance.v6 {
-                let (src, dst) = session.other_ends_v4(direction);
-                rewrite::rewrite_v4(packet, glance.protocol, src, dst, change);
-            } else if let Some((src, dst)) = sessions.other_ends_v6(session, direction) {
+    let change = match direction {
+        Direction::In => session.deltas.to_server(session.offset),
+        Direction::Out => session.deltas.to_client(session.offset),
+    };
+    match (plan.rewrites, glance.v6) {
+        (true, false) => {
+            let (src, dst) = session.other_ends_v4(direction);
+            rewrite::rewrite_v4(packet, glance.protocol, src, dst, change);
+        }
+        (true, true) => {
+            if let Some((src, dst)) = sessions.other_ends_v6(session, direction) {
                 rewrite::rewrite_v6(packet, glance.protocol, src, dst, change);
             }
         }
+        (false, false) => rewrite::route_v4(packet),
+        (false, true) => rewrite::route_v6(packet),
     }
     if outer != 0
         && let Some(packet) = frame.get_mut(usize::from(hop.header_len)..)
     {
-        tunnel::encapsulate_plain(
-            packet,
-            outer,
-            (hop.source, sessions.ends(plan.id).server.0),
-            may_cut,
-            ip_id,
-        );
+        let ends = (hop.source, sessions.ends(plan.id).server.0);
+        tunnel::encapsulate_plain(packet, outer, ends, may_cut, ip_id);
     }
     true
 }
@@ -296,7 +266,6 @@ fn make<B: Buf>(
 impl<P: Pool> Engine<P> {
     /// The first stages for a burst of at most [`BURST`] frames: what the headers say, which sessions that may be, and
     /// the memory of all of them on its way.
-    #[inline]
     pub(crate) fn look<'a, T: Offered<P::Buf>>(&self, snap: &'a Snapshot, offered: &[T]) -> Glances<'a> {
         let Engine { sessions, gates, config, .. } = self;
         let mut glances = Glances { epoch: sessions.epoch(), next: 0, list: [Glance::WHOLE_WAY; BURST] };
@@ -353,7 +322,6 @@ impl<P: Pool> Engine<P> {
 
     /// The last stage: sends the frames that were looked at, until one comes that has to go the whole way, which is
     /// given back as it came.
-    #[inline]
     pub(crate) fn send_short<T: Offered<P::Buf>>(
         &mut self,
         ctx: &mut Context<'_, P>,
@@ -364,17 +332,18 @@ impl<P: Pool> Engine<P> {
         let (hops, now) = (neighbours.hops(), ctx.now);
         let (tunnels, may_cut) = (path_mtus.is_empty(), !ctx.snap.settings.pmtu_disc);
         let telling = ctx.out.verdicts.is_some();
-        let mut sent = [0u64; METHODS];
+        let mut sent = [0u64; EVENTS.len()];
         let mut rest = None;
-        for frame in frames {
-            let glance = glances.list.get(glances.next);
-            glances.next += 1;
-            let plan = glance.filter(|glance| glance.server.is_some()).and_then(|glance| {
+        let Glances { epoch, next, list } = glances;
+        // There is a glance for every frame: none is taken that has no other half.
+        for (frame, glance) in frames.zip(&list[*next..]) {
+            *next += 1;
+            let plan = glance.server.and_then(|_| {
                 let (_, buf) = frame.fresh()?;
-                let found = find(sessions, glance, glances.epoch, *era, now, buf)?;
+                let found = find(sessions, glance, *epoch, *era, now, buf)?;
                 plan(sessions.get(found.0), found, glance, hops, now, tunnels)
             });
-            let (Some(glance), Some(plan)) = (glance, plan) else {
+            let Some(plan) = plan else {
                 rest = Some(frame);
                 break;
             };
@@ -392,15 +361,15 @@ impl<P: Pool> Engine<P> {
                 ctx.verdict(VerdictKind::Drop, Reason::NoHeadroom.name(), Some(server));
                 continue;
             }
-            sent[plan.method as usize] += 1;
+            sent[plan.event] += 1;
             if telling {
                 let server = session.destination;
-                ctx.verdict(VerdictKind::Forward, plan.method.event().name(), Some(server));
+                ctx.verdict(VerdictKind::Forward, EVENTS[plan.event].name(), Some(server));
             }
             ctx.out.tx.push(Transmit { port: plan.hop.port, buf });
         }
-        for (method, count) in Method::ALL.into_iter().zip(sent).filter(|&(_, count)| count > 0) {
-            counters.events(method.event(), count);
+        for (event, count) in EVENTS.into_iter().zip(sent).filter(|&(_, count)| count > 0) {
+            counters.events(event, count);
             counters.short_way.add(count);
         }
         rest
@@ -417,7 +386,8 @@ impl<P: Pool> Engine<P> {
     ) {
         let session = self.sessions.get(id);
         let current = session.era == self.era;
-        if current && session.hop(direction) != NO_HOP && session.comes_by(direction, came.interface) {
+        let hop = self.neighbours.hops().get(usize::from(session.hop(direction)));
+        if current && hop.is_some_and(Hop::is_open) && session.comes_by(direction, came.interface) {
             return;
         }
         let ends = self.sessions.ends(id);

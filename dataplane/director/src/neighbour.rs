@@ -89,6 +89,11 @@ pub(crate) struct Hop {
 }
 
 impl Hop {
+    /// Whether its neighbour is known.
+    pub(crate) fn is_open(&self) -> bool {
+        self.fresh_until > 0
+    }
+
     /// Puts the Ethernet header of an IP packet at the beginning of a frame, which has room for it.
     #[inline(always)]
     pub(crate) fn emit(&self, frame: &mut [u8], ethertype: u16) {

@@ -3,6 +3,7 @@
 
 mod harness;
 
+use fulcrum_director::SECOND;
 use fulcrum_packet::ipv4;
 use fulcrum_packet::tcp::{ACK, FIN, PSH, RST, SYN};
 use harness::both::*;
@@ -270,7 +271,7 @@ proptest! {
             }
             match act {
                 Act::Wait(seconds) => {
-                    let time = fulcrum_director::SECOND * u64::from(seconds);
+                    let time = SECOND * u64::from(seconds);
                     prop_assert_eq!(pair.short.wait(time), pair.whole.wait(time));
                 }
                 Act::Change(change) => {
@@ -316,4 +317,48 @@ fn established_sessions_take_it() {
         }
         pair.compare().unwrap();
     }
+}
+
+/// A neighbour that was lost and came back is remembered anew.
+#[test]
+fn a_neighbour_that_comes_back_is_taken_by_the_short_way_again() {
+    let mut director = Director::new(1, &services());
+    director.change(|state| {
+        state.neighbours.retain(|neighbour| !neighbour.address.to_string().starts_with("10.1.0.1"))
+    });
+    let (src, dst) = (client(0, false), end(VIPS[2], 53));
+    let ask = |flags| made(WAN, src, dst, false, flags, 1000, Twist::Nothing);
+    let short = |director: &Director| director.counters[0].short_way.get();
+    let answer = |director: &mut Director, sender: &str, mac: u8| {
+        let std::net::IpAddr::V4(spa) = addr(sender) else { panic!("{sender}") };
+        let packet = fulcrum_packet::arp::Packet {
+            operation: fulcrum_packet::arp::REPLY,
+            sha: [2, 0, 0, 0, 9, mac],
+            spa,
+            tha: LAN,
+            tpa: [10, 1, 0, 1].into(),
+        };
+        director.send(1, &arp_frame(LAN, packet))
+    };
+    director.send(0, &ask(SYN));
+    let servers = ["10.1.0.11", "10.1.0.12"];
+    servers.iter().for_each(|server| _ = answer(&mut director, server, 7));
+    let pass = |director: &mut Director| {
+        director.send(0, &ask(ACK));
+        let before = short(director);
+        assert_eq!(director.send(0, &ask(ACK)).len(), 1);
+        short(director) - before
+    };
+    assert_eq!(pass(&mut director), 1);
+    // Nobody answers for long enough that the neighbour is given up.
+    for _ in 0..100 {
+        director.wait(SECOND);
+        director.send(0, &ask(ACK));
+    }
+    assert_eq!(director.send(0, &ask(ACK)).len(), 0, "it waits for an answer");
+    director.wait(4 * SECOND);
+    director.send(0, &ask(ACK));
+    servers.iter().for_each(|server| _ = answer(&mut director, server, 8));
+    assert_eq!(pass(&mut director), 1);
+    assert_eq!(director.send(0, &ask(ACK))[0].frame[..6], [2, 0, 0, 0, 9, 8]);
 }

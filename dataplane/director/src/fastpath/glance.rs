@@ -164,8 +164,11 @@ impl Glance<'_> {
         let Some(head) = packet.first_chunk::<HEADS_V4>() else { return };
         let (total, protocol) = (usize::from(u16_of(head, 2)), head[9]);
         let whole = u16_of(head, 6) & (ipv4::MF | ipv4::OFFSET) == 0;
-        let sums = (0..5).map(|word| u64::from(u32_of(head, 4 * word))).sum::<u64>();
-        // A sum of sixteen-bit words that is right is a multiple of 2^16 - 1 (RFC 1071), and never zero here.
+        let word =
+            |at: usize| u64::from(u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]));
+        let sums = word(0) + word(4) + word(8) + word(12) + word(16);
+        // A sum of sixteen-bit words that is right is a multiple of 2^16 - 1, in any order of bytes (RFC 1071), and
+        // never zero here.
         let good = good || sums.is_multiple_of(0xffff);
         if head[0] != 0x45 || !whole || head[8] <= 1 || !good || total > packet.len() {
             return;
