@@ -69,7 +69,7 @@ fn one(table: &mut Table, snapshot: &Arc<fulcrum_director::Snapshot>, turns: &mu
         if number == TURNS {
             table.worker.install(snapshot);
         }
-        let now = table.now();
+        let now = table.clock.tick();
         let start = thread_time();
         table.worker.turn(now);
         let took = (thread_time() - start).as_nanos() as f64 / 1e3;

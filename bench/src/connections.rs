@@ -134,7 +134,11 @@ impl Churn {
 
     /// What a connection takes; as many must end as begin, and every packet must be forwarded.
     pub(crate) fn measure(&mut self, effort: Effort) -> Result<Connection, Lost> {
-        let batches = effort.packets / 2 / BURST as u64;
+        let share = match self.life {
+            Life::Syn => 4,
+            Life::Whole => 16,
+        };
+        let batches = effort.packets / share / BURST as u64;
         let before = self.state();
         let mut times: Vec<f64> = (0..effort.slices)
             .map(|_| {

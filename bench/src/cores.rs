@@ -12,7 +12,7 @@ use fulcrum_runtime::harness::Harness;
 
 use crate::feed::{Drain, Feed, Stream};
 use crate::frames::{Flows, Segment, Template, Tuple};
-use crate::measure::{Effort, median, slice};
+use crate::measure::{Clock, Effort, median};
 use crate::plan::{K, plain};
 use crate::table::{self, Lost, Ours, Table, crew, drain, feed};
 use crate::world::World;
@@ -51,20 +51,21 @@ pub(crate) fn measure(eal: &'static Eal, pool: Mempool, effort: Effort) -> Resul
     let mut alone = Table::open(pool, world, SESSIONS)?;
     let stream = Stream::of(&alone.requests, template());
     feed(&mut alone.worker).set_stream(Some(stream.clone()));
-    let (one, _) = rate(eal, vec![alone.worker], effort)?;
+    let clock = alone.clock;
+    let (one, _) = rate(eal, vec![alone.worker], &clock, effort)?;
 
     let (mut pair, owned) = open_two(pool, world)?;
     for (worker, flows) in pair.iter_mut().zip(&owned) {
         feed(worker).set_stream(Some(Stream::of(flows, template())));
     }
-    let (two, mut pair) = rate(eal, pair, effort)?;
+    let (two, mut pair) = rate(eal, pair, &clock, effort)?;
     check(&mut pair)?;
 
     for (number, worker) in pair.iter_mut().enumerate() {
         feed(worker).set_stream(Some(Stream::of(&owned[number], template())));
         feed(worker).mix(Stream::of(&owned[1 - number], template()), BURST / 2);
     }
-    let (handed_off, mut pair) = rate(eal, pair, effort)?;
+    let (handed_off, mut pair) = rate(eal, pair, &clock, effort)?;
     let handed_off = check(&mut pair).is_ok().then_some(handed_off / one);
 
     let ceiling = |_| {
@@ -72,8 +73,8 @@ pub(crate) fn measure(eal: &'static Eal, pool: Mempool, effort: Effort) -> Resul
         feed(&mut ceiling).set_stream(Some(stream.clone()));
         ceiling
     };
-    let (one_ceiling, _) = rate(eal, vec![ceiling(0)], effort)?;
-    let (two_ceilings, _) = rate(eal, vec![ceiling(0), ceiling(1)], effort)?;
+    let (one_ceiling, _) = rate(eal, vec![ceiling(0)], &clock, effort)?;
+    let (two_ceilings, _) = rate(eal, vec![ceiling(0), ceiling(1)], &clock, effort)?;
     Ok(Two { ours: two / one, ceilings: two_ceilings / one_ceiling, handed_off })
 }
 
@@ -81,27 +82,26 @@ pub(crate) fn measure(eal: &'static Eal, pool: Mempool, effort: Effort) -> Resul
 fn rate<D: Decide + Send + 'static>(
     eal: &'static Eal,
     workers: Vec<Worker<D>>,
+    clock: &Clock,
     effort: Effort,
 ) -> Result<(f64, Vec<Worker<D>>), Lost> {
     let barrier = Arc::new(Barrier::new(workers.len()));
-    let start = Instant::now();
     let (say, said) = mpsc::channel();
     let launched: Result<Vec<_>, LaunchError> = (0..)
         .zip(workers)
         .map(|(number, mut worker)| {
-            let (barrier, say) = (Arc::clone(&barrier), say.clone());
+            let (barrier, say, mut clock) = (Arc::clone(&barrier), say.clone(), *clock);
             eal.launch(number, move || {
-                let now = || start.elapsed().as_nanos() as u64;
                 barrier.wait();
-                slice(&mut worker, effort.packets, now);
+                clock.slice(&mut worker, effort.packets);
                 let mut times: Vec<f64> =
-                    (0..effort.slices).map(|_| slice(&mut worker, effort.packets, now)).collect();
+                    (0..effort.slices).map(|_| clock.slice(&mut worker, effort.packets)).collect();
                 // What others still hand off must be taken until all are done.
                 barrier.wait();
                 feed(&mut worker).set_stream(None);
                 let end = Instant::now();
                 while end.elapsed().as_millis() < 20 {
-                    worker.turn(now());
+                    worker.turn(clock.tick());
                 }
                 barrier.wait();
                 let _ = say.send((number, median(&mut times), worker));
@@ -133,9 +133,8 @@ fn open_two(pool: Mempool, world: World) -> Result<(Vec<Ours>, [Arc<Flows>; 2]),
     let (snapshot, _) = table::program_for(2).compile(&world.state(), 1);
     let mut pair = crew(pool, 2, SESSIONS * 11 / 10, &snapshot);
     let mut owned = [0, 1].map(|_| Flows::new(world.family, SESSIONS * 11 / 10));
-    let start = Instant::now();
     for number in 0..2 * SESSIONS {
-        let now = start.elapsed().as_nanos() as u64;
+        let now = table::OPENING * number as u64 / (2 * SESSIONS) as u64;
         let request = world.request(number);
         let owner = through(&mut pair, now, &request, Segment::bare(tcp::SYN, number as u32, 0));
         let Some((owner, answer)) = owner else {

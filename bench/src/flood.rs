@@ -9,7 +9,7 @@ use fulcrum_packet::tcp;
 
 use crate::feed::Stream;
 use crate::frames::{Flows, Template};
-use crate::measure::{Effort, median, slice};
+use crate::measure::{Effort, median};
 use crate::plan::{M, plain};
 use crate::table::{self, Lost, Table, drain, feed};
 
@@ -47,9 +47,6 @@ pub(crate) fn measure(pool: Mempool, effort: Effort) -> Result<Flood, Lost> {
     let established = Stream::of(&table.requests, Template::new(world.family, 64));
     let flood = Stream::of(&Arc::new(spoofed), Template::with_flags(world.family, 64, tcp::SYN));
 
-    let start = std::time::Instant::now();
-    let first = table.now();
-    let now = || first + start.elapsed().as_nanos() as u64;
     let offer = |table: &mut Table, flooded: bool| {
         feed(&mut table.worker).set_stream(Some(established.clone()));
         if flooded {
@@ -57,18 +54,16 @@ pub(crate) fn measure(pool: Mempool, effort: Effort) -> Result<Flood, Lost> {
         }
     };
     offer(&mut table, false);
-    slice(&mut table.worker, effort.packets, now);
-    let mut calm: Vec<f64> =
-        (0..effort.slices).map(|_| slice(&mut table.worker, effort.packets, now)).collect();
+    table.slice(effort.packets);
+    let mut calm: Vec<f64> = (0..effort.slices).map(|_| table.slice(effort.packets)).collect();
     let calm = median(&mut calm);
 
     offer(&mut table, true);
     // Until the table is full.
     let room = (ESTABLISHED + SPOOFED / 4) * BURST / SHARE;
-    slice(&mut table.worker, room as u64, now);
+    table.slice(room as u64);
     let reclaimed = table.worker.counters().happened(Event::SessionReclaimed);
-    let mut mixed: Vec<f64> =
-        (0..effort.slices).map(|_| slice(&mut table.worker, effort.packets, now)).collect();
+    let mut mixed: Vec<f64> = (0..effort.slices).map(|_| table.slice(effort.packets)).collect();
     let reclaimed = table.worker.counters().happened(Event::SessionReclaimed) - reclaimed;
     let burst = median(&mut mixed) * BURST as f64;
     let syn = (burst - calm * (BURST - SHARE) as f64) / SHARE as f64;
@@ -78,7 +73,7 @@ pub(crate) fn measure(pool: Mempool, effort: Effort) -> Result<Flood, Lost> {
 
     offer(&mut table, false);
     let before = (feed(&mut table.worker).given, drain(&mut table.worker).taken);
-    slice(&mut table.worker, ESTABLISHED as u64, now);
+    table.slice(ESTABLISHED as u64);
     let given = feed(&mut table.worker).given - before.0;
     let taken = drain(&mut table.worker).taken - before.1;
     if given != taken {

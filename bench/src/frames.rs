@@ -248,12 +248,21 @@ impl Template {
         Template { headers, length: length(family, wire), more, more_tcp }
     }
 
+    /// Writes what all frames begin with; zeroes over whatever else a buffer was used for.
+    #[inline]
+    fn start(&self, bytes: &mut [u8]) {
+        const LEAST: usize = 60;
+        bytes[..LEAST].copy_from_slice(&self.headers[..LEAST]);
+        if bytes.len() > LEAST {
+            let end = bytes.len().min(self.headers.len());
+            bytes[LEAST..end].copy_from_slice(&self.headers[LEAST..end]);
+        }
+    }
+
     /// Writes the headers of an IPv4 flow's frame.
     #[inline]
     pub(crate) fn write_v4(&self, flow: &V4, bytes: &mut [u8]) {
-        const HEADERS: usize = ethernet::HEADER + ipv4::HEADER + tcp::HEADER;
-        let bytes = &mut bytes[..HEADERS];
-        bytes.copy_from_slice(&self.headers[..HEADERS]);
+        self.start(bytes);
         bytes[V4_SUM..V4_SUM + 2].copy_from_slice(&adjusted(flow.ip_sum, self.more));
         bytes[V4_SUM + 2..V4_SUM + 14].copy_from_slice(&flow.ends);
         bytes[V4_TCP_SUM..V4_TCP_SUM + 2].copy_from_slice(&adjusted(flow.tcp_sum, self.more_tcp));
@@ -262,9 +271,7 @@ impl Template {
     /// Writes the headers of an IPv6 flow's frame.
     #[inline]
     pub(crate) fn write_v6(&self, flow: &V6, bytes: &mut [u8]) {
-        const HEADERS: usize = ethernet::HEADER + ipv6::HEADER + tcp::HEADER;
-        let bytes = &mut bytes[..HEADERS];
-        bytes.copy_from_slice(&self.headers[..HEADERS]);
+        self.start(bytes);
         bytes[V6_ENDS..V6_ENDS + 36].copy_from_slice(&flow.ends);
         bytes[V6_TCP_SUM..V6_TCP_SUM + 2].copy_from_slice(&adjusted(flow.tcp_sum, self.more_tcp));
     }
@@ -357,6 +364,8 @@ mod tests {
             for wire in [64, 128, 594, 1518] {
                 let template = Template::new(family, wire);
                 let mut frame = vec![0; template.length];
+                let used = frame.len().min(74);
+                frame[..used].fill(0xaa);
                 match &flows {
                     Flows::V4(list) => template.write_v4(&list[0], &mut frame),
                     Flows::V6(list) => template.write_v6(&list[0], &mut frame),

@@ -39,19 +39,40 @@ pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Nanoseconds of this thread per packet, over at least `packets` packets that `worker` is offered.
-pub(crate) fn slice<D: Decide>(
-    worker: &mut Harness<D, Feed, Drain>,
-    packets: u64,
-    mut now: impl FnMut() -> Nanos,
-) -> f64 {
-    let before = feed(worker).given;
-    let start = thread_time();
-    while feed(worker).given - before < packets {
-        worker.turn(now());
+/// The time of a worker under measurement: it goes on as if the worker had its processor for itself, however the
+/// machine shares it out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    now: Nanos,
+    /// What a turn took in the last slice.
+    turn: Nanos,
+}
+
+impl Clock {
+    pub(crate) fn at(now: Nanos) -> Clock {
+        Clock { now, turn: 6400 }
     }
-    let took = thread_time() - start;
-    took.as_nanos() as f64 / (feed(worker).given - before) as f64
+
+    /// The time of the next turn.
+    #[inline]
+    pub(crate) fn tick(&mut self) -> Nanos {
+        self.now += self.turn;
+        self.now
+    }
+
+    /// Nanoseconds of this thread per packet, over at least `packets` packets that `worker` is offered.
+    pub(crate) fn slice<D: Decide>(&mut self, worker: &mut Harness<D, Feed, Drain>, packets: u64) -> f64 {
+        let before = feed(worker).given;
+        let mut turns = 0;
+        let start = thread_time();
+        while feed(worker).given - before < packets {
+            worker.turn(self.tick());
+            turns += 1;
+        }
+        let took = (thread_time() - start).as_nanos();
+        self.turn = took as u64 / turns;
+        took as f64 / (feed(worker).given - before) as f64
+    }
 }
 
 /// What packets of `stream` take, in slices that take turns with the ceiling's; all of them must be forwarded.
@@ -64,16 +85,14 @@ pub(crate) fn established(
     table.check(stream)?;
     feed(&mut table.worker).set_stream(Some(stream.clone()));
     feed(ceiling).set_stream(Some(stream.clone()));
-    let start = std::time::Instant::now();
-    let first = table.now();
-    let now = || first + start.elapsed().as_nanos() as u64;
+    let mut idle = Clock::at(0);
     let before = state(table);
-    slice(&mut table.worker, effort.packets, now);
-    slice(ceiling, effort.packets, now);
+    table.slice(effort.packets);
+    idle.slice(ceiling, effort.packets);
     let (mut ours, mut least, mut above) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..effort.slices {
-        least.push(slice(ceiling, effort.packets, now));
-        ours.push(slice(&mut table.worker, effort.packets, now));
+        least.push(idle.slice(ceiling, effort.packets));
+        ours.push(table.slice(effort.packets));
         above.push(ours[ours.len() - 1] - least[least.len() - 1]);
     }
     let after = state(table);

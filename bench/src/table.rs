@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use fulcrum_director::{
     Buf as _, Engine, EngineConfig, Event, Nanos, Reason, SECOND, Snapshot, WorkerCounters,
@@ -16,6 +15,7 @@ use fulcrum_runtime::harness::{self, Harness, Parts};
 use crate::feed::{Drain, Feed, MacSwap, Stream};
 use crate::frames::{self, DIRECTOR, Flows, Segment, Tuple};
 use crate::machine;
+use crate::measure::Clock;
 use crate::world::World;
 
 /// A worker with the engine.
@@ -90,14 +90,14 @@ pub(crate) struct Table {
     pub(crate) replies: Option<Arc<Flows>>,
     /// Bytes of memory that a session took.
     pub(crate) session_bytes: f64,
-    start: Instant,
+    pub(crate) clock: Clock,
 }
 
 /// Room beside the sessions that a table is made with.
 const SPARE: usize = 4096;
 /// Over which connections are opened, on a virtual clock: as after a while of service, timers are due at all times,
 /// not all at once.
-const OPENING: Nanos = 30 * SECOND;
+pub(crate) const OPENING: Nanos = 30 * SECOND;
 /// Sequence numbers of servers.
 const SERVER_SEQ: u32 = 0x1000_0000;
 
@@ -122,13 +122,12 @@ impl Table {
         let mut replies = world.answers_return().then(flows);
         let (none, session_bytes) = (Arc::new(Flows::new(world.family, 0)), 0.0);
         let mut table =
-            Table { world, worker, requests: none, replies: None, session_bytes, start: Instant::now() };
+            Table { world, worker, requests: none, replies: None, session_bytes, clock: Clock::at(OPENING) };
         drain(&mut table.worker).kept = Some(Vec::with_capacity(BURST));
         for first in (0..sessions).step_by(BURST) {
             let now = OPENING * first as u64 / sessions as u64;
             table.open_some(now, first..sessions.min(first + BURST), &mut requests, &mut replies)?;
         }
-        table.start = Instant::now();
         drain(&mut table.worker).kept = None;
         if table.worker.director().session_count() != sessions {
             return Err(Lost(format!(
@@ -195,18 +194,16 @@ impl Table {
         Ok(seen.into_iter().flatten().collect())
     }
 
-    /// The engine's time: the machine's own, from the end of the opening on.
-    #[inline]
-    pub(crate) fn now(&self) -> Nanos {
-        OPENING + self.start.elapsed().as_nanos() as u64
+    /// Nanoseconds per packet, over at least `packets` packets.
+    pub(crate) fn slice(&mut self, packets: u64) -> f64 {
+        self.clock.slice(&mut self.worker, packets)
     }
 
     /// Sends a burst of `stream` through and looks at what comes out.
     pub(crate) fn check(&mut self, stream: &Stream) -> Result<(), Lost> {
         feed(&mut self.worker).set_stream(Some(stream.clone()));
         drain(&mut self.worker).kept = Some(Vec::with_capacity(BURST));
-        let now = self.now();
-        self.worker.turn(now);
+        self.worker.turn(self.clock.tick());
         let kept = drain(&mut self.worker).kept.take().unwrap_or_default();
         if kept.len() != BURST {
             return Err(Lost(format!("{BURST} frames went in, {} came out", kept.len())));
