@@ -43,6 +43,11 @@ impl Stream {
         Stream::new(Arc::clone(flows), [template].into())
     }
 
+    /// How many flows there are.
+    pub(crate) fn flows(&self) -> usize {
+        self.flows.len()
+    }
+
     /// Goes `count` flows back, whose next frames come after `templates`.
     pub(crate) fn again(&mut self, count: usize, templates: &Arc<[Template]>) {
         self.flow = if self.flow < count { self.flow + self.flows.len() } else { self.flow } - count;

@@ -87,7 +87,8 @@ pub(crate) fn established(
     feed(ceiling).set_stream(Some(stream.clone()));
     let mut idle = Clock::at(0);
     let before = state(table);
-    table.slice(effort.packets);
+    // Each session's first packets find out what later ones profit from.
+    table.slice(effort.packets.max(stream.flows() as u64));
     idle.slice(ceiling, effort.packets);
     let (mut ours, mut least, mut above) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..effort.slices {

@@ -97,7 +97,7 @@ pub(crate) struct Table {
 const SPARE: usize = 4096;
 /// Over which connections are opened, on a virtual clock: as after a while of service, timers are due at all times,
 /// not all at once.
-pub(crate) const OPENING: Nanos = 30 * SECOND;
+pub(crate) const OPENING: Nanos = 120 * SECOND;
 /// Sequence numbers of servers.
 const SERVER_SEQ: u32 = 0x1000_0000;
 
