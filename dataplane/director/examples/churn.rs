@@ -35,7 +35,9 @@ fn main() {
         }
     }
     if wanted("find") {
-        lookups(1_000_000);
+        // Full, and with the index as empty as one of a power of two of buckets may be.
+        lookups(1_000_000, 1_000_000);
+        lookups(1_000_000, 2_000_000);
     }
 }
 
@@ -163,9 +165,10 @@ fn engine(live: usize) {
     assert!(there.abs_diff(live) < live / 10 + 200, "{there}");
 }
 
-/// Finds, one at a time and asked for ahead, in a table that is full.
-fn lookups(live: u32) {
-    let mut sessions = Sessions::new(live as usize, 5, 0);
+/// Finds, one at a time and asked for ahead, in a table for `limit`.
+fn lookups(live: u32, limit: usize) {
+    println!("room for {limit}:");
+    let mut sessions = Sessions::new(limit, 5, 0);
     for number in 0..live {
         assert!(sessions.insert(new(number), 0).is_some());
     }
