@@ -29,7 +29,7 @@ use fulcrum_model::{ServerKey, ServiceKey, State};
 
 use fulcrum_packet::ipv4::TCP;
 
-use crate::locals::LocalAddresses;
+use crate::locals::{LocalAddresses, Pools};
 use crate::network::Slots;
 use crate::services::{Compilation, Registry};
 
@@ -49,6 +49,7 @@ pub struct PortFacts {
 pub struct Program {
     ports: Vec<snapshot::Port>,
     slots: Slots,
+    pools: Pools,
     locals: LocalAddresses,
     registry: Registry,
     offered: Arc<AtomicU64>,
@@ -87,6 +88,7 @@ impl Program {
         Program {
             ports: ports.into_iter().map(port).collect(),
             slots: Slots::default(),
+            pools: Pools::default(),
             locals: LocalAddresses::default(),
             registry: Registry::new(workers),
             offered: Arc::default(),
@@ -105,12 +107,12 @@ impl Program {
     pub fn compile(&mut self, state: &State, generation: u64) -> (Arc<Snapshot>, Vec<String>) {
         let mut warnings = Vec::new();
         let network = network::compile(state, &self.ports, &mut self.slots, &mut warnings);
-        let pools = locals::pools(state, &mut warnings);
-        let compilation = self.registry.compile(state, &pools, generation, &mut warnings);
+        self.pools = locals::pools(state, &self.pools, &mut warnings);
+        let compilation = self.registry.compile(state, &self.pools, generation, &mut warnings);
         let Compilation { services, mark_services, deleted, deleted_marks, former, nat, same_ways } =
             compilation;
         let generations = (generation, self.registry.acknowledged);
-        let locals = self.locals.compile(state, &network, &pools, self.registry.workers, generations);
+        let locals = self.locals.compile(state, &network, &self.pools, self.registry.workers, generations);
         let arrivals = arrivals::arrivals(&self.last.arrivals, &locals, generation);
         let destinations = self.registry.destinations();
         let (tunnels, service_slots) = match same_ways {

@@ -16,11 +16,11 @@ use crate::network::Network;
 /// Addresses of one pool that are used at most: more is a slip of the pen.
 const POOL_LIMIT: usize = 1 << 16;
 
-/// The addresses of every pool by its name.
-pub(crate) type Pools<'a> = HashMap<&'a str, Vec<LocalRange>>;
+/// The addresses of every pool by its name, those of IPv4 first.
+pub(crate) type Pools = HashMap<String, Arc<[LocalRange]>>;
 
-/// The addresses and ports of every pool, one range an address.
-pub(crate) fn pools<'a>(state: &'a State, warnings: &mut Vec<String>) -> Pools<'a> {
+/// The addresses and ports of every pool, one range an address; the same objects as `before` where they are the same.
+pub(crate) fn pools(state: &State, before: &Pools, warnings: &mut Vec<String>) -> Pools {
     let mut pools = Pools::new();
     for pool in &state.local_pools {
         let addresses = pool.addresses.iter().flat_map(AddressRange::iter);
@@ -31,7 +31,12 @@ pub(crate) fn pools<'a>(state: &'a State, warnings: &mut Vec<String>) -> Pools<'
             let name = &pool.name;
             warnings.push(format!("local pool `{name}`: only its first {POOL_LIMIT} addresses are used"));
         }
-        pools.insert(&pool.name, ranges);
+        ranges.sort_by_key(|range| range.address.is_ipv6());
+        let ranges = match before.get(&pool.name) {
+            Some(before) if **before == *ranges => before.clone(),
+            _ => ranges.into(),
+        };
+        pools.insert(pool.name.clone(), ranges);
     }
     pools
 }
@@ -109,7 +114,7 @@ fn wanted(state: &State, network: &Network, pools: &Pools) -> HashMap<IpAddr, Op
     let mut wanted = HashMap::new();
     for pool in &state.local_pools {
         let arp = network.ids.get(&pool.interface).copied();
-        for range in &pools[pool.name.as_str()] {
+        for range in pools[pool.name.as_str()].iter() {
             wanted.entry(range.address).or_insert(arp);
         }
     }

@@ -173,6 +173,12 @@ pub(crate) fn local_addresses(
     pools: &Pools,
     before: Option<&Service>,
 ) -> Arc<[LocalRange]> {
+    // Thousands of services may share a pool.
+    if let Some(pool) = named(service, pools)
+        && service.local_addresses.is_empty()
+    {
+        return pool.clone();
+    }
     let ranges = local_ranges(service, pools);
     match before {
         Some(before) if *before.local_addresses == *ranges => before.local_addresses.clone(),
@@ -180,9 +186,14 @@ pub(crate) fn local_addresses(
     }
 }
 
+/// The named pool of a service.
+fn named<'a>(service: &model::Service, pools: &'a Pools) -> Option<&'a Arc<[LocalRange]>> {
+    pools.get(service.local_pool.as_deref()?)
+}
+
 fn local_ranges(service: &model::Service, pools: &Pools) -> Vec<LocalRange> {
     let mut ranges = Vec::new();
-    if let Some(pool) = service.local_pool.as_deref().and_then(|name| pools.get(name)) {
+    if let Some(pool) = named(service, pools) {
         ranges.extend_from_slice(pool);
     }
     ranges.extend(service.local_addresses.iter().map(|own| local_range(own.0, PortRange::default())));

@@ -92,3 +92,24 @@ fn a_weight_copies_pointers() {
     // Both services have these servers.
     assert_eq!(found(&wide, key("10.0.0.100", 81)).steering, Steering::Address(32));
 }
+
+#[test]
+fn services_share_the_addresses_of_a_pool() {
+    let mut state = two_arms();
+    state.local_pools.push(pool("pool", "lan", "10.1.0.200", "10.1.0.203"));
+    for port in [80, 81] {
+        let mut of_pool = service(key("10.0.0.100", port), vec![]);
+        of_pool.local_pool = Some("pool".to_owned());
+        state.services.push(of_pool);
+    }
+    let mut bench = Bench::new();
+    let snapshot = bench.apply(&state);
+    let addresses =
+        |snapshot: &Snapshot, port| found(snapshot, key("10.0.0.100", port)).local_addresses.clone();
+    assert_eq!(addresses(&snapshot, 80).len(), 4);
+    assert!(Arc::ptr_eq(&addresses(&snapshot, 80), &addresses(&snapshot, 81)));
+    let again = bench.apply(&state);
+    assert!(Arc::ptr_eq(found(&snapshot, key("10.0.0.100", 80)), found(&again, key("10.0.0.100", 80))));
+    state.local_pools[0].ports.last = 2500;
+    assert_eq!(addresses(&bench.apply(&state), 81)[3].last, 2500);
+}
