@@ -17,7 +17,6 @@ use fulcrum_machine::prefetch;
 use fulcrum_packet::{ethernet, ipv4, ipv6};
 
 use crate::buffer::{Buf, Pool};
-use crate::counters::{DestinationCells, Traffic};
 use crate::engine::{Context, Engine, Received};
 use crate::forward::{MIN_MTU, tunnel};
 use crate::message::{Message, Stage};
@@ -25,7 +24,7 @@ use crate::neighbour::Hop;
 use crate::output::Way;
 use crate::packet::Packet;
 use crate::reason::{Event, Reason, VerdictKind};
-use crate::session::{Direction, Session, SessionId, Sessions, State, tcp};
+use crate::session::{Direction, SessionId, Sessions, State, tcp};
 use crate::snapshot::{Forward, InterfaceId, Snapshot, TunnelKind};
 use crate::{Nanos, Transmit};
 pub(crate) use course::Courses;
@@ -36,6 +35,8 @@ pub(crate) use rewrite::Deltas;
 pub(crate) trait Offered<B> {
     /// The frame and the port it came in by, unless it has been looked at before.
     fn fresh(&self) -> Option<(u16, &B)>;
+    /// The frame, to be changed.
+    fn frame_mut(&mut self) -> Option<&mut B>;
     /// The frame and the port it came in by; `None` of what is no frame.
     fn into_frame(self) -> Option<(u16, B)>;
 }
@@ -50,6 +51,11 @@ impl<B> Offered<B> for Received<B> {
     }
 
     #[inline(always)]
+    fn frame_mut(&mut self) -> Option<&mut B> {
+        Some(&mut self.buf)
+    }
+
+    #[inline(always)]
     fn into_frame(self) -> Option<(u16, B)> {
         Some((self.port, self.buf))
     }
@@ -60,6 +66,14 @@ impl<B> Offered<B> for Message<B> {
     fn fresh(&self) -> Option<(u16, &B)> {
         match self {
             Message::Packet { port, stage: Stage::Arrived, buf, .. } => Some((*port, buf)),
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn frame_mut(&mut self) -> Option<&mut B> {
+        match self {
+            Message::Packet { buf, .. } => Some(buf),
             _ => None,
         }
     }
@@ -110,35 +124,6 @@ const EVENTS: [Event; 5] = [
 ];
 const ANSWER: usize = 4;
 
-/// What becomes of a packet.
-#[derive(Clone, Copy)]
-struct Plan<'a> {
-    id: SessionId,
-    direction: Direction,
-    /// Which of [`EVENTS`] it is.
-    event: usize,
-    /// Whether it gets other addresses and ports.
-    rewrites: bool,
-    hop: &'a Hop,
-    /// Length of a tunnel's header.
-    outer: usize,
-    server: &'a DestinationCells,
-    service: &'a Traffic,
-}
-
-impl Plan<'_> {
-    #[inline(always)]
-    fn count(&self, glance: &Glance<'_>) {
-        let bytes = u64::from(glance.total);
-        for traffic in [&self.server.traffic, self.service] {
-            match self.direction {
-                Direction::In => traffic.count_in(1, bytes),
-                Direction::Out => traffic.count_out(1, bytes),
-            }
-        }
-    }
-}
-
 /// What was seen of a burst.
 #[derive(Debug)]
 pub(crate) struct Glances<'a> {
@@ -149,58 +134,116 @@ pub(crate) struct Glances<'a> {
     list: [Glance<'a>; BURST],
 }
 
-/// The session of a packet, when it is one whose packets may go the short way.
-#[inline(always)]
-fn find<B: Buf>(
-    sessions: &Sessions,
-    glance: &Glance<'_>,
-    looked: u32,
+/// What packets of the short way pass through.
+struct Hands<'a> {
+    sessions: &'a mut Sessions,
+    hops: &'a [Hop],
+    ip_id: &'a mut u16,
+    /// The era that is, and what the epoch was when the burst was looked at.
     era: u32,
+    looked: u32,
     now: Nanos,
-    buf: &B,
-) -> Option<(SessionId, Direction)> {
-    let (id, direction) = match sessions.epoch() == looked {
-        true => (glance.session, glance.direction),
-        // Sessions have come or gone since, by packets before this one: what it counts must be what was asked for.
-        false => sessions
-            .candidate(glance.hash)
-            .filter(|&(id, _)| sessions.get(id).destination == glance.destination)?,
-    };
-    let session = sessions.get(id);
-    let may = session.era == era
-        && session.comes_by(direction, glance.interface)
-        && session.expires > now
-        && matches!(session.state, State::Tcp(tcp::State::Established) | State::Udp);
-    let fits = may
-        && match glance.v6 {
-            false => session.is_of_v4(direction, glance.protocol, glance.src_v4(), glance.dst_v4()),
-            true => glance.is_of_v6(sessions, session, direction, buf.bytes()),
-        };
-    fits.then_some((id, direction))
+    /// Whether all tunnels take what their ways take.
+    tunnels: bool,
+    /// Whether what is in a tunnel may be cut on its way.
+    may_cut: bool,
+    /// How many of each of [`EVENTS`] there were.
+    sent: [u64; EVENTS.len()],
 }
 
-/// What becomes of a packet of a session; `None` when something about it is for the whole way to judge.
-#[inline(always)]
-fn plan<'a>(
-    session: &Session,
-    (id, direction): (SessionId, Direction),
-    glance: &Glance<'a>,
-    hops: &'a [Hop],
-    now: Nanos,
-    tunnels: bool,
-) -> Option<Plan<'a>> {
-    let forward = session.forward();
-    let answers = direction == Direction::Out;
-    let rewrites = answers || matches!(forward, Forward::Nat | Forward::FullNat);
-    let hop = hops.get(usize::from(session.hop(direction)))?;
-    let outer = if !rewrites && forward == Forward::Tun { outer_header(hop.source) } else { 0 };
-    // Among the options of an answer are acknowledgments of ranges, by other numbers.
-    let odd = rewrites && (glance.unsummed || glance.options && answers && session.offset != 0);
-    let fits = usize::from(glance.total) + outer <= usize::from(hop.mtu);
-    let (server, service) = (glance.server?, glance.service?);
-    let may = !odd && (outer == 0 || tunnels) && fits && now < hop.fresh_until;
-    let event = if answers { ANSWER } else { forward as usize };
-    may.then_some(Plan { id, direction, event, rewrites, hop, outer, server, service })
+/// What became of a packet.
+enum Passed {
+    /// Nothing: it is for the whole way to judge.
+    No,
+    /// It goes out by this port, as this one of [`EVENTS`].
+    By(u16, usize),
+    /// There was no room before it for its headers.
+    NoRoom,
+}
+
+impl Hands<'_> {
+    /// Makes the frame that goes out of the one that came in. A body of code for each family and direction, in which
+    /// all places are known.
+    fn pass<const V6: bool, const OUT: bool, B: Buf>(&mut self, glance: &Glance<'_>, buf: &mut B) -> Passed {
+        let (id, now) = (glance.session, self.now);
+        let direction = if OUT { Direction::Out } else { Direction::In };
+        // Sessions may have come or gone since, by packets before this one.
+        if self.sessions.epoch() != self.looked
+            && self.sessions.candidate(glance.hash) != Some((id, direction))
+        {
+            return Passed::No;
+        }
+        let session = self.sessions.get(id);
+        let established = matches!(session.state, State::Tcp(tcp::State::Established) | State::Udp);
+        let fits = match V6 {
+            false => session.is_of_v4(direction, glance.protocol, glance.src_v4(), glance.dst_v4()),
+            true => glance.is_of_v6(self.sessions, session, direction, buf.bytes()),
+        };
+        let remembers = session.era == self.era
+            && session.comes_by(direction, glance.interface)
+            && session.destination == glance.destination;
+        let hop = self.hops.get(usize::from(session.hop(direction)));
+        let (Some(hop), Some(server), Some(service)) = (hop, glance.server, glance.service) else {
+            return Passed::No;
+        };
+        let forward = session.forward();
+        let rewrites = OUT || matches!(forward, Forward::Nat | Forward::FullNat);
+        let outer = if !rewrites && forward == Forward::Tun { outer_header(hop.source) } else { 0 };
+        // Among the options of an answer are acknowledgments of ranges, by other numbers.
+        let odd = rewrites && (glance.unsummed || OUT && glance.options && session.offset != 0)
+            || outer != 0 && !self.tunnels
+            || usize::from(glance.total) + outer > usize::from(hop.mtu);
+        if !established || !fits || !remembers || odd || session.expires <= now || now >= hop.fresh_until {
+            return Passed::No;
+        }
+
+        let bytes = u64::from(glance.total);
+        for traffic in [&server.traffic, service] {
+            match OUT {
+                false => traffic.count_in(1, bytes),
+                true => traffic.count_out(1, bytes),
+            }
+        }
+        let (offset, deltas) = (session.offset, session.deltas);
+        let ends = session.other_ends_v4(direction);
+        let session = self.sessions.get_mut(id);
+        session.touch(now);
+        if !OUT {
+            session.in_packets = session.in_packets.saturating_add(1);
+        }
+
+        // Where the packet begins, and where it is to begin.
+        let (l3, front) = (usize::from(glance.l3), usize::from(hop.header_len) + outer);
+        if front != l3 && !begin(buf, l3, front) {
+            return Passed::NoRoom;
+        }
+        buf.truncate(front + usize::from(glance.total));
+        let frame = buf.bytes_mut();
+        let outside_v6 = if outer == 0 { V6 } else { hop.source.is_ipv6() };
+        hop.emit(frame, if outside_v6 { ethernet::IPV6 } else { ethernet::IPV4 });
+        let Some(packet) = frame.get_mut(front..) else { return Passed::NoRoom };
+        let change = if OUT { deltas.to_client(offset) } else { deltas.to_server(offset) };
+        match (rewrites, V6) {
+            (true, false) => rewrite::rewrite_v4(packet, glance.protocol, ends.0, ends.1, change),
+            (true, true) => {
+                let session = self.sessions.get(id);
+                if let Some((src, dst)) = self.sessions.other_ends_v6(session, direction) {
+                    rewrite::rewrite_v6(packet, glance.protocol, src, dst, change);
+                }
+            }
+            (false, false) => rewrite::route_v4(packet),
+            (false, true) => rewrite::route_v6(packet),
+        }
+        if outer != 0
+            && let Some(packet) = frame.get_mut(usize::from(hop.header_len)..)
+        {
+            let ends = (hop.source, self.sessions.ends(id).server.0);
+            tunnel::encapsulate_plain(packet, outer, ends, self.may_cut, self.ip_id);
+        }
+        let event = if OUT { ANSWER } else { forward as usize };
+        self.sent[event] += 1;
+        Passed::By(hop.port, event)
+    }
 }
 
 /// Has the packet that begins at `l3` of a frame begin at `front`; false when there is no room.
@@ -213,54 +256,6 @@ fn begin<B: Buf>(buf: &mut B, l3: usize, front: usize) -> bool {
             true
         }
     }
-}
-
-/// Makes the frame that goes out of the one that came in; false when there is no room before it.
-#[inline(always)]
-fn make<B: Buf>(
-    buf: &mut B,
-    glance: &Glance<'_>,
-    plan: &Plan<'_>,
-    sessions: &Sessions,
-    may_cut: bool,
-    ip_id: &mut u16,
-) -> bool {
-    let Plan { hop, outer, direction, .. } = *plan;
-    // Where the packet begins, and where it is to begin.
-    let (l3, front) = (usize::from(glance.l3), usize::from(hop.header_len) + outer);
-    if front != l3 && !begin(buf, l3, front) {
-        return false;
-    }
-    buf.truncate(front + usize::from(glance.total));
-    let frame = buf.bytes_mut();
-    let v6 = if outer == 0 { glance.v6 } else { hop.source.is_ipv6() };
-    hop.emit(frame, if v6 { ethernet::IPV6 } else { ethernet::IPV4 });
-    let Some(packet) = frame.get_mut(front..) else { return false };
-    let session = sessions.get(plan.id);
-    let change = match direction {
-        Direction::In => session.deltas.to_server(session.offset),
-        Direction::Out => session.deltas.to_client(session.offset),
-    };
-    match (plan.rewrites, glance.v6) {
-        (true, false) => {
-            let (src, dst) = session.other_ends_v4(direction);
-            rewrite::rewrite_v4(packet, glance.protocol, src, dst, change);
-        }
-        (true, true) => {
-            if let Some((src, dst)) = sessions.other_ends_v6(session, direction) {
-                rewrite::rewrite_v6(packet, glance.protocol, src, dst, change);
-            }
-        }
-        (false, false) => rewrite::route_v4(packet),
-        (false, true) => rewrite::route_v6(packet),
-    }
-    if outer != 0
-        && let Some(packet) = frame.get_mut(usize::from(hop.header_len)..)
-    {
-        let ends = (hop.source, sessions.ends(plan.id).server.0);
-        tunnel::encapsulate_plain(packet, outer, ends, may_cut, ip_id);
-    }
-    true
 }
 
 impl<P: Pool> Engine<P> {
@@ -329,46 +324,53 @@ impl<P: Pool> Engine<P> {
         frames: &mut impl Iterator<Item = T>,
     ) -> Option<T> {
         let Engine { sessions, neighbours, counters, path_mtus, ip_id, era, .. } = self;
-        let (hops, now) = (neighbours.hops(), ctx.now);
-        let (tunnels, may_cut) = (path_mtus.is_empty(), !ctx.snap.settings.pmtu_disc);
+        let mut hands = Hands {
+            sessions,
+            hops: neighbours.hops(),
+            ip_id,
+            era: *era,
+            looked: glances.epoch,
+            now: ctx.now,
+            tunnels: path_mtus.is_empty(),
+            may_cut: !ctx.snap.settings.pmtu_disc,
+            sent: [0; EVENTS.len()],
+        };
         let telling = ctx.out.verdicts.is_some();
-        let mut sent = [0u64; EVENTS.len()];
         let mut rest = None;
-        let Glances { epoch, next, list } = glances;
         // There is a glance for every frame: none is taken that has no other half.
-        for (frame, glance) in frames.zip(&list[*next..]) {
-            *next += 1;
-            let plan = glance.server.and_then(|_| {
-                let (_, buf) = frame.fresh()?;
-                let found = find(sessions, glance, *epoch, *era, now, buf)?;
-                plan(sessions.get(found.0), found, glance, hops, now, tunnels)
-            });
-            let Some(plan) = plan else {
-                rest = Some(frame);
-                break;
+        for (mut frame, glance) in frames.zip(&glances.list[glances.next..]) {
+            glances.next += 1;
+            let passed = match (glance.server, frame.frame_mut()) {
+                (Some(_), Some(buf)) => match (glance.v6, glance.direction) {
+                    (false, Direction::In) => hands.pass::<false, false, _>(glance, buf),
+                    (false, Direction::Out) => hands.pass::<false, true, _>(glance, buf),
+                    (true, Direction::In) => hands.pass::<true, false, _>(glance, buf),
+                    (true, Direction::Out) => hands.pass::<true, true, _>(glance, buf),
+                },
+                _ => Passed::No,
             };
-            let Some((from, mut buf)) = frame.into_frame() else { continue };
-            plan.count(glance);
-            let made = make(&mut buf, glance, &plan, sessions, may_cut, ip_id);
-            let session = sessions.get_mut(plan.id);
-            session.touch(now);
-            if plan.direction == Direction::In {
-                session.in_packets = session.in_packets.saturating_add(1);
+            let (reason, port) = match passed {
+                Passed::No => {
+                    rest = Some(frame);
+                    break;
+                }
+                Passed::By(port, event) => (Ok(EVENTS[event]), port),
+                Passed::NoRoom => (Err(Reason::NoHeadroom), 0),
+            };
+            let Some((from, buf)) = frame.into_frame() else { continue };
+            match reason {
+                Ok(_) => ctx.out.tx.push(Transmit { port, buf }),
+                Err(reason) => counters.count_drop(from, reason),
             }
-            if !made {
-                counters.count_drop(from, Reason::NoHeadroom);
-                let server = session.destination;
-                ctx.verdict(VerdictKind::Drop, Reason::NoHeadroom.name(), Some(server));
-                continue;
-            }
-            sent[plan.event] += 1;
             if telling {
-                let server = session.destination;
-                ctx.verdict(VerdictKind::Forward, EVENTS[plan.event].name(), Some(server));
+                let (kind, name) = match reason {
+                    Ok(event) => (VerdictKind::Forward, event.name()),
+                    Err(reason) => (VerdictKind::Drop, reason.name()),
+                };
+                ctx.verdict(kind, name, Some(glance.destination));
             }
-            ctx.out.tx.push(Transmit { port: plan.hop.port, buf });
         }
-        for (event, count) in EVENTS.into_iter().zip(sent).filter(|&(_, count)| count > 0) {
+        for (event, count) in EVENTS.into_iter().zip(hands.sent).filter(|&(_, count)| count > 0) {
             counters.events(event, count);
             counters.short_way.add(count);
         }
