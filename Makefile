@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test check bench trex-check install clean
+.PHONY: help setup build demo test check bench bench-scale trex-check install clean
 
 PREFIX ?= /usr/local
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -53,6 +53,11 @@ trex-check: setup ## the TRex kit without a TRex; TREX_HOME=DIR: its profiles al
 bench-memif: setup ## measure two processes over shared memory, beside testpmd
 	@cargo build --release --locked --workspace $(PROGRAMS:%=--bin %) --bin fulcrum-bench
 	$(TARGET)/release/fulcrum-bench --memif --json $(TARGET)/bench-memif.json $(BENCH)
+
+bench-scale: setup ## measure 10 000 services of 10 servers: until a restore is in effect, and how long packets wait
+	@cargo build --release --locked --workspace $(PROGRAMS:%=--bin %)
+	python3 -B bench/restore.py --programs $(TARGET)/release
+	cargo run --release --locked -p fulcrum-director --example install
 
 install: ## install what `make build` made: DESTDIR, PREFIX (/usr/local), IPVSADM=1 for ipvsadm and its scripts
 	@for program in $(PROGRAMS); do
