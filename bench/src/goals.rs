@@ -68,7 +68,7 @@ pub(crate) fn of(report: &Report) -> Vec<Goal> {
         let name = row.name();
         let compare = |what: String, aim: f64, base: Row| {
             let (one, other) = (find(report, row)?, find(report, base)?);
-            Some(Goal::at_most(what, aim, one.cost.ns / other.cost.ns, "×"))
+            Some(Goal::at_most(what, aim, one.cost.ceilings() / other.cost.ceilings(), "×"))
         };
         let plain_row = Row { world: plain(row.world.family, row.world.forward), ..row };
         if row.world == plain_row.world {

@@ -33,6 +33,13 @@ pub(crate) struct Cost {
     pub(crate) spread: f64,
 }
 
+impl Cost {
+    /// In ceilings: what slowed the machine down while a row was measured slowed its ceiling down, too.
+    pub(crate) fn ceilings(&self) -> f64 {
+        self.ns / self.ceiling
+    }
+}
+
 /// The middle of `values`.
 pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);

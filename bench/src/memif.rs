@@ -1,15 +1,16 @@
 //! Two processes over shared memory: stock testpmd replays a capture, and the device under test is first testpmd with
 //! a MAC swap, then ours, in one run.
 //!
-//! What counts is packets that came back by CPU time of the one thread that forwards, which is the busiest. It counts while more is offered
-//! than taken: then the device under test is what is measured, not the generator.
+//! What counts is packets that came back by CPU time of the one thread that forwards, which is the busiest. It counts
+//! while more is offered than taken and the generator has its processors to itself: then the device under test is what is
+//! measured.
 
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use fulcrum_dpdk::allowed_cpus;
 use fulcrum_model::{Family, Forward};
@@ -42,6 +43,8 @@ struct Measured {
     rate: f64,
     /// Taken of what was offered: the median window.
     taken: f64,
+    /// Of its two processors, what the generator had of the one that it had less of: the median window.
+    generator: f64,
     /// Share of turns' cycles that found work, where the device tells.
     busy: Option<f64>,
 }
@@ -49,16 +52,17 @@ struct Measured {
 impl Measured {
     /// Whether the device was what was slow.
     fn counts(&self) -> bool {
-        self.taken <= SATURATED && self.busy.is_none_or(|busy| busy >= 0.95)
+        self.taken <= SATURATED && self.generator >= 0.95 && self.busy.is_none_or(|busy| busy >= 0.95)
     }
 
     fn line(&self) -> String {
-        let Measured { name, rate, taken, busy } = self;
+        let Measured { name, rate, taken, generator, busy } = self;
         let busy = busy.map_or(String::new(), |busy| format!(", busy {:.0} %", busy * 100.0));
         let doubt = if self.counts() { "" } else { "   (the generator was too slow: does not count)" };
+        let (taken, generator) = (taken * 100.0, generator * 100.0);
         format!(
-            "{name:<24} {rate:>8.3} Mpps/core, took {:.0} % of what was offered{busy}{doubt}",
-            taken * 100.0
+            "{name:<24} {rate:>8.3} Mpps/core, took {taken:.0} % of what was offered, generator had {generator:.0} % \
+             of its processors{busy}{doubt}"
         )
     }
 
@@ -67,6 +71,7 @@ impl Measured {
             "device": self.name,
             "mpps_per_core_second": self.rate,
             "taken_of_offered": self.taken,
+            "generator_had_of_its_processors": self.generator,
             "busy": self.busy,
             "counts": self.counts(),
         })
@@ -182,12 +187,14 @@ fn windows(
     let mut generator = Running::start(command, &programs.folder().join("generator.log"))?;
     wait("testpmd did not start", || generator.said().contains("testpmd>").then_some(()))?;
     sleep(Duration::from_secs(WARM_UP));
-    let (mut rates, mut taken, mut shares) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut rates, mut taken, mut shares, mut had) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut last = look(&mut generator, device)?;
     for _ in 0..WINDOWS {
         sleep(Duration::from_secs(1));
         let now = look(&mut generator, device)?;
-        let [offered, accepted, back, time] = std::array::from_fn(|i| (now[i] - last[i]) as f64);
+        let [offered, accepted, back, time, generated, wall] =
+            std::array::from_fn(|i| now[i].saturating_sub(last[i]) as f64);
+        had.push(generated / wall);
         rates.push(back / time * 1e3);
         taken.push(accepted / offered);
         shares.extend(busy());
@@ -199,7 +206,13 @@ fn windows(
     tell(&mut generator, "quit")?;
     wait("testpmd did not end", || (!matches!(generator.child.try_wait(), Ok(None))).then_some(()))?;
     let busy = (!shares.is_empty()).then(|| median(&mut shares));
-    Ok(Measured { name: name.to_owned(), rate: median(&mut rates), taken: median(&mut taken), busy })
+    Ok(Measured {
+        name: name.to_owned(),
+        rate: median(&mut rates),
+        taken: median(&mut taken),
+        generator: median(&mut had),
+        busy,
+    })
 }
 
 fn tell(process: &mut Running, line: &str) -> io::Result<()> {
@@ -208,15 +221,19 @@ fn tell(process: &mut Running, line: &str) -> io::Result<()> {
     stdin.flush()
 }
 
-/// So far: packets offered, accepted by the memif, come back; the device's thread time in nanoseconds.
-fn look(generator: &mut Running, device: &Running) -> io::Result<[u64; 4]> {
+/// So far: packets offered, accepted by the memif, come back; in nanoseconds the time of the device's thread, of that of
+/// the generator's two that had less, and of the world.
+fn look(generator: &mut Running, device: &Running) -> io::Result<[u64; 6]> {
     let before = generator.said().len();
     tell(generator, "show port stats all")?;
     let (offered, accepted, back) = wait("testpmd did not show its counts", || {
         let said = generator.said();
         counts(said.get(before..).unwrap_or_default())
     })?;
-    Ok([offered, accepted, back, device.busiest_thread_time()?])
+    let [thread, _] = device.busiest_threads()?;
+    let [_, least] = generator.busiest_threads()?;
+    let world = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Ok([offered, accepted, back, thread, least, world.as_nanos() as u64])
 }
 
 /// What testpmd shows of its two ports: received by the first, sent and received by the second.
