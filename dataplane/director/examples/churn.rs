@@ -9,7 +9,7 @@ mod harness;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use fulcrum_director::session::{Key, NONE, NewSession, Sessions, State, tcp};
+use fulcrum_director::session::{Key, NONE, Narrow, NewSession, Sessions, State, tcp};
 use fulcrum_director::snapshot::Forward;
 use fulcrum_director::{Buf, Engine, EngineConfig, Output, Pool, Received, SECOND, WorkerCounters};
 use fulcrum_machine::thread_time;
@@ -195,8 +195,8 @@ fn lookups(live: u32, limit: usize) {
                 let (std::net::IpAddr::V4(src), std::net::IpAddr::V4(dst)) = (client.0, vip.0) else {
                     return;
                 };
-                let ends = ((src.to_bits(), client.1), (dst.to_bits(), vip.1));
-                let hash = sessions.hash_v4(6, ends.0, ends.1);
+                let ends = Narrow::new((src.to_bits(), client.1), (dst.to_bits(), vip.1));
+                let hash = sessions.hash_v4(6, ends);
                 sessions.prefetch_bucket(hash);
                 found.push((ends, hash, NONE));
             }
@@ -204,8 +204,8 @@ fn lookups(live: u32, limit: usize) {
                 *session = sessions.candidate(*hash).map_or(NONE, |(id, _)| id);
                 sessions.prefetch(*session);
             }
-            let right = |((src, dst), _, id): &((_, _), u64, u32)| {
-                sessions.get(*id).is_of_v4(fulcrum_director::session::Direction::In, 6, *src, *dst)
+            let right = |&(ends, _, id): &(Narrow, u64, u32)| {
+                sessions.get(id).is_of_v4(fulcrum_director::session::Direction::In, 6, ends)
             };
             assert!(found.iter().filter(|found| !right(found)).count() <= 1);
         }

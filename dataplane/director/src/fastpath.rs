@@ -176,7 +176,7 @@ impl Hands<'_> {
         let session = self.sessions.get(id);
         let established = matches!(session.state, State::Tcp(tcp::State::Established) | State::Udp);
         let fits = match V6 {
-            false => session.is_of_v4(direction, glance.protocol, glance.src_v4(), glance.dst_v4()),
+            false => session.is_of_v4(direction, glance.protocol, glance.ends),
             true => glance.is_of_v6(self.sessions, session, direction, buf.bytes()),
         };
         let remembers = session.era == self.era
@@ -205,7 +205,7 @@ impl Hands<'_> {
             }
         }
         let (offset, deltas) = (session.offset, session.deltas);
-        let ends = session.other_ends_v4(direction);
+        let goes = session.goes(direction);
         let session = self.sessions.get_mut(id);
         session.touch(now);
         if !OUT {
@@ -224,7 +224,7 @@ impl Hands<'_> {
         let Some(packet) = frame.get_mut(front..) else { return Passed::NoRoom };
         let change = if OUT { deltas.to_client(offset) } else { deltas.to_server(offset) };
         match (rewrites, V6) {
-            (true, false) => rewrite::rewrite_v4(packet, glance.protocol, ends.0, ends.1, change),
+            (true, false) => rewrite::rewrite_v4(packet, glance.protocol, goes, change),
             (true, true) => {
                 let session = self.sessions.get(id);
                 if let Some((src, dst)) = self.sessions.other_ends_v6(session, direction) {

@@ -132,8 +132,7 @@ impl<P: Pool> Engine<P> {
         let change = deltas.to_server(0);
         let session = self.sessions.get(id);
         if !v6 {
-            let (src, dst) = session.other_ends_v4(Direction::In);
-            rewrite::rewrite_v4(&mut frame[front..], ipv4::TCP, src, dst, change);
+            rewrite::rewrite_v4(&mut frame[front..], ipv4::TCP, session.goes(Direction::In), change);
         } else if let Some((src, dst)) = self.sessions.other_ends_v6(session, Direction::In) {
             rewrite::rewrite_v6(&mut frame[front..], ipv4::TCP, src, dst, change);
         }

@@ -7,7 +7,7 @@ use fulcrum_packet::{ethernet, ipv4, ipv6, tcp, udp};
 
 use crate::buffer::Buf;
 use crate::counters::{DestinationCells, Traffic};
-use crate::session::{Direction, NONE, Session, SessionId, Sessions};
+use crate::session::{Direction, NONE, Narrow, Session, SessionId, Sessions};
 use crate::snapshot::{DestinationId, InterfaceId, NO_DESTINATION, Snapshot};
 
 /// A port, as frames that come in by it are judged.
@@ -47,10 +47,8 @@ fn station(mac: &[u8; 6]) -> u64 {
 pub(crate) struct Glance<'a> {
     /// Of its key, for the index.
     pub(super) hash: u64,
-    /// Source and destination of IPv4, as they stand in the header.
-    pub(super) addresses: u64,
-    /// Source and destination port, likewise.
-    pub(super) ports: u32,
+    /// Ends; of IPv6 only the ports.
+    pub(super) ends: Narrow,
     pub(super) session: SessionId,
     pub(super) interface: InterfaceId,
     /// Length of the IP packet.
@@ -82,8 +80,7 @@ impl Glance<'_> {
     /// Of a packet that goes the whole way.
     pub(crate) const WHOLE_WAY: Glance<'static> = Glance {
         hash: 0,
-        addresses: 0,
-        ports: 0,
+        ends: Narrow::NONE,
         session: NONE,
         interface: 0,
         total: 0,
@@ -175,16 +172,16 @@ impl Glance<'_> {
         }
         let Some(upper) = total.checked_sub(ipv4::HEADER) else { return };
         let Some(checksum) = self.read_upper(protocol, &head[ipv4::HEADER..], upper) else { return };
-        self.addresses = u64::from(u32_of(head, 12)) << 32 | u64::from(u32_of(head, 16));
+        self.ends = Narrow::read(bytes_of(head, 12), bytes_of(head, ipv4::HEADER));
         if gate.partial_checksums {
-            let (src, dst) = ((self.addresses >> 32) as u32, self.addresses as u32);
+            let (src, dst) = (u32_of(head, 12), u32_of(head, 16));
             if checksum == fold(pseudo_header(src.into(), dst.into(), protocol, upper as u16)) {
                 return;
             }
         }
         (self.protocol, self.total, self.l3) = (protocol, total as u16, L3 as u8);
         self.keyed = true;
-        self.hash = sessions.hash_v4(protocol, self.src_v4(), self.dst_v4());
+        self.hash = sessions.hash_v4(protocol, self.ends);
         sessions.prefetch_bucket(self.hash);
     }
 
@@ -205,7 +202,9 @@ impl Glance<'_> {
         }
         (self.protocol, self.total, self.l3) = (protocol, total as u16, L3 as u8);
         (self.keyed, self.v6) = (true, true);
-        self.hash = sessions.hash_v6(protocol, (src, self.sport()), (dst, self.dport()));
+        self.ends = Narrow::read([0; 8], bytes_of(head, ipv6::HEADER));
+        let (sport, dport) = self.ports();
+        self.hash = sessions.hash_v6(protocol, (src, sport), (dst, dport));
         sessions.prefetch_bucket(self.hash);
     }
 
@@ -213,7 +212,6 @@ impl Glance<'_> {
     #[inline(always)]
     fn read_upper(&mut self, protocol: u8, head: &[u8], length: usize) -> Option<u16> {
         let head: &[u8; tcp::HEADER] = head.first_chunk()?;
-        self.ports = u32_of(head, 0);
         match protocol {
             ipv4::TCP => {
                 let header = usize::from(head[12] >> 4) * 4;
@@ -231,25 +229,9 @@ impl Glance<'_> {
     }
 
     #[inline(always)]
-    fn sport(&self) -> u16 {
-        (self.ports >> 16) as u16
-    }
-
-    #[inline(always)]
-    fn dport(&self) -> u16 {
-        self.ports as u16
-    }
-
-    /// Source of IPv4.
-    #[inline(always)]
-    pub(super) fn src_v4(&self) -> (u32, u16) {
-        ((self.addresses >> 32) as u32, self.sport())
-    }
-
-    /// Destination of IPv4.
-    #[inline(always)]
-    pub(super) fn dst_v4(&self) -> (u32, u16) {
-        (self.addresses as u32, self.dport())
+    fn ports(&self) -> (u16, u16) {
+        let ((_, sport), (_, dport)) = self.ends.ends();
+        (sport, dport)
     }
 
     /// Whether a packet of IPv6 goes in `direction` of a session; its addresses are read once more.
@@ -264,7 +246,8 @@ impl Glance<'_> {
         let packet = frame.get(usize::from(self.l3)..).and_then(|packet| packet.first_chunk::<HEADS_V6>());
         packet.is_some_and(|head| {
             let (src, dst) = addresses_v6(head);
-            sessions.is_of_v6(session, direction, self.protocol, (src, self.sport()), (dst, self.dport()))
+            let (sport, dport) = self.ports();
+            sessions.is_of_v6(session, direction, self.protocol, (src, sport), (dst, dport))
         })
     }
 }
@@ -272,6 +255,13 @@ impl Glance<'_> {
 #[inline(always)]
 fn u16_of<const N: usize>(head: &[u8; N], at: usize) -> u16 {
     u16::from_be_bytes([head[at], head[at + 1]])
+}
+
+#[inline(always)]
+fn bytes_of<const N: usize, const M: usize>(head: &[u8; N], at: usize) -> [u8; M] {
+    let mut bytes = [0; M];
+    bytes.copy_from_slice(&head[at..at + M]);
+    bytes
 }
 
 #[inline(always)]

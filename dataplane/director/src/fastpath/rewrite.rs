@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use fulcrum_packet::checksum::fold;
 use fulcrum_packet::{ipv4, ipv6, tcp, udp};
 
+use crate::session::Narrow;
+
 /// By how much a session changes checksums on the way to its server; the other way it is the opposite.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Deltas {
@@ -99,13 +101,12 @@ pub(super) fn route_v6(packet: &mut [u8]) {
 
 /// One hop less, and other ends, of an IPv4 packet.
 #[inline(always)]
-pub(super) fn rewrite_v4(packet: &mut [u8], protocol: u8, src: (u32, u16), dst: (u32, u16), change: Change) {
+pub(super) fn rewrite_v4(packet: &mut [u8], protocol: u8, ends: Narrow, change: Change) {
     let Some((head, upper)) = packet.split_first_chunk_mut::<{ ipv4::HEADER }>() else { return };
     head[8] -= 1;
     mend(head, 10, TTL + change.header);
-    head[12..16].copy_from_slice(&src.0.to_be_bytes());
-    head[16..20].copy_from_slice(&dst.0.to_be_bytes());
-    rewrite_upper(upper, protocol, src.1, dst.1, change);
+    head[12..20].copy_from_slice(&ends.addresses());
+    rewrite_upper(upper, protocol, ends.ports(), change);
 }
 
 /// One hop less, and other ends, of an IPv6 packet.
@@ -121,15 +122,14 @@ pub(super) fn rewrite_v6(
     head[7] -= 1;
     head[8..24].copy_from_slice(&src.0.to_be_bytes());
     head[24..40].copy_from_slice(&dst.0.to_be_bytes());
-    rewrite_upper(upper, protocol, src.1, dst.1, change);
+    rewrite_upper(upper, protocol, Narrow::new((0, src.1), (0, dst.1)).ports(), change);
 }
 
 #[inline(always)]
-fn rewrite_upper(upper: &mut [u8], protocol: u8, sport: u16, dport: u16, change: Change) {
+fn rewrite_upper(upper: &mut [u8], protocol: u8, ports: [u8; 4], change: Change) {
     if protocol == ipv4::TCP {
         let Some(head) = upper.first_chunk_mut::<{ tcp::HEADER }>() else { return };
-        head[..2].copy_from_slice(&sport.to_be_bytes());
-        head[2..4].copy_from_slice(&dport.to_be_bytes());
+        head[..4].copy_from_slice(&ports);
         let renumbered = match change.offset {
             0 => 0,
             by => renumber(head, change.number, by),
@@ -137,8 +137,7 @@ fn rewrite_upper(upper: &mut [u8], protocol: u8, sport: u16, dport: u16, change:
         mend(head, 16, change.upper + renumbered);
     } else {
         let Some(head) = upper.first_chunk_mut::<{ udp::HEADER }>() else { return };
-        head[..2].copy_from_slice(&sport.to_be_bytes());
-        head[2..4].copy_from_slice(&dport.to_be_bytes());
+        head[..4].copy_from_slice(&ports);
         if mend(head, 6, change.upper) == 0 {
             head[6..].fill(0xff);
         }

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use fulcrum_machine::{lanes_equal, prefetch, vec_on_huge_pages};
 
 use super::Key;
+use super::narrow::Narrow;
 use crate::hash::folded_multiply;
 
 /// Entries of a bucket.
@@ -84,29 +85,32 @@ impl Index {
     pub(super) fn hash(&self, key: Key) -> u64 {
         match (key.src, key.dst) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {
-                self.hash_v4(key.protocol, (src.to_bits(), key.sport), (dst.to_bits(), key.dport))
+                let ends = Narrow::new((src.to_bits(), key.sport), (dst.to_bits(), key.dport));
+                self.hash_v4(key.protocol, ends)
             }
             (src, dst) => self.hash_v6(key.protocol, (bits(src), key.sport), (bits(dst), key.dport)),
         }
     }
 
     #[inline(always)]
-    pub(super) fn hash_v4(&self, protocol: u16, src: (u32, u16), dst: (u32, u16)) -> u64 {
-        self.mix((u64::from(src.0) << 32) | u64::from(dst.0), protocol, src.1, dst.1)
+    pub(super) fn hash_v4(&self, protocol: u16, ends: Narrow) -> u64 {
+        let (addresses, ports) = ends.parts();
+        self.mix(addresses, protocol, ports)
     }
 
     #[inline(always)]
     pub(super) fn hash_v6(&self, protocol: u16, src: (u128, u16), dst: (u128, u16)) -> u64 {
         let fold =
             |bits: u128| folded_multiply((bits >> 64) as u64 ^ self.seed[1], bits as u64 ^ self.seed[0]);
-        self.mix(fold(src.0) ^ fold(dst.0).rotate_left(17), protocol, src.1, dst.1)
+        let ports = u32::from(src.1) << 16 | u32::from(dst.1);
+        self.mix(fold(src.0) ^ fold(dst.0).rotate_left(17), protocol, ports)
     }
 
     #[inline(always)]
-    fn mix(&self, addresses: u64, protocol: u16, sport: u16, dport: u16) -> u64 {
-        let ports = (u64::from(sport) << 32) | (u64::from(dport) << 16) | u64::from(protocol);
+    fn mix(&self, addresses: u64, protocol: u16, ports: u32) -> u64 {
+        let rest = u64::from(ports) << 16 | u64::from(protocol);
         folded_multiply(
-            folded_multiply(addresses ^ self.seed[0], 0x9e37_79b9_7f4a_7c15) ^ ports,
+            folded_multiply(addresses ^ self.seed[0], 0x9e37_79b9_7f4a_7c15) ^ rest,
             self.seed[1] | 1,
         )
     }

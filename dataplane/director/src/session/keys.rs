@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use fulcrum_machine::prefetch_at;
 
 use super::line::{self, Session};
+use super::narrow::Narrow;
 use super::side::Rare;
 use super::{Direction, Key, NONE, NewSession, SessionId, Sessions};
 use crate::Nanos;
@@ -15,8 +16,8 @@ impl Sessions {
     #[inline]
     pub fn find(&self, key: Key) -> Option<(SessionId, Direction)> {
         if let (IpAddr::V4(src), IpAddr::V4(dst)) = (key.src, key.dst) {
-            let (src, dst) = ((src.to_bits(), key.sport), (dst.to_bits(), key.dport));
-            let hash = self.index.hash_v4(key.protocol, src, dst);
+            let ends = Narrow::new((src.to_bits(), key.sport), (dst.to_bits(), key.dport));
+            let hash = self.index.hash_v4(key.protocol, ends);
             return self.index.find(hash, |entry| self.key_of(entry) == Some(key)).map(meant);
         }
         let hash = self.index.hash(key);
@@ -33,10 +34,10 @@ impl Sessions {
         }
     }
 
-    /// The hash of a packet's key, of IPv4: ends as [`std::net::Ipv4Addr::to_bits`] has them, with ports.
-    #[inline]
-    pub fn hash_v4(&self, protocol: u8, src: (u32, u16), dst: (u32, u16)) -> u64 {
-        self.index.hash_v4(protocol.into(), src, dst)
+    /// The hash of a packet's key, of IPv4.
+    #[inline(always)]
+    pub fn hash_v4(&self, protocol: u8, ends: Narrow) -> u64 {
+        self.index.hash_v4(protocol.into(), ends)
     }
 
     /// The hash of a packet's key, of IPv6.
@@ -120,7 +121,7 @@ impl Sessions {
     pub(super) fn hash_in(&self, id: SessionId) -> u64 {
         let session = self.get(id);
         match session.narrow(Direction::In) {
-            Some((src, dst)) => self.index.hash_v4(session.protocol_in(), src, dst),
+            Some(ends) => self.index.hash_v4(session.protocol_in(), ends),
             None => self.index.hash(session.key_in(&self.ends(id))),
         }
     }
@@ -130,7 +131,7 @@ impl Sessions {
     pub(super) fn hash_out(&self, id: SessionId) -> u64 {
         let session = self.get(id);
         match session.narrow(Direction::Out) {
-            Some((src, dst)) => self.index.hash_v4(session.protocol.into(), src, dst),
+            Some(ends) => self.index.hash_v4(session.protocol.into(), ends),
             None => session.key_out(&self.ends(id)).map_or(0, |key| self.index.hash(key)),
         }
     }
@@ -187,8 +188,8 @@ impl Sessions {
     pub fn retire_template(&mut self, id: SessionId) {
         self.retire(id);
         let session = self.get_mut(id);
-        session.ports[line::VIP] = u16::MAX;
-        session.ports[line::SERVER] = u16::MAX;
+        session.set_port(line::VIP, u16::MAX);
+        session.set_port(line::SERVER, u16::MAX);
     }
 
     /// Takes a session's keys away, so that no packet finds it any more.
@@ -227,9 +228,9 @@ impl Sessions {
     pub(crate) fn meet(&mut self, id: SessionId, port: u16) {
         self.retire(id);
         let session = self.get_mut(id);
-        session.ports[line::CLIENT] = port;
+        session.set_port(line::CLIENT, port);
         if session.forward() == Forward::Nat {
-            session.ports[line::LOCAL] = port;
+            session.set_port(line::LOCAL, port);
         }
         session.care.meet();
         session.set_indexed(true);

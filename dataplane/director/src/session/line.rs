@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use super::narrow::Narrow;
 use super::side::{NOWHERE, SideId, Wide};
 use super::{Direction, Key, NONE, NewSession, Rank, SessionId, State, TEMPLATE, rank};
 use crate::Nanos;
@@ -36,10 +37,9 @@ pub(super) const SERVER: usize = 3;
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub struct Session {
-    /// Client, VIP, local, server. When one is not of IPv4: where they all are, and a bit for each that is of IPv6.
-    addresses: [u32; 4],
-    /// Client, VIP, local, server.
-    pub(super) ports: [u16; 4],
+    /// Ends of the packets of a direction that come in. Where one is not of IPv4, the addresses of the first are where
+    /// all are, and a bit for each that is of IPv6.
+    comes: [Narrow; 2],
     /// State; [`Sessions::state_changed`](super::Sessions::state_changed) is to be told of changes.
     pub state: State,
     /// IP protocol number.
@@ -109,9 +109,6 @@ impl Cold {
     }
 }
 
-/// Source and destination of a packet of IPv4.
-pub(super) type Narrow = ((u32, u16), (u32, u16));
-
 /// Addresses and ports of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ends {
@@ -144,9 +141,16 @@ impl Session {
         let is_v6 = |at: usize| u32::from(ends[at].0.is_ipv6()) << at;
         let families = is_v6(CLIENT) | is_v6(VIP) | is_v6(LOCAL) | is_v6(SERVER);
         let answered = matches!(new.forward, Forward::Nat | Forward::FullNat);
+        let end = |at: usize| (bits[at], ends[at].1);
         Session {
-            addresses: wide.map_or(bits, |wide| [wide, families, 0, 0]),
-            ports: ends.map(|(_, port)| port),
+            comes: match wide {
+                None => [Narrow::new(end(CLIENT), end(VIP)), Narrow::new(end(SERVER), end(LOCAL))],
+                // Of these only the ports are what they seem.
+                Some(wide) => [
+                    Narrow::new((wide, ends[CLIENT].1), (families, ends[VIP].1)),
+                    Narrow::new((0, ends[SERVER].1), (0, ends[LOCAL].1)),
+                ],
+            },
             state: new.state,
             protocol: new.protocol,
             flags: new.forward as u8
@@ -237,7 +241,31 @@ impl Session {
     /// Where its addresses are when it is wide.
     #[inline]
     pub(super) fn wide(&self) -> Option<SideId> {
-        self.is_wide().then_some(self.addresses[0])
+        self.is_wide().then_some(self.comes[0].ends().0.0)
+    }
+
+    /// A bit for each address of a wide one that is of IPv6.
+    #[inline]
+    fn families(&self) -> u32 {
+        self.comes[0].ends().1.0
+    }
+
+    /// Address and port at one of the places.
+    #[inline]
+    fn at(&self, place: usize) -> (u32, u16) {
+        let comes = self.comes.map(Narrow::ends);
+        match place {
+            CLIENT => comes[0].0,
+            VIP => comes[0].1,
+            SERVER => comes[1].0,
+            _ => comes[1].1,
+        }
+    }
+
+    /// Changes a port; its keys must not be in the index.
+    pub(super) fn set_port(&mut self, place: usize, port: u16) {
+        let end = |at: usize| (self.at(at).0, if at == place { port } else { self.at(at).1 });
+        self.comes = [Narrow::new(end(CLIENT), end(VIP)), Narrow::new(end(SERVER), end(LOCAL))];
     }
 
     /// What every packet sets `expires` to, from its own time.
@@ -261,7 +289,7 @@ impl Session {
     /// Port the client asked for.
     #[inline]
     pub fn vip_port(&self) -> u16 {
-        self.ports[VIP]
+        self.at(VIP).1
     }
 
     /// Where its packets in a direction go, when that is remembered.
@@ -292,13 +320,12 @@ impl Session {
     }
 
     /// The other side's ends of a session of IPv4: source and destination that its packets get in a direction.
-    #[inline]
-    pub(crate) fn other_ends_v4(&self, direction: Direction) -> ((u32, u16), (u32, u16)) {
-        let (src, dst) = match direction {
-            Direction::In => (LOCAL, SERVER),
-            Direction::Out => (VIP, CLIENT),
-        };
-        ((self.addresses[src], self.ports[src]), (self.addresses[dst], self.ports[dst]))
+    #[inline(always)]
+    pub(crate) fn goes(&self, direction: Direction) -> Narrow {
+        match direction {
+            Direction::In => self.comes[1].turned(),
+            Direction::Out => self.comes[0].turned(),
+        }
     }
 
     /// The same of IPv6, with the session's wide part.
@@ -308,18 +335,13 @@ impl Session {
             Direction::In => (LOCAL, SERVER),
             Direction::Out => (VIP, CLIENT),
         };
-        ((wide.addresses[src], self.ports[src]), (wide.addresses[dst], self.ports[dst]))
+        ((wide.addresses[src], self.at(src).1), (wide.addresses[dst], self.at(dst).1))
     }
 
     /// Whether a packet of IPv4 with these ends goes in `direction` of this session, which the index has named.
-    #[inline]
-    pub fn is_of_v4(&self, direction: Direction, protocol: u8, src: (u32, u16), dst: (u32, u16)) -> bool {
-        let (from, to) = match direction {
-            Direction::In => (CLIENT, VIP),
-            Direction::Out => (SERVER, LOCAL),
-        };
-        (self.addresses[from], self.ports[from]) == src
-            && (self.addresses[to], self.ports[to]) == dst
+    #[inline(always)]
+    pub fn is_of_v4(&self, direction: Direction, protocol: u8, ends: Narrow) -> bool {
+        self.comes[direction as usize] == ends
             && self.protocol == protocol
             && !self.is_wide()
             && !self.is_template()
@@ -340,21 +362,21 @@ impl Session {
             Direction::Out => (SERVER, LOCAL),
         };
         let families = (1 << from) | (1 << to);
-        (wide.addresses[from], self.ports[from]) == src
-            && (wide.addresses[to], self.ports[to]) == dst
+        (wide.addresses[from], self.at(from).1) == src
+            && (wide.addresses[to], self.at(to).1) == dst
             && self.protocol == protocol
-            && self.addresses[1] & families == families
+            && self.families() & families == families
             && !self.is_template()
     }
 
-    /// Addresses and ports of packets from the client and from the server, `(src, dst)`, when all are of IPv4.
+    /// The ends in the key of packets from the client or from the server, when all are of IPv4.
     #[inline]
     pub(super) fn narrow(&self, direction: Direction) -> Option<Narrow> {
-        let end = |address: usize, port: usize| (self.addresses[address], self.ports[port]);
         (!self.is_wide()).then(|| match direction {
-            Direction::In if self.is_template() => (end(LOCAL, CLIENT), end(VIP, VIP)),
-            Direction::In => (end(CLIENT, CLIENT), end(VIP, VIP)),
-            Direction::Out => (end(SERVER, SERVER), end(LOCAL, LOCAL)),
+            Direction::In if self.is_template() => {
+                Narrow::new((self.at(LOCAL).0, self.at(CLIENT).1), self.at(VIP))
+            }
+            _ => self.comes[direction as usize],
         })
     }
 
@@ -376,13 +398,13 @@ impl Session {
     pub(super) fn ends(&self, wide: Option<&Wide>) -> Ends {
         let end = |at: usize| {
             let address = match wide {
-                None => IpAddr::V4(self.addresses[at].into()),
-                Some(wide) if self.addresses[1] & (1 << at) == 0 => {
+                None => IpAddr::V4(self.at(at).0.into()),
+                Some(wide) if self.families() & (1 << at) == 0 => {
                     IpAddr::V4((wide.addresses[at] as u32).into())
                 }
                 Some(wide) => IpAddr::V6(Ipv6Addr::from_bits(wide.addresses[at])),
             };
-            (address, self.ports[at])
+            (address, self.at(at).1)
         };
         Ends { client: end(CLIENT), vip: end(VIP), local: end(LOCAL), server: end(SERVER) }
     }

@@ -191,12 +191,12 @@ fn key(src: (IpAddr, u16), dst: (IpAddr, u16)) -> Key {
 fn staged(sessions: &Sessions, key: Key, expected: Option<(SessionId, Direction)>) {
     let right = match (key.src, key.dst) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
-            let (src, dst) = ((src.to_bits(), key.sport), (dst.to_bits(), key.dport));
-            let hash = sessions.hash_v4(6, src, dst);
+            let ends = Narrow::new((src.to_bits(), key.sport), (dst.to_bits(), key.dport));
+            let hash = sessions.hash_v4(6, ends);
             sessions.prefetch_bucket(hash);
             sessions.candidate(hash).filter(|&(id, direction)| {
                 sessions.prefetch(id);
-                sessions.get(id).is_of_v4(direction, 6, src, dst)
+                sessions.get(id).is_of_v4(direction, 6, ends)
             })
         }
         (IpAddr::V6(src), IpAddr::V6(dst)) => {
