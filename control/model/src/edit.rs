@@ -173,7 +173,7 @@ impl State {
                 && let Some(service) = next.service(key)
             {
                 validate::has_local_addresses(next.rest(), service)
-                    .map_err(|why| (at, EditError::Invalid(why)))?;
+                    .map_err(|(_, problem)| (at, EditError::Invalid(problem.message)))?;
             }
         }
         *self = next.into_state();

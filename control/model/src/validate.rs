@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
-use crate::state::{Forward, LocalPool, Mac, State};
+use crate::state::{LocalPool, Mac, State};
 
 mod mark;
 mod network;
@@ -168,9 +168,8 @@ pub fn state(state: &State) -> Vec<(Place, Problem)> {
             let why = || format!("two servers {} of service {}", server.key, service.key);
             put(place, servers.check("address", &server.key, why));
         }
-        if let Err(why) = has_local_addresses(state, service) {
-            let nth = service.servers.iter().position(|s| s.forward == Forward::FullNat).unwrap_or(0);
-            put(Place::Server(at, nth), one("forward", why));
+        if let Err((nth, problem)) = has_local_addresses(state, service) {
+            put(Place::Server(at, nth), vec![problem]);
         }
     }
     put(Place::Timeouts, timeouts(&state.timeouts));

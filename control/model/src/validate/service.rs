@@ -8,8 +8,8 @@ use super::{
     listed, mss, one, own_address, pool_holds, switches, unicast,
 };
 use crate::state::{
-    ClientAddress, Family, Forward, LocalPool, Protocol, Server, Service, ServiceKey, State, TunnelChecksum,
-    TunnelKind, TunnelSource,
+    ClientAddress, Family, Forward, LocalPool, Protocol, Server, Service, ServiceKey, State, Tunnel,
+    TunnelChecksum, TunnelKind, TunnelSource,
 };
 
 /// The largest threshold of a server, as in IPVS.
@@ -287,9 +287,15 @@ pub fn server(service: ServiceKey, server: &Server) -> Vec<Problem> {
 fn tunnel(found: &mut Vec<Problem>, server: &Server) {
     let tunnel = server.tunnel;
     if server.forward != Forward::Tun {
-        if tunnel != Default::default() {
+        let plain = Tunnel::default();
+        let said = [
+            (tunnel.kind != plain.kind, "tunnel"),
+            (tunnel.checksum != plain.checksum, "tunnel-checksum"),
+            (tunnel.source != plain.source, "tunnel-source"),
+        ];
+        if let Some((_, key)) = said.into_iter().find(|(said, _)| *said) {
             let message = format!("a {} server has no tunnel; only tun servers have", server.forward);
-            add(found, "tunnel", message);
+            add(found, key, message);
         }
         return;
     }
@@ -310,45 +316,42 @@ fn tunnel(found: &mut Vec<Problem>, server: &Server) {
     }
 }
 
-/// Why a server needs local addresses, if it does.
-fn needs_local_address(server: &Server) -> Option<&'static str> {
+/// Which key of a server asks for local addresses, and in what words, if one does.
+fn asks_for_local_address(server: &Server) -> Option<(&'static str, &'static str)> {
     match (server.forward, server.tunnel.source) {
-        (Forward::FullNat, _) => Some("is fullnat"),
-        (Forward::Tun, TunnelSource::Local) => Some("has tunnel-source `local`"),
+        (Forward::FullNat, _) => Some(("forward", "is fullnat")),
+        (Forward::Tun, TunnelSource::Local) => Some(("tunnel-source", "has tunnel-source `local`")),
         _ => None,
     }
 }
 
 /// The rule that spans a service and its servers: FULLNAT, and tunnels whose source they are, need local addresses of
-/// the server's family.
-pub fn has_local_addresses(state: &State, service: &Service) -> Result<(), String> {
+/// the server's family. The first server that goes without is named by its place.
+pub fn has_local_addresses(state: &State, service: &Service) -> Result<(), (usize, Problem)> {
     let named = |pool: &&LocalPool| Some(&pool.name) == service.local_pool.as_ref();
     let pool = state.local_pools.iter().find(named);
+    // A pool that does not exist is a mistake of its own.
+    if service.local_pool.is_some() && pool.is_none() {
+        return Ok(());
+    }
     let has = |family: Family| {
         service.local_addresses.iter().any(|own| Family::of(own.0) == family)
             || pool.is_some_and(|pool| pool.addresses.iter().any(|range| range.family() == family))
     };
     let (v4, v6) = (has(Family::V4), has(Family::V6));
-    let starved = |server: &&Server| {
-        let served = match server.key.address {
-            IpAddr::V4(_) => v4,
-            IpAddr::V6(_) => v6,
-        };
-        needs_local_address(server).is_some() && !served
-    };
-    // A pool that does not exist is a mistake of its own.
-    if service.local_pool.is_some() && pool.is_none() {
-        return Ok(());
-    }
-    match service.servers.iter().find(starved) {
-        None => Ok(()),
-        Some(server) => {
-            let why = needs_local_address(server).unwrap_or_default();
-            let kind = if v4 || v6 { format!("{} ", Family::of(server.key.address)) } else { String::new() };
-            Err(format!(
-                "server {} {why} but service {} has no {kind}local address; give the service a `local-pool` (or ipvsadm -P)",
-                server.key, service.key
-            ))
+    for (nth, server) in service.servers.iter().enumerate() {
+        let Some((key, words)) = asks_for_local_address(server) else { continue };
+        let family = Family::of(server.key.address);
+        let served = if family == Family::V4 { v4 } else { v6 };
+        if served {
+            continue;
         }
+        let kind = if v4 || v6 { format!("{family} ") } else { String::new() };
+        let message = format!(
+            "server {} {words} but service {} has no {kind}local address; give the service a `local-pool` (or ipvsadm -P)",
+            server.key, service.key
+        );
+        return Err((nth, Problem { key, item: None, message }));
     }
+    Ok(())
 }

@@ -275,6 +275,16 @@ fn mistakes_name_line_and_remedy() {
             "f:80: a nat server has no tunnel; only tun servers have",
         ),
         (
+            "forward = \"tun\"\ntunnel = \"gre\"\ntunnel-checksum = \"csum\"\n",
+            "forward = \"nat\"\n",
+            "f:80: a nat server has no tunnel; only tun servers have",
+        ),
+        (
+            "fd00:20::200-fd00:20::203\", \"192.168.20.200\"",
+            "192.168.20.200\"",
+            "f:82: server [fd00:20::7]:80 has tunnel-source `local` but service tcp [fd00::9]:80 has no IPv6 local address; give the service a `local-pool` (or ipvsadm -P)",
+        ),
+        (
             "tunnel-source = \"local\"",
             "tunnel-source = \"pool\"",
             "f:82: tunnel-source `pool` does not exist; one of \"interface\", \"local\"",
