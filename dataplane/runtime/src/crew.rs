@@ -1,13 +1,15 @@
-//! Builds the workers: engines, queues dealt out, rings between them.
+//! Builds the workers (engines, queues dealt out, rings between them); waits for them to begin and to leave.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use fulcrum_director::rss::Rss;
 use fulcrum_director::{Engine, EngineConfig, Snapshot, WorkerCounters};
-use fulcrum_dpdk::{Mempool, Queues};
+use fulcrum_dpdk::{Lcore, Mempool, Queues};
 use fulcrum_model::file::Idle as Policy;
+use tokio::time::sleep;
 
-use crate::board::Board;
+use crate::board::{Board, Stage};
 use crate::deal;
 use crate::gauge::{Gauge, Inlet};
 use crate::idle::Idle;
@@ -15,7 +17,10 @@ use crate::mesh::{self, Mesh};
 use crate::orders::{self, Desk};
 use crate::ports::Port;
 use crate::transmit::{Transmitter, Way};
-use crate::worker::{Clock, Fault, Signal, Worker};
+use crate::worker::{Clock, Fault, Phase, Signal, Worker};
+
+/// How long workers may take to leave.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// What all workers have in common.
 #[derive(Debug)]
@@ -131,4 +136,41 @@ fn deal_out(
         }
     }
     (receiving, sending)
+}
+
+/// The workers' threads.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) signal: Arc<Signal>,
+    pub(crate) boards: Vec<Arc<Board>>,
+    pub(crate) lcores: Vec<Lcore>,
+}
+
+impl Running {
+    /// Waits for workers to have made their tables, which may take seconds when these are large: before that they
+    /// show no sign of life.
+    pub(crate) async fn begun(&self) {
+        while self.boards.iter().any(|board| board.stage() == Stage::Starting) {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Lets workers send what they have, then waits for them to leave.
+    pub(crate) async fn stop(self) {
+        self.signal.set(Phase::Drain);
+        // Time for a frame to cross from worker to worker and out, naps included.
+        sleep(Duration::from_millis(20)).await;
+        self.signal.set(Phase::Quit);
+        let deadline = Instant::now() + FAREWELL;
+        while self.boards.iter().any(|board| board.stage() != Stage::Stopped) {
+            if Instant::now() > deadline {
+                tracing::error!(
+                    "a worker does not stop; the process aborts, the next one puts interfaces right"
+                );
+                std::process::abort();
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+        drop(self.lcores);
+    }
 }

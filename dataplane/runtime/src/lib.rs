@@ -1,10 +1,11 @@
 //! `fulcrum-dataplane`: the engine on DPDK's lcores.
 //!
 //! Lives here, in the order in which a process comes to life: arguments (`args`), the machine (`advice`), devices
-//! (`device`, `host`, `ports`, `steering`, `rules`), the process as a whole (`process`, `crew`); then a packet's way outside the
-//! engine (`worker`, `transmit`, `mesh`, `deal`, `gauge`, `idle`); then the control thread (`control`, `orders`,
-//! `board`, `pace`, `rates`, `watch`) and its gRPC face
-//! (`service`). Does not live here: any decision on a packet (fulcrum-director), DPDK itself (fulcrum-dpdk).
+//! (`device`, `host`, `plan`, `ports`, `steering`, `rules`), the process as a whole (`process`, `crew`); then a packet's
+//! way outside the engine (`worker`, `ends`, `gauge`, `transmit`, `mesh`, `deal`, `idle`); then the control thread
+//! (`control`, `orders`, `board`, `pace`, `rates`, `watch`) and its gRPC face (`service`); for benchmarks, the worker's
+//! loop by itself (`harness`). Does not live here: any decision on a packet (fulcrum-director), DPDK itself
+//! (fulcrum-dpdk).
 
 #![forbid(unsafe_code)]
 
@@ -23,6 +24,7 @@ mod idle;
 mod mesh;
 mod orders;
 mod pace;
+mod plan;
 mod ports;
 mod process;
 mod rates;

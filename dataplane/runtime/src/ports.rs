@@ -1,4 +1,4 @@
-//! Ports: from the configuration's devices to started DPDK ports.
+//! Ports: from planned devices to started DPDK ports.
 //!
 //! Decides which driver a device gets, what has to be put right for it, and says so in notes. Which worker polls
 //! which queue is `deal`'s affair.
@@ -11,43 +11,21 @@ use fulcrum_model as model;
 
 use crate::device::Device;
 use crate::host::{self, Ledger, Taken, Use};
+use crate::plan::{LAYER2, Plan, STANDARD_MTU, slot};
 use crate::steering::{Way, wanted};
 
 /// Frames in each device queue, where the device allows it.
 const DESCRIPTORS: u16 = 2048;
-/// Room for frames unless an interface wants larger ones: what AF_XDP expects.
-const ROOM: u16 = 2048;
-/// Ethernet header and two VLAN tags.
-const LAYER2: u32 = 22;
-/// What the loopback interface and the like claim is more than any frame has.
-const LARGEST_MTU: u16 = 9200;
-/// Larger packets may come in several buffers where the device's are small.
-const STANDARD_MTU: u16 = 1500;
 /// This driver looks at checksums itself, those of TCP and UDP too.
 const CHECKS_IN_SOFTWARE: &str = "net_tap";
-/// AF_PACKET's own header before each frame in its ring, generously.
-const AF_PACKET_HEADER: u32 = 80;
 
 /// Why a port did not open.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
-    #[error("port {port}: there is no PCI device, DPDK device or Linux interface called `{device}` here")]
-    NoSuchDevice { port: String, device: String },
-    #[error(
-        "port {port}: {device} leads out of this host (a default route leaves by it); the director would cut the \
-         host off. Give it an interface of its own"
-    )]
-    WayOut { port: String, device: String },
-    #[error(
-        "port {port}: PCI device {device} is not for DPDK: bind it to vfio-pci (dpdk-devbind.py --bind=vfio-pci {device})"
-    )]
-    NotBound { port: String, device: String },
     #[error("port {port}: {device} could not be prepared: {source}{}", root_hint(source))]
     Host { port: String, device: String, source: io::Error },
     #[error("port {port}: {source}{}", refusal_hint(source))]
     Dpdk { port: String, source: PortError },
-    #[error("ports {first} and {second} are the same device, {device}")]
-    Twice { first: String, second: String, device: String },
 }
 
 fn root_hint(error: &io::Error) -> &'static str {
@@ -90,122 +68,6 @@ pub(crate) struct Port {
     /// Whether the device looks at checksums of IPv4 headers.
     pub(crate) header_checksums: bool,
     taken: Option<Taken>,
-}
-
-/// What is known of a configured port before DPDK starts.
-#[derive(Debug)]
-pub(crate) struct Plan {
-    config: model::Port,
-    device: Device,
-    /// The Linux interface that it stands on.
-    link: Option<host::Link>,
-    /// Largest IP packet in bytes: the Linux interface's, else that of the configured interfaces.
-    mtu: u16,
-}
-
-impl Plan {
-    /// Looks at the devices of a configuration without touching them.
-    pub(crate) fn make(state: &model::State) -> Result<Vec<Plan>, OpenError> {
-        let plan = |port| Plan::of(port, &state.interfaces);
-        let plans = state.ports.iter().map(plan).collect::<Result<Vec<_>, _>>()?;
-        for (nth, second) in plans.iter().enumerate() {
-            let same = |first: &&Plan| match (&first.link, &second.link) {
-                (Some(first), Some(second)) => first.index == second.index,
-                _ => first.device == second.device,
-            };
-            if let Some(first) = plans[..nth].iter().find(same) {
-                return Err(OpenError::Twice {
-                    first: first.config.name.clone(),
-                    second: second.config.name.clone(),
-                    device: second.device.to_string(),
-                });
-            }
-        }
-        Ok(plans)
-    }
-
-    fn of(config: &model::Port, interfaces: &[model::Interface]) -> Result<Plan, OpenError> {
-        let (port, device) = (config.name.clone(), config.device.clone());
-        let kind = Device::parse(&device);
-        let link = match &kind {
-            Device::Interface(name) | Device::Virtual { interface: Some(name), .. } => match host::find(name)
-            {
-                Ok(link) => Some(link),
-                Err(_) => return Err(OpenError::NoSuchDevice { port, device: name.clone() }),
-            },
-            Device::Virtual { .. } => None,
-            Device::Pci(address) => {
-                bound(address).map_err(|known| {
-                    let (port, device) = (port.clone(), address.clone());
-                    if known {
-                        OpenError::NotBound { port, device }
-                    } else {
-                        OpenError::NoSuchDevice { port, device }
-                    }
-                })?;
-                None
-            }
-        };
-        if let Some(link) = &link
-            && host::carries_default_route(&link.name)
-        {
-            return Err(OpenError::WayOut { port, device: link.name.clone() });
-        }
-        let wanted = interfaces.iter().filter(|interface| interface.port == config.name).map(|i| i.mtu).max();
-        let mtu = match &link {
-            Some(link) => u16::try_from(link.mtu).unwrap_or(u16::MAX).min(LARGEST_MTU),
-            None => wanted.unwrap_or(0).max(1500),
-        };
-        Ok(Plan { config: config.clone(), device: kind, link, mtu })
-    }
-
-    /// Queue pairs that the device cannot do without.
-    pub(crate) fn queues(&self) -> usize {
-        let queues = self.link.as_ref().map_or(1, |link| host::receive_queues(link.index));
-        usize::try_from(queues).unwrap_or(1)
-    }
-
-    /// The device's name and its folder in /sys, where the kernel knows it.
-    pub(crate) fn folder(&self) -> Option<(String, String)> {
-        let folder = match (&self.device, &self.link) {
-            (Device::Pci(address), _) => format!("/sys/bus/pci/devices/{address}"),
-            (_, Some(link)) => format!("/sys/class/net/{}/device", link.name),
-            _ => return None,
-        };
-        Some((self.config.name.clone(), folder))
-    }
-
-    /// The PCI address, when it is a PCI device.
-    pub(crate) fn pci(&self) -> Option<&str> {
-        match &self.device {
-            Device::Pci(address) => Some(address),
-            _ => None,
-        }
-    }
-}
-
-/// Whether DPDK can take a PCI device; if not, whether there is one.
-fn bound(address: &str) -> Result<(), bool> {
-    let folder = format!("/sys/bus/pci/devices/{address}");
-    if !std::path::Path::new(&folder).exists() {
-        return Err(false);
-    }
-    let driver = std::fs::read_link(format!("{folder}/driver")).ok();
-    let driver = driver.and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
-    // The last three share their device with the kernel's driver.
-    const FIT: [&str; 6] = ["vfio-pci", "igb_uio", "uio_pci_generic", "mlx4_core", "mlx5_core", "mana"];
-    if driver.is_some_and(|driver| FIT.contains(&driver.as_str())) { Ok(()) } else { Err(true) }
-}
-
-/// Room that frames of these ports need, in bytes.
-pub(crate) fn room(plans: &[Plan]) -> u16 {
-    plans.iter().map(|plan| slot(plan.mtu)).max().unwrap_or(ROOM)
-}
-
-/// A place in AF_PACKET's ring for packets of `mtu` bytes, and the room for its content in a pool.
-fn slot(mtu: u16) -> u16 {
-    let largest = (u32::from(mtu) + LAYER2 + AF_PACKET_HEADER).next_multiple_of(1024);
-    u16::try_from(largest).unwrap_or(u16::MAX).max(ROOM)
 }
 
 /// Opens and starts ports.
@@ -338,6 +200,7 @@ impl Opener<'_> {
             descriptors: DESCRIPTORS,
             mtu,
             header_checksums,
+            // Packets of the standard size fit into any device's buffers.
             scatter: mtu > STANDARD_MTU,
             rss,
             interrupts: self.interrupts,
@@ -484,50 +347,5 @@ mod tests {
         assert_eq!(queue_counts(&info("net_ice", 256, 256, true), 3, true), (3, 3));
         assert_eq!(queue_counts(&info("net_virtio", 4, 4, false), 3, false), (1, 3));
         assert_eq!(queue_counts(&info("net_virtio", 4, 4, false), 3, true), (3, 3));
-    }
-
-    fn port(name: &str, device: &str) -> model::Port {
-        model::Port { name: name.into(), device: device.into(), mac: None, steering: Default::default() }
-    }
-
-    fn state(ports: &[(&str, &str)]) -> model::State {
-        let ports = ports.iter().map(|(name, device)| port(name, device)).collect();
-        model::State { ports, ..model::State::default() }
-    }
-
-    fn refusal(ports: &[(&str, &str)]) -> String {
-        Plan::make(&state(ports)).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn devices_that_are_not_there_or_there_twice_are_refused() {
-        assert_eq!(
-            refusal(&[("wan", "nonsense0")]),
-            "port wan: there is no PCI device, DPDK device or Linux interface called `nonsense0` here"
-        );
-        assert!(refusal(&[("wan", "0000:ff:1f.7")]).contains("called `0000:ff:1f.7`"));
-        assert_eq!(
-            refusal(&[("a", "net_null0"), ("b", "net_null0")]),
-            "ports a and b are the same device, net_null0"
-        );
-        let lo = refusal(&[("a", "lo"), ("b", "net_af_packet0,iface=lo")]);
-        assert!(lo.contains("ports a and b are the same device"), "{lo}");
-    }
-
-    #[test]
-    fn room_is_two_kilobytes_unless_more_is_wanted() {
-        let mut state = state(&[("a", "net_null0"), ("b", "net_null1")]);
-        assert_eq!(room(&Plan::make(&state).unwrap()), 2048);
-        state.interfaces.push(model::Interface {
-            name: "jumbo".into(),
-            port: "b".into(),
-            vlan: 0,
-            mtu: 9000,
-            addresses: Vec::new(),
-            mss: None,
-        });
-        assert_eq!(room(&Plan::make(&state).unwrap()), 9216);
-        state.ports[0].device = "lo".into();
-        assert_eq!(room(&Plan::make(&state).unwrap()), 10240, "lo claims 65536 bytes");
     }
 }

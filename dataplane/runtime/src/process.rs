@@ -11,30 +11,28 @@ use fulcrum_api::dataplane::dataplane_server::DataplaneServer;
 use fulcrum_api::socket::{ListenError, Listener, MESSAGE_LIMIT};
 use fulcrum_director::rss::{KEY, Part};
 use fulcrum_director::session::Sessions;
-use fulcrum_dpdk::{Eal, EalConfig, EalError, Hugepages, LaunchError, Lcore, Mempool, MempoolError, Queues};
+use fulcrum_dpdk::{Eal, EalConfig, EalError, Hugepages, LaunchError, Mempool, MempoolError, Queues};
 use fulcrum_model::State;
 use fulcrum_model::file::{Config, Dataplane, FileErrors, HugePages, Idle, read_text};
 use fulcrum_program::{PortFacts, Program};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval};
 use tracing_subscriber::EnvFilter;
 
 use crate::advice::{self, Wants};
 use crate::args::{Args, LogFormat};
-use crate::board::{Board, Stage};
 use crate::control::{Control, Identity, WorkerLink};
-use crate::crew;
+use crate::crew::{Crew, Recruit, Running};
 use crate::host::Ledger;
-use crate::ports::{self, OpenError, Opener, Plan, Port};
+use crate::plan::{self, Plan, PlanError};
+use crate::ports::{OpenError, Opener, Port};
 use crate::service::Service;
 use crate::steering;
 use crate::watch::{self, PERIOD, Watch};
-use crate::worker::{self, Clock, Phase};
+use crate::worker::{self, Clock};
 
 /// Frames beside those that device queues hold: for parked packets, rings and bursts.
 const SPARE_FRAMES: usize = 8192;
-/// How long workers may take to leave.
-const FAREWELL: Duration = Duration::from_secs(5);
 /// Frames that the queues of one pair hold, and what drivers keep in reserve.
 const FRAMES_PER_QUEUE: usize = 6144;
 
@@ -85,12 +83,18 @@ pub enum Failure {
     /// No memory for frames.
     #[error(transparent)]
     Memory(#[from] MempoolError),
-    /// A port did not open.
+    /// A port cannot be one, or did not open.
     #[error("{0}")]
     Port(String),
     /// A worker did not start.
     #[error(transparent)]
     Launch(#[from] LaunchError),
+}
+
+impl From<PlanError> for Failure {
+    fn from(error: PlanError) -> Failure {
+        Failure::Port(error.to_string())
+    }
 }
 
 impl From<OpenError> for Failure {
@@ -243,7 +247,7 @@ fn eal_config(
             HugePages::Off => Hugepages::Off,
         },
         frames: frames(plans, lcores.len()),
-        room: ports::room(plans).into(),
+        room: plan::room(plans).into(),
         pci: plans.iter().filter_map(|plan| plan.pci().map(str::to_owned)).collect(),
         drivers: args.drivers.clone(),
     })
@@ -266,7 +270,7 @@ fn open_all(
 ) -> Result<Opened, Failure> {
     let workers = eal.workers().len();
     let count = u32::try_from(frames(&plans, workers)).unwrap_or(u32::MAX);
-    let pool = Mempool::new(eal, "frames", count, ports::room(&plans))?;
+    let pool = Mempool::new(eal, "frames", count, plan::room(&plans))?;
     let mut opener = Opener { eal, pool, workers, interrupts, ledger, key };
     let (mut ports, mut queues) = (Vec::new(), Vec::new());
     for (number, plan) in plans.into_iter().enumerate() {
@@ -295,42 +299,6 @@ fn open_all(
     Ok((ports, queues, pool))
 }
 
-/// The workers' threads.
-struct Running {
-    signal: Arc<worker::Signal>,
-    boards: Vec<Arc<Board>>,
-    lcores: Vec<Lcore>,
-}
-
-impl Running {
-    /// Waits for workers to have made their tables, which may take seconds when these are large: before that they
-    /// show no sign of life.
-    async fn begun(&self) {
-        while self.boards.iter().any(|board| board.stage() == Stage::Starting) {
-            sleep(Duration::from_millis(1)).await;
-        }
-    }
-
-    /// Lets workers send what they have, then waits for them to leave.
-    async fn stop(self) {
-        self.signal.set(Phase::Drain);
-        // Time for a frame to cross from worker to worker and out, naps included.
-        sleep(Duration::from_millis(20)).await;
-        self.signal.set(Phase::Quit);
-        let deadline = Instant::now() + FAREWELL;
-        while self.boards.iter().any(|board| board.stage() != Stage::Stopped) {
-            if Instant::now() > deadline {
-                tracing::error!(
-                    "a worker does not stop; the process aborts, the next one puts interfaces right"
-                );
-                std::process::abort();
-            }
-            sleep(Duration::from_millis(1)).await;
-        }
-        drop(self.lcores);
-    }
-}
-
 fn set_up(
     args: &Args,
     dataplane: &Dataplane,
@@ -356,7 +324,7 @@ fn set_up(
     }
     let (snapshot, _) = program.compile(&State::default(), 0);
     let signal = Arc::new(worker::Signal::default());
-    let crew = crew::Crew {
+    let crew = Crew {
         sessions: dataplane.sessions,
         seed: random(),
         misdirect: dataplane.misdirect,
@@ -373,7 +341,7 @@ fn set_up(
     let mut links = Vec::new();
     for (number, recruit) in crew.hire(&ports, queues, gauges, workers).into_iter().enumerate() {
         let lcore = eal.workers()[number];
-        let crew::Recruit { desk, counters, board, begin } = recruit;
+        let Recruit { desk, counters, board, begin } = recruit;
         boards.push(board.clone());
         links.push(WorkerLink::new(lcore, desk, board.clone(), counters));
         lcores.push(eal.launch(number, move || {
