@@ -10,7 +10,8 @@ use fulcrum_packet::{ethernet, ip};
 
 use crate::ends::Ingress;
 
-/// Of so many bursts the first packet of one is looked at.
+/// Of so many bursts the first packet of the last one is looked at: the first bursts, half as many when the queue was
+/// full, may still be spread by the key and the table that the device had before.
 const SAMPLE: u32 = 64;
 /// Packets that tell whether a device does as it says: so many otherwise, and a share of all.
 const ENOUGH: u64 = 8;
@@ -66,6 +67,11 @@ impl Gauge {
         Gauge { key, by, kinds, table, queue, told, bursts: 0 }
     }
 
+    /// Whether the next burst is of the sample.
+    fn is_due(&self) -> bool {
+        self.bursts % SAMPLE == SAMPLE - 1
+    }
+
     /// Compares the hash that the device told of a frame, and the queue that it came by.
     fn compare(&self, hash: u32, frame: &[u8]) {
         let Some(ours) = self.hash(frame) else { return };
@@ -113,7 +119,7 @@ impl Ingress for Inlet {
     #[inline]
     fn poll(&mut self, limit: usize, mut each: impl FnMut(Mbuf)) -> usize {
         let Some(gauge) = &mut self.gauge else { return self.queue.poll(limit, each) };
-        let mut due = gauge.bursts % SAMPLE == 0;
+        let mut due = gauge.is_due();
         let count = self.queue.poll(limit, |frame| {
             if due && let Some(hash) = frame.rss_hash() {
                 gauge.compare(hash, frame.bytes());
@@ -239,6 +245,12 @@ mod tests {
         gauge.compare(1, &frame4(0, 0, ipv4::MF));
         gauge.compare(1, &[0; 10]);
         assert_eq!(gauge.told.so_far(), (1, 2), "nothing is known of these");
+    }
+
+    #[test]
+    fn what_came_before_the_key_was_set_is_no_sample() {
+        let due = |bursts: &u32| Gauge { bursts: *bursts, ..gauge(Spread::Both, ALL, 0) }.is_due();
+        assert_eq!((0..192).filter(due).collect::<Vec<_>>(), [63, 127, 191]);
     }
 
     #[test]
