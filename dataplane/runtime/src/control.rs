@@ -221,7 +221,7 @@ impl Control {
         missing.collect()
     }
 
-    /// Every second: how busy workers are.
+    /// Every second: whether devices hash as they say, and how busy workers are.
     pub(crate) fn measure(&mut self) {
         for port in &mut self.ports {
             if let Some(why) = port.way.judge() {

@@ -173,15 +173,14 @@ pub(crate) fn settle(ports: &mut [Port], workers: usize) -> (Option<Arc<Rss>>, V
     for (number, why) in refused {
         ports[number].way = Way::Software(why);
     }
-    for (rss, member) in rss.iter().flat_map(|rss| members.iter().map(move |member| (rss, member))) {
-        let device = &mut ports[member.number].port;
-        let wanted = table(rss, member.number, member.queues, member.state.table.len(), workers);
-        let refusal = device.set_rss_table(&wanted).err();
-        let actual = device.rss().map_or_else(|_| member.state.table.clone(), |state| state.table);
-        let (way, its_gauges) = way(rss, member, actual, workers);
+    for member in &members {
+        let Some(rss) = &rss else { break };
         let port = &mut ports[member.number];
+        let wanted = table(rss, member.number, member.queues, member.state.table.len(), workers);
+        let refusal = port.port.set_rss_table(&wanted).err();
+        let actual = port.port.rss().map_or_else(|_| member.state.table.clone(), |state| state.table);
         port.notes.extend(refusal.map(|error| error.to_string()));
-        (port.way, gauges[member.number]) = (way, its_gauges);
+        (port.way, gauges[member.number]) = way(rss, member, actual, workers);
     }
     for (number, port) in ports.iter_mut().enumerate() {
         let Way::Software(without) = &port.way else { continue };
