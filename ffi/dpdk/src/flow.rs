@@ -32,8 +32,8 @@ pub struct Flow {
     port: Weak<()>,
 }
 
-// SAFETY: a handle; drivers lock what belongs to rules, which are made and taken away by one thread at a time anyway
-// (`&mut Port`).
+// SAFETY: a handle that is not tied to a thread: what it stands for is only reached through `&mut Port`, by one thread
+// at a time.
 unsafe impl Send for Flow {}
 
 impl FlowRule {

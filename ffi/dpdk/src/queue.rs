@@ -44,9 +44,7 @@ impl RxQueue {
         }
         count
     }
-}
 
-impl RxQueue {
     /// Has frames of this queue end the calling thread's [`wait_for_frames`] from now on, while the queue is armed;
     /// false when its driver has no interrupts, or was not told to use them.
     pub fn watch(&mut self) -> bool {

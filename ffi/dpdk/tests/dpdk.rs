@@ -39,8 +39,7 @@ fn config() -> PortConfig {
         mtu: 1500,
         header_checksums: true,
         scatter: true,
-        rss: None,
-        interrupts: false,
+        ..PortConfig::default()
     }
 }
 

@@ -79,7 +79,7 @@ fn advise_huge_pages(start: usize, bytes: usize) {
     }
     // SAFETY: the range is inside one live allocation of ours, and the advice does not change what is in it. That
     // the kernel may refuse is no harm.
-    unsafe { libc::madvise(std::ptr::with_exposed_provenance_mut(first), length, libc::MADV_HUGEPAGE) };
+    unsafe { libc::madvise(std::ptr::without_provenance_mut(first), length, libc::MADV_HUGEPAGE) };
 }
 
 /// The processor's own clock: cheap enough for every burst, of a constant rate, started nobody knows when. Readings

@@ -87,8 +87,6 @@ extern "C" fn on_call(_signal: c_int, _info: *mut libc::siginfo_t, context: *mut
 
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
 
     #[test]
@@ -108,7 +106,5 @@ mod tests {
     fn work_that_keeps_to_itself_makes_none() {
         let caught = first_syscall(|| _ = std::hint::black_box((0..1000u64).sum::<u64>()));
         assert!(matches!(caught, Ok(None) | Err(_)), "{caught:?}");
-        // Not watched any more.
-        assert!(Instant::now().elapsed().as_secs() < 1000);
     }
 }
