@@ -180,7 +180,7 @@ pub fn run(data: &[u8]) {
     };
     let mut bench = Bench::new(config, STATE.clone());
     if head & 0x10 != 0 {
-        bench.steer_by(std::array::from_fn(|n| (n * n * 37 + n * 101 + 59) as u8));
+        bench.steer_by_hash();
     }
     let mut sent: Vec<Sent> = Vec::new();
     for _ in 0..200 {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use fulcrum_director::buffer::{Buf, VecBuf, VecPool};
 use fulcrum_director::export::SessionView;
-use fulcrum_director::rss::{KEY, Kinds, Part, Rss, RssConfig};
+use fulcrum_director::rss::{Kinds, Part, Rss, RssConfig};
 use fulcrum_director::{
     Engine, EngineConfig, Message, Nanos, Output, Received, SECOND, Snapshot, Verdict, WorkerCounters,
 };
@@ -109,8 +109,10 @@ impl Bench {
         }
     }
 
-    /// Has flows owned as devices spread them that hash both ends of TCP and UDP by `key`. Before the first frame.
-    pub fn steer_by(&mut self, key: [u8; KEY]) {
+    /// Has flows owned as devices spread them that hash both ends of TCP and UDP. Before the first frame.
+    pub fn steer_by_hash(&mut self) {
+        // One as by chance, the same in every run.
+        let key = std::array::from_fn(|n| (n * n * 37 + n * 101 + 59) as u8);
         let kinds = Kinds { tcp4: true, udp4: true, tcp6: true, udp6: true };
         let workers = self.engines.len() as u16;
         let (requests, answers) = (Some(Part::Both), Some(Part::Both));

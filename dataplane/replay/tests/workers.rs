@@ -49,7 +49,7 @@ fn director(workers: u16, commands: &str) -> Bench {
     let mut bench = Bench::new(config, state);
     // Half of them by the hash of devices.
     if workers % 2 == 1 {
-        bench.steer_by(std::array::from_fn(|n| (n * n * 37 + n * 101 + 59) as u8));
+        bench.steer_by_hash();
     }
     apply(&mut bench, "-A -t 10.0.0.100:443");
     apply(&mut bench, commands);

@@ -1,7 +1,7 @@
 //! What a kernel was seen to do, done by the director: byte for byte where bytes are not left to chance.
 //!
-//! Every case runs with one worker, with three, and with three whose devices hash. When one does not hold, the test prints what was expected
-//! and what came, decoded, and leaves both as captures.
+//! Every case runs with one worker, with three, and with three whose devices hash. When one does not hold, the test
+//! prints what was expected and what came, decoded, and leaves both as captures.
 
 mod case;
 mod datagram;

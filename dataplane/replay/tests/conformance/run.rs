@@ -24,7 +24,7 @@ pub(crate) fn run(case: &Case, workers: u16, by_hash: bool) -> String {
         BenchConfig { workers, sessions: 4096, seed: 7, misdirect: workers > 1, start: 1000 * SECOND };
     let mut bench = Bench::new(config, case.state.clone());
     if by_hash {
-        bench.steer_by(std::array::from_fn(|n| (n * n * 37 + n * 101 + 59) as u8));
+        bench.steer_by_hash();
     }
     let mut faults = String::new();
     for text in &case.setup {
