@@ -113,11 +113,10 @@ fn show(worker: &Worker, out: &mut Output<'_>) -> Result<(), Failure> {
     let queues = if worker.queues.is_empty() { "none".to_owned() } else { worker.queues.join(", ") };
     writeln!(out, "polls     {queues}")?;
     writeln!(out, "busy      {}, asleep {}", percent(worker.busy), percent(worker.asleep))?;
-    match worker.cycles_per_packet > 0.0 {
-        true => {
-            writeln!(out, "packet    {:.0} cycles, {:.0} ns", worker.cycles_per_packet, worker.ns_per_packet)?
-        }
-        false => writeln!(out, "packet    none in the last second")?,
+    if worker.cycles_per_packet > 0.0 {
+        writeln!(out, "packet    {:.0} cycles, {:.0} ns", worker.cycles_per_packet, worker.ns_per_packet)?;
+    } else {
+        writeln!(out, "packet    none in the last second")?;
     }
     writeln!(out, "burst     {} of 64 frames", unless_none(worker.burst_fill, 1))?;
     writeln!(out, "received  {} packets, {}/s", worker.rx_packets, worker.rx_pps)?;

@@ -183,12 +183,13 @@ impl Program {
     }
 }
 
-/// Where packets in tunnels to a server go: its address, and the UDP port of GUE or 0. Sessions keep TUN when their
-/// server is edited to something else, but then their errors are few and soon over.
+/// Where the traffic of a server's service is counted; nowhere, when nobody has that id.
 fn slot_of(server: &Option<Arc<snapshot::Destination>>) -> ServiceSlot {
     server.as_ref().map_or(ServiceSlot::MAX, |server| server.service_slot)
 }
 
+/// Where packets in tunnels to a server go: its address, and the UDP port of GUE or 0. Sessions keep TUN when their
+/// server is edited to something else, but then their errors are few and soon over.
 fn tunnel_end(server: &snapshot::Destination) -> Option<(IpAddr, u16)> {
     let port = match server.tunnel.kind {
         snapshot::TunnelKind::Gue(port) => port,
