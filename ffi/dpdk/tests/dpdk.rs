@@ -1,6 +1,7 @@
 //! Ports without hardware, without huge pages. One environment a process, so everything shares it.
 
 use std::fs;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
@@ -40,6 +41,40 @@ fn config() -> PortConfig {
         header_checksums: true,
         scatter: true,
         ..PortConfig::default()
+    }
+}
+
+/// A folder with a capture to be read, and one that is written.
+struct Captures(PathBuf);
+
+impl Captures {
+    fn new(name: &str, frames: &[Vec<u8>]) -> Captures {
+        let folder = std::env::temp_dir().join(format!("fulcrum-dpdk-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let mut pcap: Vec<u8> =
+            [0xa1b2_c3d4, 0x0004_0002, 0, 0, 65535, 1].into_iter().flat_map(u32::to_le_bytes).collect();
+        for frame in frames {
+            let length = frame.len() as u32;
+            pcap.extend([1, 0, length, length].into_iter().flat_map(u32::to_le_bytes));
+            pcap.extend(frame);
+        }
+        fs::write(folder.join("in.pcap"), &pcap).unwrap();
+        Captures(folder)
+    }
+
+    fn device(&self, number: usize) -> String {
+        let folder = self.0.display();
+        format!("net_pcap{number},rx_pcap={folder}/in.pcap,tx_pcap={folder}/out.pcap")
+    }
+
+    fn written(&self) -> Vec<u8> {
+        fs::read(self.0.join("out.pcap")).unwrap()
+    }
+}
+
+impl Drop for Captures {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -141,19 +176,9 @@ fn an_empty_pool_says_so() {
 #[test]
 fn a_capture_is_read_and_written() {
     let (eal, pool, _guard) = environment();
-    let folder = std::env::temp_dir().join(format!("fulcrum-dpdk-{}", std::process::id()));
-    fs::create_dir_all(&folder).unwrap();
-    let (input, output) = (folder.join("in.pcap"), folder.join("out.pcap"));
     let frame: Vec<u8> = (0..77).collect();
-    let mut pcap = Vec::new();
-    for word in [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 65535, 1, 1, 0, 77, 77] {
-        pcap.extend_from_slice(&word.to_le_bytes());
-    }
-    pcap.extend_from_slice(&frame);
-    fs::write(&input, &pcap).unwrap();
-
-    let device = format!("net_pcap0,rx_pcap={},tx_pcap={}", input.display(), output.display());
-    let mut port = Port::open(eal, &device).unwrap();
+    let captures = Captures::new("one", std::slice::from_ref(&frame));
+    let mut port = Port::open(eal, &captures.device(0)).unwrap();
     let mut queues = port.start(&config(), pool).unwrap();
     let mut frames = Vec::new();
     queues.rx[0].poll(64, |frame| frames.push(frame));
@@ -164,34 +189,18 @@ fn a_capture_is_read_and_written() {
     assert_eq!(port.stats().unwrap().tx_bytes, 77);
     drop(queues);
     port.close().unwrap();
-    assert!(fs::read(&output).unwrap().ends_with(&frame));
-    fs::remove_dir_all(&folder).unwrap();
+    assert!(captures.written().ends_with(&frame));
 }
 
 #[test]
 fn a_frame_in_pieces_becomes_one_where_there_is_room_for_it() {
     let (eal, pool, _guard) = environment();
     let large = Mempool::new(eal, "large", 63, 9216).unwrap();
-    let folder = std::env::temp_dir().join(format!("fulcrum-dpdk-jumbo-{}", std::process::id()));
-    fs::create_dir_all(&folder).unwrap();
-    let (input, output) = (folder.join("in.pcap"), folder.join("out.pcap"));
     let frames: Vec<Vec<u8>> = [60, 2049, 9018, 9217, 2048]
         .map(|len: usize| (0..len).map(|n| (n * 7 + n / 256) as u8).collect())
         .into();
-    let mut pcap = Vec::new();
-    for word in [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 65535, 1] {
-        pcap.extend_from_slice(&word.to_le_bytes());
-    }
-    for frame in &frames {
-        for word in [1, 0, frame.len() as u32, frame.len() as u32] {
-            pcap.extend_from_slice(&word.to_le_bytes());
-        }
-        pcap.extend_from_slice(frame);
-    }
-    fs::write(&input, &pcap).unwrap();
-
-    let device = format!("net_pcap3,rx_pcap={},tx_pcap={}", input.display(), output.display());
-    let mut port = Port::open(eal, &device).unwrap();
+    let captures = Captures::new("jumbo", &frames);
+    let mut port = Port::open(eal, &captures.device(3)).unwrap();
     let mut queues = port.start(&config(), pool).unwrap();
     let (free, free_large) = (pool.available(), large.available());
     let mut received = Vec::new();
@@ -208,9 +217,7 @@ fn a_frame_in_pieces_becomes_one_where_there_is_room_for_it() {
     assert_eq!((pool.available(), large.available()), (free, free_large));
     drop(queues);
     port.close().unwrap();
-    let sent = fs::read(&output).unwrap();
-    assert!(sent.windows(9018).any(|window| window == frames[2]));
-    fs::remove_dir_all(&folder).unwrap();
+    assert!(captures.written().windows(9018).any(|window| window == frames[2]));
 }
 
 #[test]
