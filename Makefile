@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test check bench bench-scale trex-check install clean
+.PHONY: help setup build demo check test trex-check bench bench-memif install clean
 
 PREFIX ?= /usr/local
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -16,7 +16,7 @@ help: ## this list
 	@echo "Fulcrum, a layer-4 director in user space"
 	echo
 	sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS=$$'\t' read -r name what; do
-	    printf '  make %-10s %s\n' "$$name" "$$what"
+	    printf '  make %-11s %s\n' "$$name" "$$what"
 	done
 
 setup: ## install the packages that building, testing and the demo need (Debian)
@@ -38,10 +38,6 @@ test: check ## everything: lints, unit, doc, engine and replay tests, and the la
 	# One command for all packages: their programs, which the labs start, are built by it too.
 	env $$runner=$(CURDIR)/tests/runner cargo test --workspace --locked --no-fail-fast
 
-bench: setup ## measure what a core can do, packets in memory; BENCH="--only 'fullnat request 1m'", --list, --quick
-	@cargo build --release --locked --workspace $(PROGRAMS:%=--bin %) --bin fulcrum-bench
-	$(TARGET)/release/fulcrum-bench --json $(TARGET)/bench.json $(BENCH)
-
 trex-check: setup ## the TRex kit without a TRex; TREX_HOME=DIR: its profiles also by TRex's own simulators
 	@cargo build --locked --workspace $(PROGRAMS:%=--bin %)
 	mkdir -p $(TARGET)/trex
@@ -50,14 +46,13 @@ trex-check: setup ## the TRex kit without a TRex; TREX_HOME=DIR: its profiles al
 	(cd tests/trex; python3 -B -m unittest discover -v)
 	echo "the profiles, as frames, are in $(TARGET)/trex"
 
+bench: setup ## measure what a core can do, packets in memory; BENCH="--only 'fullnat request 1m'", --list, --quick
+	@cargo build --release --locked --workspace $(PROGRAMS:%=--bin %) --bin fulcrum-bench
+	$(TARGET)/release/fulcrum-bench --json $(TARGET)/bench.json $(BENCH)
+
 bench-memif: setup ## measure two processes over shared memory, beside testpmd
 	@cargo build --release --locked --workspace $(PROGRAMS:%=--bin %) --bin fulcrum-bench
 	$(TARGET)/release/fulcrum-bench --memif --json $(TARGET)/bench-memif.json $(BENCH)
-
-bench-scale: setup ## measure 10 000 services of 10 servers: until a restore is in effect, and how long packets wait
-	@cargo build --release --locked --workspace $(PROGRAMS:%=--bin %)
-	python3 -B bench/restore.py --programs $(TARGET)/release
-	cargo run --release --locked -p fulcrum-director --example install
 
 install: ## install what `make build` made: DESTDIR, PREFIX (/usr/local), IPVSADM=1 for ipvsadm and its scripts
 	@for program in $(PROGRAMS); do

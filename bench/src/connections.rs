@@ -160,8 +160,13 @@ impl Churn {
         Ok(Connection { ns: median(&mut times), packets: given as f64 / count as f64 })
     }
 
+    /// Packets offered so far.
+    pub(crate) fn given(&mut self) -> u64 {
+        feed(&mut self.worker).given
+    }
+
     fn state(&mut self) -> [u64; 4] {
-        let given = feed(&mut self.worker).given;
+        let given = self.given();
         let counters = self.worker.counters();
         let happened = |event| counters.happened(event);
         [given, table::forwarded(counters), happened(Event::SessionCreated), happened(Event::SessionExpired)]

@@ -3,8 +3,8 @@
 //! Lives here, in the order of a run: the command line (`args`), which rows there are (`plan`), the network around
 //! the director (`world`), frames (`frames`) and how they come and go (`feed`), directors with sessions (`table`),
 //! time (`measure`); then what is measured beside established sessions (`connections`, `flood`, `cores`, `quiet`,
-//! `change`, `restore`, `memif`; the last two with real `programs`); and what is said of it (`goals`, `report`, `machine`). The loop that is measured is the data
-//! plane's own (`fulcrum_runtime::harness`).
+//! `change`; `restore` and `memif` with real `programs`); and what is said of it (`goals`, `report`, `machine`). The
+//! loop that is measured is the data plane's own (`fulcrum_runtime::harness`).
 
 #![forbid(unsafe_code)]
 

@@ -33,6 +33,8 @@ const WARM_UP: u64 = 3;
 const WINDOWS: usize = 9;
 /// Of what it is offered, what a device may take at most to be the one that is slow.
 const SATURATED: f64 = 0.98;
+/// What the generator must have had of its processors at least, and a device that tells have worked of its cycles.
+const WHOLE: f64 = 0.95;
 const TESTPMD: &str = "dpdk-testpmd";
 
 /// What came of one device under test.
@@ -52,7 +54,7 @@ struct Measured {
 impl Measured {
     /// Whether the device was what was slow.
     fn counts(&self) -> bool {
-        self.taken <= SATURATED && self.generator >= 0.95 && self.busy.is_none_or(|busy| busy >= 0.95)
+        self.taken <= SATURATED && self.generator >= WHOLE && self.busy.is_none_or(|busy| busy >= WHOLE)
     }
 
     fn line(&self) -> String {

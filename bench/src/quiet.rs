@@ -21,16 +21,17 @@ pub(crate) struct Quiet {
 
 pub(crate) const NAME: &str = "fullnat quiet";
 
-/// Connections whose packets are watched.
+/// Connections whose packets are watched, for either.
 const WATCHED: u64 = 100_000;
 
 /// Watches a worker that is warm: whole connections begin and end, timers run.
 pub(crate) fn measure(pool: Mempool) -> Result<Quiet, Lost> {
     let mut churn = Churn::start(pool, plain(Family::V4, Forward::FullNat), Life::Whole)?;
     let batches = WATCHED / BURST as u64;
+    let given = churn.given();
     let before = allocations();
     (0..batches).for_each(|_| churn.batch());
     let allocations = allocations() - before;
     let syscall = first_syscall(|| (0..batches).for_each(|_| churn.batch())).ok();
-    Ok(Quiet { packets: 2 * batches * BURST as u64 * 8, allocations, syscall })
+    Ok(Quiet { packets: churn.given() - given, allocations, syscall })
 }

@@ -116,6 +116,7 @@ impl Report {
             "change_of_configuration": self.hold_up.map(|hold_up| json!({
                 "turn_us": hold_up.turn,
                 "longest_turn_more_us": hold_up.longest,
+                "worst_change": hold_up.change,
             })),
             "restore": self.restore.map(|restore| json!({ "seconds": restore.seconds })),
             "broken": self.broken,

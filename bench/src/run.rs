@@ -212,8 +212,8 @@ fn measure_all(eal: &'static Eal, pool: Mempool, chosen: Chosen, effort: Effort)
     if change {
         let measured = on_lcore(eal, move || change::measure(pool))?;
         report.hold_up = told(&mut report, change::NAME, measured);
-        if let Some(HoldUp { turn, longest }) = report.hold_up {
-            println!("{:<48} {longest:>8.1} µs more than a turn's {turn:.1} µs", change::NAME);
+        if let Some(HoldUp { turn, longest, change }) = report.hold_up {
+            println!("{:<48} {longest:>8.1} µs more than a turn's {turn:.1} µs, when {change}", change::NAME);
         }
     }
     if restore {
