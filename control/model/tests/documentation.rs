@@ -1,7 +1,7 @@
 //! The configuration files and ipvsadm lines of the documentation are ones that work.
 
 use fulcrum_model::validate::SCHEDULERS;
-use fulcrum_model::{ClientAddress, Config, State, TimeoutState, ipvsadm};
+use fulcrum_model::{ClientAddress, Config, PortSteering, State, TimeoutState, ipvsadm};
 
 fn pages() -> Vec<(String, String)> {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
@@ -38,7 +38,9 @@ fn the_reference_names_everything_that_has_a_name() {
     }
     let words =
         |text: &str| page.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').any(|word| word == text);
-    for name in SCHEDULERS.into_iter().chain(ClientAddress::ALL.map(ClientAddress::name)) {
+    let clients = ClientAddress::ALL.map(ClientAddress::name);
+    let steering = PortSteering::WORDS.map(|(word, _)| word);
+    for name in SCHEDULERS.into_iter().chain(clients).chain(steering) {
         assert!(words(name), "{name}");
     }
     let block = blocks(&page, "toml").into_iter().max_by_key(|block| block.len()).unwrap();
