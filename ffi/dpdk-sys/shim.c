@@ -201,9 +201,12 @@ int fulcrum_port_rss(uint16_t port, struct fulcrum_rss *rss)
 	error = rte_eth_dev_info_get(port, &dev);
 	if (error != 0)
 		return error;
+	/* Some drivers write all of their key, whatever length they are told. */
+	if (dev.hash_key_size > FULCRUM_RSS_KEY)
+		return -ENOTSUP;
 	memset(&conf, 0, sizeof(conf));
 	conf.rss_key = rss->key;
-	conf.rss_key_len = dev.hash_key_size == 0 ? 40 : RTE_MIN(dev.hash_key_size, FULCRUM_RSS_KEY);
+	conf.rss_key_len = dev.hash_key_size == 0 ? 40 : dev.hash_key_size;
 	error = rte_eth_dev_rss_hash_conf_get(port, &conf);
 	if (error != 0)
 		return error;

@@ -33,12 +33,13 @@ enum fulcrum_mbuf_layout {
 	FULCRUM_MBUF_RSS_HASH = offsetof(struct rte_mbuf, hash.rss),
 };
 
-/* Bits of ol_flags: the driver took a VLAN tag off the frame, tells its hash, found its IPv4 header's checksum right;
- * how the buffer is held. */
+/* Bits of ol_flags: the driver took a VLAN tag off the frame, tells its hash, what it found of IPv4 headers' checksums
+ * (in a tunnel the first bits are about the inner one; that of a bad outer one is beside them), what they are when all
+ * are right; how the buffer is held. */
 enum fulcrum_mbuf_flag {
 	FULCRUM_MBUF_VLAN_STRIPPED = RTE_MBUF_F_RX_VLAN_STRIPPED,
 	FULCRUM_MBUF_RSS_HASHED = RTE_MBUF_F_RX_RSS_HASH,
-	FULCRUM_MBUF_IP_CHECKSUM = RTE_MBUF_F_RX_IP_CKSUM_MASK,
+	FULCRUM_MBUF_IP_CHECKSUM = RTE_MBUF_F_RX_IP_CKSUM_MASK | RTE_MBUF_F_RX_OUTER_IP_CKSUM_BAD,
 	FULCRUM_MBUF_IP_CHECKSUM_GOOD = RTE_MBUF_F_RX_IP_CKSUM_GOOD,
 	FULCRUM_MBUF_HELD = RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL,
 };

@@ -33,7 +33,7 @@ const VLAN_STRIPPED: u64 = sys::FULCRUM_MBUF_VLAN_STRIPPED;
 const HELD: u64 = sys::FULCRUM_MBUF_HELD;
 /// Flag: the driver tells the hash by which it chose the queue.
 pub(crate) const HASHED: u64 = sys::FULCRUM_MBUF_RSS_HASHED;
-/// Flags: what the driver found the IPv4 header's checksum to be.
+/// Flags: what the driver found of the IPv4 headers' checksums.
 pub(crate) const CHECKSUM: u64 = sys::FULCRUM_MBUF_IP_CHECKSUM;
 const CHECKSUM_GOOD: u64 = sys::FULCRUM_MBUF_IP_CHECKSUM_GOOD;
 
