@@ -1,9 +1,10 @@
 //! Two workers beside one: what the second one adds, as a share of what a second core adds at all.
 
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Barrier, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use fulcrum_director::Buf as _;
+use fulcrum_director::{Buf as _, Nanos};
 use fulcrum_dpdk::{BURST, Eal, LaunchError, Mempool};
 use fulcrum_model::{Family, Forward};
 use fulcrum_packet::tcp;
@@ -19,6 +20,13 @@ use crate::world::World;
 
 /// Sessions of each worker.
 const SESSIONS: usize = 256 * K;
+/// Frames on their way to the other worker at most: what is offered is what that one bears, whoever else wants its
+/// processor.
+const WINDOW: u64 = 1024;
+/// How long who waits for the other worker leaves the processor to others.
+const NAP: Duration = Duration::from_micros(20);
+/// How long frames may be on their way when no more are offered.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(crate) const NAME: &str = "fullnat two-workers 256k 64b ipv4";
 
@@ -29,9 +37,8 @@ pub(crate) struct Two {
     pub(crate) ours: f64,
     /// The same of two ceilings against one.
     pub(crate) ceilings: f64,
-    /// The same of two workers when each gets half of the other's packets first; `None` when packets were lost then,
-    /// because something else kept a worker from its processor.
-    pub(crate) handed_off: Option<f64>,
+    /// Of that, what is left when each gets half of the other's packets first.
+    pub(crate) handed_off: f64,
 }
 
 impl Two {
@@ -66,7 +73,7 @@ pub(crate) fn measure(eal: &'static Eal, pool: Mempool, effort: Effort) -> Resul
         feed(worker).mix(Stream::of(&owned[1 - number], template()), BURST / 2);
     }
     let (handed_off, mut pair) = rate(eal, pair, &clock, effort)?;
-    let handed_off = check(&mut pair).is_ok().then_some(handed_off / one);
+    check(&mut pair)?;
 
     let ceiling = |_| {
         let mut ceiling = table::ceiling(pool);
@@ -75,7 +82,67 @@ pub(crate) fn measure(eal: &'static Eal, pool: Mempool, effort: Effort) -> Resul
     };
     let (one_ceiling, _) = rate(eal, vec![ceiling(0)], &clock, effort)?;
     let (two_ceilings, _) = rate(eal, vec![ceiling(0), ceiling(1)], &clock, effort)?;
-    Ok(Two { ours: two / one, ceilings: two_ceilings / one_ceiling, handed_off })
+    Ok(Two { ours: two / one, ceilings: two_ceilings / one_ceiling, handed_off: handed_off / two })
+}
+
+/// What workers tell one another of the frames that cross between them.
+#[derive(Debug, Default)]
+struct Crossing {
+    /// Frames that a worker was given for others.
+    handed: AtomicU64,
+    /// Frames of others that it has sent.
+    met: AtomicU64,
+}
+
+/// A worker's turns beside another one's.
+#[derive(Debug)]
+struct Side {
+    own: usize,
+    crossings: Arc<[Crossing]>,
+    /// Frames that it sent beyond those that it was given, and was given for others, when this began.
+    before: (u64, u64),
+}
+
+impl Side {
+    fn new<D: Decide>(own: usize, crossings: Arc<[Crossing]>, worker: &mut Worker<D>) -> Side {
+        let before = (drain(worker).taken.wrapping_sub(feed(worker).given), feed(worker).mixed);
+        Side { own, crossings, before }
+    }
+
+    /// Takes a turn, with new frames unless too many of those given before are still on their way.
+    #[inline]
+    fn turn<D: Decide>(&self, worker: &mut Worker<D>, now: Nanos) {
+        let handed = self.handed(worker);
+        let met: u64 = self.others().map(|other| other.met.load(Relaxed)).sum();
+        let paused = handed - met > WINDOW;
+        feed(worker).paused = paused;
+        let before = drain(worker).taken;
+        worker.turn(now);
+        let (sent, given) = (drain(worker).taken, feed(worker).given);
+        let handed = self.handed(worker);
+        let beyond = sent.wrapping_sub(given).wrapping_sub(self.before.0);
+        self.crossings[self.own].handed.store(handed, Relaxed);
+        self.crossings[self.own].met.store(beyond.wrapping_add(handed), Relaxed);
+        if paused && sent == before {
+            std::thread::sleep(NAP);
+        }
+    }
+
+    fn handed<D: Decide>(&self, worker: &mut Worker<D>) -> u64 {
+        feed(worker).mixed - self.before.1
+    }
+
+    fn others(&self) -> impl Iterator<Item = &Crossing> {
+        self.crossings.iter().enumerate().filter(|(number, _)| *number != self.own).map(|(_, other)| other)
+    }
+
+    /// Whether all frames have arrived.
+    fn is_over(&self) -> bool {
+        let sum = |count: fn(&Crossing) -> &AtomicU64| -> u64 {
+            self.crossings.iter().map(|crossing| count(crossing).load(Relaxed)).sum()
+        };
+        sum(|crossing| &crossing.handed) == sum(|crossing| &crossing.met)
+    }
 }
 
 /// Packets per nanosecond of thread CPU time of workers that run at the same time, each on its lcore.
@@ -85,25 +152,33 @@ fn rate<D: Decide + Send + 'static>(
     clock: &Clock,
     effort: Effort,
 ) -> Result<(f64, Vec<Worker<D>>), Lost> {
-    let barrier = Arc::new(Barrier::new(workers.len()));
+    let count = workers.len();
+    let (barrier, done) = (Arc::new(Barrier::new(count)), Arc::new(AtomicUsize::new(0)));
+    let crossings: Arc<[Crossing]> = (0..count).map(|_| Crossing::default()).collect();
     let (say, said) = mpsc::channel();
     let launched: Result<Vec<_>, LaunchError> = (0..)
         .zip(workers)
         .map(|(number, mut worker)| {
-            let (barrier, say, mut clock) = (Arc::clone(&barrier), say.clone(), *clock);
+            let (barrier, done) = (Arc::clone(&barrier), Arc::clone(&done));
+            let (crossings, say, mut clock) = (Arc::clone(&crossings), say.clone(), *clock);
             eal.launch(number, move || {
+                let side = Side::new(number, crossings, &mut worker);
                 barrier.wait();
-                clock.slice(&mut worker, effort.packets);
-                let mut times: Vec<f64> =
-                    (0..effort.slices).map(|_| clock.slice(&mut worker, effort.packets)).collect();
-                // What others still hand off must be taken until all are done.
-                barrier.wait();
-                feed(&mut worker).set_stream(None);
-                let end = Instant::now();
-                while end.elapsed().as_millis() < 20 {
-                    worker.turn(clock.tick());
+                let mut slice =
+                    || clock.slice_of(&mut worker, effort.packets, |worker, now| side.turn(worker, now));
+                slice();
+                let mut times: Vec<f64> = (0..effort.slices).map(|_| slice()).collect();
+                // Who is done first goes on: the other is measured beside it.
+                done.fetch_add(1, Relaxed);
+                while done.load(Relaxed) < count {
+                    side.turn(&mut worker, clock.tick());
                 }
+                feed(&mut worker).set_stream(None);
                 barrier.wait();
+                let end = Instant::now();
+                while !side.is_over() && end.elapsed() < PATIENCE {
+                    side.turn(&mut worker, clock.tick());
+                }
                 let _ = say.send((number, median(&mut times), worker));
             })
         })

@@ -21,6 +21,10 @@ pub(crate) struct Feed {
     second: Option<(Stream, usize)>,
     /// Frames given so far.
     pub(crate) given: u64,
+    /// Of these, such as were mixed with the stream.
+    pub(crate) mixed: u64,
+    /// Whether it gives none of its stream for now.
+    pub(crate) paused: bool,
 }
 
 /// An endless repetition of flows, one packet each.
@@ -58,7 +62,8 @@ impl Stream {
 
 impl Feed {
     pub(crate) fn new(pool: Mempool) -> Feed {
-        Feed { pool, waiting: VecDeque::with_capacity(256), stream: None, second: None, given: 0 }
+        let waiting = VecDeque::with_capacity(256);
+        Feed { pool, waiting, stream: None, second: None, given: 0, mixed: 0, paused: false }
     }
 
     /// Offers one frame before all others.
@@ -101,11 +106,13 @@ impl Ingress for Feed {
             let count = self.waiting.len().min(limit);
             self.waiting.drain(..count).for_each(each);
             count
-        } else if let Some(stream) = &mut self.stream {
+        } else if let Some(stream) = self.stream.as_mut().filter(|_| !self.paused) {
             let share = self.second.as_ref().map_or(0, |(_, share)| *share);
             let mut count = stream.burst(self.pool, limit - share, &mut each);
             if let Some((second, share)) = &mut self.second {
-                count += second.burst(self.pool, *share, &mut each);
+                let mixed = second.burst(self.pool, *share, &mut each);
+                self.mixed += mixed as u64;
+                count += mixed;
             }
             count
         } else {

@@ -69,11 +69,21 @@ impl Clock {
 
     /// Nanoseconds of this thread per packet, over at least `packets` packets that `worker` is offered.
     pub(crate) fn slice<D: Decide>(&mut self, worker: &mut Harness<D, Feed, Drain>, packets: u64) -> f64 {
+        self.slice_of(worker, packets, Harness::turn)
+    }
+
+    /// The same with turns that `turn` takes.
+    pub(crate) fn slice_of<D: Decide>(
+        &mut self,
+        worker: &mut Harness<D, Feed, Drain>,
+        packets: u64,
+        mut turn: impl FnMut(&mut Harness<D, Feed, Drain>, Nanos),
+    ) -> f64 {
         let before = feed(worker).given;
         let mut turns = 0;
         let start = thread_time();
         while feed(worker).given - before < packets {
-            worker.turn(self.tick());
+            turn(worker, self.tick());
             turns += 1;
         }
         let took = (thread_time() - start).as_nanos();

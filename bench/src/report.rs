@@ -105,7 +105,7 @@ impl Report {
                 "against_one": two.ours,
                 "ceilings_against_one": two.ceilings,
                 "share": two.share(),
-                "half_handed_off_against_one": two.handed_off,
+                "half_handed_off_against_none": two.handed_off,
             })),
             "quiet": self.quiet.map(|quiet| json!({
                 "packets": quiet.packets,

@@ -190,9 +190,8 @@ fn measure_all(eal: &'static Eal, pool: Mempool, chosen: Chosen, effort: Effort)
         let measured = cores::measure(eal, pool, effort);
         report.two = told(&mut report, cores::NAME, measured);
         if let Some(Two { ours, ceilings, handed_off }) = report.two {
-            let handed_off = handed_off.map_or("lost packets".to_owned(), |rate| format!("{rate:.2} × one"));
             println!(
-                "{:<48} {ours:>8.2} × one; two ceilings {ceilings:.2} × one; half handed off: {handed_off}",
+                "{:<48} {ours:>8.2} × one; two ceilings {ceilings:.2} × one; half handed off: {handed_off:.2} of that",
                 cores::NAME
             );
         }

@@ -68,7 +68,7 @@ pub fn crew<D: Decide, I: Ingress, E: Egress>(
                 fault: None,
                 lap: cycles(),
             };
-            Harness { worker, hands: Hands::default(), desk }
+            Harness { hands: worker.hands(), worker, desk }
         })
         .collect()
 }

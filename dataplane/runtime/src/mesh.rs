@@ -11,12 +11,11 @@ use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
 use crate::board::Board;
 
-/// Messages that a ring holds.
-pub(crate) const RING: usize = 1024;
+/// Messages that a ring holds: as many as a device's queue, so that a worker that is kept from its work loses nothing
+/// here which it would not lose there.
+pub(crate) const RING: usize = 2048;
 /// Messages without a packet that wait for a full ring at most.
 const BACKLOG: usize = 4096;
-/// Messages taken from one ring in a turn at most.
-const BURST: usize = 64;
 
 /// One worker's ends: to each worker and from each worker, none to and from itself.
 #[derive(Debug)]
@@ -62,17 +61,17 @@ impl<B> Mesh<B> {
         Mesh { ends, backlogs, counters, board }
     }
 
-    /// Whether there is no other worker.
-    pub(crate) fn is_alone(&self) -> bool {
-        self.ends.to.len() == 1
+    /// Workers beside this one.
+    pub(crate) fn others(&self) -> usize {
+        self.ends.to.len() - 1
     }
 
-    /// Adds what other workers sent to `inbox`; says how many messages that were.
+    /// Adds what other workers sent to `inbox`, up to `limit` messages of each; says how many messages that were.
     #[inline]
-    pub(crate) fn collect(&mut self, inbox: &mut Vec<Message<B>>) -> usize {
+    pub(crate) fn collect(&mut self, limit: usize, inbox: &mut Vec<Message<B>>) -> usize {
         let before = inbox.len();
         for ring in self.ends.from.iter_mut().flatten() {
-            for _ in 0..BURST {
+            for _ in 0..limit {
                 match ring.pop() {
                     Ok(message) => inbox.push(message),
                     Err(_) => break,
@@ -160,7 +159,7 @@ mod tests {
         let (mut first, mut second, ..) = pair(8);
         first.deliver(&mut (0..5).map(packet).collect());
         let mut inbox = Vec::new();
-        assert_eq!(second.collect(&mut inbox), 5);
+        assert_eq!(second.collect(64, &mut inbox), 5);
         let bufs: Vec<_> = inbox
             .iter()
             .map(|message| match message {
@@ -169,7 +168,7 @@ mod tests {
             })
             .collect();
         assert_eq!(bufs, [0, 1, 2, 3, 4]);
-        assert_eq!(first.collect(&mut inbox), 0);
+        assert_eq!(first.collect(64, &mut inbox), 0);
     }
 
     #[test]
@@ -178,10 +177,10 @@ mod tests {
         first.deliver(&mut (0..6).map(packet).chain((0..3).map(news)).collect());
         assert_eq!(counters.dropped_on(1, Reason::HandoffFull), 2);
         let mut inbox = Vec::new();
-        assert_eq!(second.collect(&mut inbox), 4);
+        assert_eq!(second.collect(64, &mut inbox), 4);
         inbox.clear();
         first.deliver(&mut vec![news(3)]);
-        assert_eq!(second.collect(&mut inbox), 4);
+        assert_eq!(second.collect(64, &mut inbox), 4);
         let last: Vec<_> = inbox
             .iter()
             .map(|message| match message {
@@ -190,6 +189,18 @@ mod tests {
             })
             .collect();
         assert_eq!(last, [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn no_more_is_taken_of_one_than_of_another() {
+        let counters = || Arc::new(WorkerCounters::new(1));
+        let mut ends = rings(3, 8).into_iter().map(|ends| Mesh::new(ends, counters(), Arc::default()));
+        let [mut one, mut two, mut three]: [Mesh<u32>; 3] = std::array::from_fn(|_| ends.next().unwrap());
+        let to_three = |buf| Envelope { to: 2, ..packet(buf) };
+        one.deliver(&mut (0..7).map(to_three).collect());
+        two.deliver(&mut (0..2).map(to_three).collect());
+        let mut inbox = Vec::new();
+        assert_eq!([5, 3, 1].map(|limit| three.collect(limit, &mut inbox)), [7, 2, 0]);
     }
 
     #[test]

@@ -109,16 +109,14 @@ pub(crate) struct Hands {
     out: Output<Mbuf>,
 }
 
-impl Default for Hands {
-    fn default() -> Hands {
+impl Hands {
+    /// For a worker that takes in up to `messages` messages in a turn.
+    fn new(messages: usize) -> Hands {
+        let out = messages + 16 * BURST;
         Hands {
             burst: Vec::with_capacity(BURST),
-            inbox: Vec::with_capacity(4 * BURST),
-            out: Output {
-                tx: Vec::with_capacity(16 * BURST),
-                outbox: Vec::with_capacity(16 * BURST),
-                verdicts: None,
-            },
+            inbox: Vec::with_capacity(messages),
+            out: Output { tx: Vec::with_capacity(out), outbox: Vec::with_capacity(out), verdicts: None },
         }
     }
 }
@@ -126,7 +124,7 @@ impl Default for Hands {
 impl<D: Decide, I: Ingress, E: Egress> Worker<D, I, E> {
     /// Works until told to quit.
     pub(crate) fn run(mut self) {
-        let mut hands = Hands::default();
+        let mut hands = self.hands();
         self.idle.settle();
         self.listen();
         self.lap = cycles();
@@ -146,10 +144,21 @@ impl<D: Decide, I: Ingress, E: Egress> Worker<D, I, E> {
         self.board.enter(Stage::Stopped);
     }
 
+    /// What the worker uses in its turns.
+    pub(crate) fn hands(&self) -> Hands {
+        Hands::new(self.messages() * self.mesh.others())
+    }
+
+    /// How many messages of each worker are taken in a turn at most: as many as frames come by all queues, which is what
+    /// another worker may hand over in a turn of its own.
+    fn messages(&self) -> usize {
+        self.rx.len().max(1) * BURST
+    }
+
     /// One turn of the loop, at the time `now`, over the first `receiving` queues.
     #[inline]
     pub(crate) fn turn(&mut self, now: Nanos, receiving: usize, hands: &mut Hands) {
-        let messages = self.mesh.collect(&mut hands.inbox);
+        let messages = self.mesh.collect(self.messages(), &mut hands.inbox);
         self.board.messages.add(messages as u64);
         let mut work = messages;
         let mut decided = false;
@@ -192,7 +201,7 @@ impl<D: Decide, I: Ingress, E: Egress> Worker<D, I, E> {
     /// Has the worker's ports wake it, where all of them can and nobody else may want it: what other workers send
     /// raises no interrupt.
     fn listen(&mut self) {
-        let naps = self.idle.naps() && self.mesh.is_alone();
+        let naps = self.idle.naps() && self.mesh.others() == 0;
         if naps && !self.rx.is_empty() && self.rx.iter_mut().all(|(_, queue)| queue.watch()) {
             tracing::info!("idle: the ports' interrupts wake the worker");
             self.idle.use_interrupts();
