@@ -29,6 +29,10 @@ impl Setup {
     pub const ONE: Setup = Setup { lcores: "1", misdirect: false, hugepages: "off", sessions: 65536 };
     /// Two workers.
     pub const TWO: Setup = Setup { lcores: "0,1", ..Setup::ONE };
+    /// More workers than processors, where there are no more than two.
+    pub const THREE: Setup = Setup { lcores: "0,1,0", ..Setup::ONE };
+    /// The same.
+    pub const EIGHT: Setup = Setup { lcores: "0,1,0,1,0,1,0,1", ..Setup::ONE };
     /// Two workers, and no packet comes to the right one by itself.
     pub const MISDIRECTED: Setup = Setup { misdirect: true, ..Setup::TWO };
 

@@ -5,6 +5,7 @@
 
 mod client_address;
 mod configuration;
+mod crews;
 mod devices;
 mod failures;
 mod fragments;

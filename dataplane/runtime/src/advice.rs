@@ -10,7 +10,7 @@ use fulcrum_dpdk::parse_cpu_list;
 /// What a data plane wants of its machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wants {
-    /// The workers' processors.
+    /// The workers' processors, one of each worker.
     pub(crate) cpus: Vec<usize>,
     /// Whether workers poll without end.
     pub(crate) polls: bool,
@@ -29,6 +29,9 @@ pub(crate) fn here(wants: &Wants) -> Vec<String> {
 type Read<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 fn advice(wants: &Wants, read: Read<'_>) -> Vec<String> {
+    let crowded = crowded(&wants.cpus);
+    let distinct: BTreeSet<usize> = wants.cpus.iter().copied().collect();
+    let wants = &Wants { cpus: distinct.into_iter().collect(), ..wants.clone() };
     let own = isolated(read);
     let shared: Vec<usize> = wants.cpus.iter().copied().filter(|cpu| !own.contains(cpu)).collect();
     let shared = if wants.polls && !has_partition(read) { shared } else { Vec::new() };
@@ -39,6 +42,7 @@ fn advice(wants: &Wants, read: Read<'_>) -> Vec<String> {
         not_isolated(&shared).into_iter().collect(),
         autogroup(&shared, read).into_iter().collect(),
         governors(&wants.cpus, read),
+        crowded.into_iter().collect(),
         cores(wants, read),
     ];
     all.concat().into_iter().map(|line| format!("host: {line}")).collect()
@@ -168,6 +172,20 @@ fn governors(cpus: &[usize], read: Read<'_>) -> Vec<String> {
         )
     };
     groups.into_iter().map(line).collect()
+}
+
+/// Processors that are given more than once.
+fn crowded(cpus: &[usize]) -> Option<String> {
+    let twice = |cpu: &&usize| cpus.iter().filter(|other| other == cpu).count() > 1;
+    let list: BTreeSet<usize> = cpus.iter().filter(twice).copied().collect();
+    let list: Vec<usize> = list.into_iter().collect();
+    (!list.is_empty()).then(|| {
+        format!(
+            "{} {} given to several workers, which wait for one another: one worker does more there",
+            lcores(&list),
+            is_are(&list)
+        )
+    })
 }
 
 /// Workers that share a core, or leave none.
@@ -323,6 +341,11 @@ mod tests {
         assert_eq!(
             said(&threads, &[("/sys/devices/system/cpu/isolated", "1-3,9\n")]),
             "host: lcores 1,9 are threads of one core, which workers then share: take lcores of different cores"
+        );
+        let crowded = Wants { cpus: vec![2, 1, 2, 2], ..wants() };
+        assert_eq!(
+            said(&crowded, &[]),
+            "host: lcore 2 is given to several workers, which wait for one another: one worker does more there"
         );
         let told = said(&wants(), &[("/sys/devices/system/cpu/online", "1-2\n")]);
         assert_eq!(told, "host: workers poll on all 2 processors: leave one for the system and for control");

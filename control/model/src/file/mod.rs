@@ -81,8 +81,8 @@ impl Dataplane {
         self.socket.clone().unwrap_or_else(|| DEFAULT_DATAPLANE_SOCKET.into())
     }
 
-    /// The worker lcores in the order given. `None` when the text is no list of distinct lcores, which a
-    /// [`Config`] that was read from a file never holds.
+    /// The worker lcores in the order given, one worker each: workers share one that is given more than once. `None`
+    /// when the text is no list of lcores, which a [`Config`] that was read from a file never holds.
     pub fn worker_lcores(&self) -> Option<Vec<u16>> {
         let mut lcores = Vec::new();
         for part in self.lcores.split(',') {
@@ -93,8 +93,7 @@ impl Dataplane {
             }
             lcores.extend(first..=last);
         }
-        let distinct: std::collections::HashSet<_> = lcores.iter().collect();
-        (distinct.len() == lcores.len()).then_some(lcores)
+        Some(lcores)
     }
 }
 

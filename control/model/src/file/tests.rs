@@ -86,6 +86,16 @@ fn changed(from: &str, to: &str) -> Vec<String> {
 }
 
 #[test]
+fn lcores_are_a_list_of_workers() {
+    let read = |lcores: &str| Dataplane { lcores: lcores.to_owned(), ..Dataplane::default() }.worker_lcores();
+    assert_eq!(read("3, 0-2"), Some(vec![3, 0, 1, 2]));
+    assert_eq!(read("1,1,0-1"), Some(vec![1, 1, 0, 1]), "more workers than processors");
+    for wrong in ["", "1-", "2-1", "1024", "1;2", "-1"] {
+        assert_eq!(read(wrong), None, "{wrong}");
+    }
+}
+
+#[test]
 fn the_example_is_read() {
     let config = Config::parse("f", EXAMPLE).unwrap();
     assert_eq!(config.dataplane, Dataplane::default());
