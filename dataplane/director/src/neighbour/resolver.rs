@@ -1,0 +1,426 @@
+//! Worker 0's part: who is asked for, who answered, which packets wait.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use super::{Address, Neighbours, REACHABLE, REFRESH, SCAN, TABLE};
+use crate::export::NeighbourView;
+use crate::snapshot::{FastMap, InterfaceId};
+use crate::{Nanos, SECOND};
+
+/// Of learned neighbours, such as only asked for us: whoever does so under many addresses leaves room for those that
+/// packets go to.
+const TABLE_UNWANTED: usize = TABLE / 2;
+/// Parked packets at most: in all, of those that are merely routed or answers of our own (so that a scan of a subnet
+/// behind the director leaves room for services), and for one neighbour.
+const PARKED: usize = 1024;
+const PARKED_ROUTED: usize = 512;
+const PARKED_EACH: usize = 128;
+
+/// An entry that nobody used for this long is forgotten.
+const FORGET: Nanos = 120 * SECOND;
+/// Time between questions. // RFC 4861: RetransTimer
+const RETRANSMIT: Nanos = SECOND;
+/// Unicast questions to a known address, then broadcast questions. // RFC 4861: MAX_UNICAST_SOLICIT, MAX_MULTICAST_SOLICIT
+const UNICAST_PROBES: u8 = 3;
+const BROADCAST_PROBES: u8 = 3;
+/// How long an address that did not answer is not asked again.
+const FAILED: Nanos = 3 * SECOND;
+/// A reachable entry's MAC address does not change twice in this time. // Linux: locktime
+const LOCK: Nanos = SECOND;
+/// An address is defended at most this often. // RFC 5227: DEFEND_INTERVAL
+const DEFEND_INTERVAL: Nanos = 10 * SECOND;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Asked for; never answered.
+    Incomplete,
+    Reachable,
+    /// Known, asked again.
+    Probing,
+    /// Did not answer.
+    Failed,
+}
+
+#[derive(Debug)]
+struct Entry {
+    phase: Phase,
+    mac: [u8; 6],
+    /// Questions sent since the last answer.
+    asked: u8,
+    /// When something is due: the next question, or the end of a failure.
+    due: Nanos,
+    confirmed: Nanos,
+    used: Nanos,
+    /// Whether a packet ever went to it.
+    wanted: bool,
+    parked: usize,
+}
+
+impl Entry {
+    /// Whether a question is to be asked, or the asking to be given up.
+    fn is_due(&self, now: Nanos) -> bool {
+        matches!(self.phase, Phase::Incomplete | Phase::Probing) && now >= self.due
+    }
+
+    /// By unicast first where an address was known; after the last question the neighbour is given up.
+    fn next_question(&mut self, interface: InterfaceId, address: IpAddr, now: Nanos) -> Task {
+        let unicast = self.phase == Phase::Probing && self.asked < UNICAST_PROBES;
+        let most = BROADCAST_PROBES + if self.phase == Phase::Probing { UNICAST_PROBES } else { 0 };
+        if self.asked >= most {
+            (self.phase, self.due) = (Phase::Failed, now + FAILED);
+            return Task::GiveUp { interface, address };
+        }
+        self.asked += 1;
+        self.due = now + RETRANSMIT;
+        Task::Ask { interface, address, unicast: unicast.then_some(self.mac) }
+    }
+}
+
+/// A packet that waits for its next hop.
+#[derive(Debug)]
+pub(crate) struct Waiting<B> {
+    at: Address,
+    pub(crate) port: u16,
+    pub(crate) routed: bool,
+    pub(crate) buf: B,
+}
+
+/// What the resolver wants done; the engine does it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// Ask for the address: everybody, or the MAC address it had.
+    Ask { interface: InterfaceId, address: IpAddr, unicast: Option<[u8; 6]> },
+    /// It does not answer: forget it, let its packets go.
+    GiveUp { interface: InterfaceId, address: IpAddr },
+}
+
+/// Why a packet cannot be parked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    QueueFull,
+    TableFull,
+    Failed,
+}
+
+/// What worker 0 knows of next hops.
+#[derive(Debug)]
+pub(crate) struct Resolver<B> {
+    entries: FastMap<Address, Entry>,
+    parked: VecDeque<Waiting<B>>,
+    /// Entries at which something was due in the last scan, to be worked off.
+    due: Vec<Address>,
+    /// Entries that are not wanted.
+    unwanted: usize,
+    /// Before this time there is nothing to evict.
+    next_eviction: Nanos,
+    /// When each own address was last defended.
+    defended: FastMap<IpAddr, Nanos>,
+    next_scan: Nanos,
+}
+
+impl<B> Default for Resolver<B> {
+    fn default() -> Resolver<B> {
+        Resolver {
+            entries: FastMap::with_capacity_and_hasher(2 * TABLE, Default::default()),
+            parked: VecDeque::with_capacity(PARKED),
+            due: Vec::with_capacity(TABLE),
+            unwanted: 0,
+            next_eviction: 0,
+            defended: FastMap::with_capacity_and_hasher(64, Default::default()),
+            next_scan: 0,
+        }
+    }
+}
+
+impl<B> Resolver<B> {
+    /// Parks a packet; `Ok(true)` when its next hop has to be asked for at once.
+    pub(crate) fn park(
+        &mut self,
+        interface: InterfaceId,
+        address: IpAddr,
+        port: u16,
+        routed: bool,
+        buf: B,
+        now: Nanos,
+    ) -> Result<bool, (Refused, B)> {
+        let at = (interface, address);
+        if self.parked.len() >= if routed { PARKED_ROUTED } else { PARKED } {
+            return Err((Refused::QueueFull, buf));
+        }
+        if !self.entries.contains_key(&at) && self.entries.len() >= TABLE && !self.evict(now) {
+            return Err((Refused::TableFull, buf));
+        }
+        let mut ask = false;
+        let entry = self.entries.entry(at).or_insert_with(|| {
+            ask = true;
+            let due = now + RETRANSMIT;
+            Entry {
+                phase: Phase::Incomplete,
+                mac: [0; 6],
+                asked: 1,
+                due,
+                confirmed: 0,
+                used: now,
+                wanted: true,
+                parked: 0,
+            }
+        });
+        entry.used = now;
+        match entry.phase {
+            Phase::Failed if now < entry.due => return Err((Refused::Failed, buf)),
+            Phase::Failed => {
+                (entry.phase, entry.asked, entry.due) = (Phase::Incomplete, 1, now + RETRANSMIT);
+                ask = true;
+            }
+            _ if entry.parked >= PARKED_EACH => return Err((Refused::QueueFull, buf)),
+            _ => {}
+        }
+        entry.parked += 1;
+        self.parked.push_back(Waiting { at, port, routed, buf });
+        Ok(ask)
+    }
+
+    /// The MAC address of a neighbour that a worker does not know although it is known here.
+    pub(crate) fn known(&self, interface: InterfaceId, address: IpAddr) -> Option<[u8; 6]> {
+        let entry = self.entries.get(&(interface, address))?;
+        matches!(entry.phase, Phase::Reachable | Phase::Probing).then_some(entry.mac)
+    }
+
+    /// Makes room by forgetting what is not in use; looks at all entries, so not at every packet of a flood.
+    fn evict(&mut self, now: Nanos) -> bool {
+        if now < self.next_eviction {
+            return false;
+        }
+        self.next_eviction = now + SCAN;
+        let before = self.entries.len();
+        self.keep(|entry| entry.parked > 0 || entry.phase != Phase::Failed && now < entry.used + REACHABLE);
+        self.entries.len() < before
+    }
+
+    fn keep(&mut self, which: impl Fn(&Entry) -> bool) {
+        let unwanted = &mut self.unwanted;
+        self.entries.retain(|_, entry| {
+            let keep = which(entry);
+            *unwanted -= usize::from(!keep && !entry.wanted);
+            keep
+        });
+    }
+
+    /// Takes in that `address` says it has `mac`. `asks_us`: it asked for one of our addresses, which makes an
+    /// entry; anything else only updates one (RFC 826; no entry from unsolicited replies). True when it counts.
+    pub(crate) fn heard(
+        &mut self,
+        interface: InterfaceId,
+        address: IpAddr,
+        mac: [u8; 6],
+        asks_us: bool,
+        neighbours: &Neighbours,
+        now: Nanos,
+    ) -> bool {
+        let at = (interface, address);
+        if neighbours.is_fixed(&at) {
+            return false;
+        }
+        if let Some(entry) = self.entries.get_mut(&at) {
+            if entry.phase == Phase::Reachable && entry.mac != mac && now < entry.confirmed + LOCK {
+                return false;
+            }
+            (entry.phase, entry.mac, entry.asked, entry.confirmed) = (Phase::Reachable, mac, 0, now);
+            return true;
+        }
+        let full =
+            |resolver: &Resolver<B>| resolver.entries.len() >= TABLE || resolver.unwanted >= TABLE_UNWANTED;
+        if !asks_us || (full(self) && (!self.evict(now) || full(self))) {
+            return false;
+        }
+        let entry = Entry {
+            phase: Phase::Reachable,
+            mac,
+            asked: 0,
+            due: 0,
+            confirmed: now,
+            used: now,
+            wanted: false,
+            parked: 0,
+        };
+        self.unwanted += 1;
+        self.entries.insert(at, entry);
+        true
+    }
+
+    /// The next packet that waits for a neighbour, in the order of their coming.
+    pub(crate) fn release(&mut self, interface: InterfaceId, address: IpAddr) -> Option<Waiting<B>> {
+        let at = (interface, address);
+        let entry = self.entries.get_mut(&at).filter(|entry| entry.parked > 0)?;
+        let place = self.parked.iter().position(|waiting| waiting.at == at)?;
+        entry.parked -= 1;
+        self.parked.remove(place)
+    }
+
+    /// A worker uses a neighbour whose entry nears its end; false when there is no such entry any more.
+    pub(crate) fn used(&mut self, interface: InterfaceId, address: IpAddr, now: Nanos) -> bool {
+        let Some(entry) = self.entries.get_mut(&(interface, address)) else { return false };
+        entry.used = now;
+        if !entry.wanted {
+            entry.wanted = true;
+            self.unwanted -= 1;
+        }
+        if entry.phase == Phase::Reachable && now >= entry.confirmed + (REACHABLE - REFRESH) {
+            (entry.phase, entry.asked, entry.due) = (Phase::Probing, 0, now);
+            self.next_scan = now;
+        }
+        true
+    }
+
+    /// What is due; to be called until it gives `None`.
+    pub(crate) fn next_task(&mut self, now: Nanos) -> Option<Task> {
+        if now < self.next_scan {
+            return None;
+        }
+        if self.due.is_empty() {
+            self.keep(|entry| entry.parked > 0 || now < entry.used + FORGET);
+            self.due.extend(self.entries.iter().filter(|(_, entry)| entry.is_due(now)).map(|(&at, _)| at));
+        }
+        while let Some((interface, address)) = self.due.pop() {
+            let entry = self.entries.get_mut(&(interface, address)).filter(|entry| entry.is_due(now));
+            if let Some(entry) = entry {
+                return Some(entry.next_question(interface, address, now));
+            }
+        }
+        self.next_scan = now + SCAN;
+        None
+    }
+
+    /// Whether an own address that somebody else claims is to be defended now.
+    pub(crate) fn defends(&mut self, address: IpAddr, now: Nanos) -> bool {
+        if self.defended.len() >= 64 {
+            self.defended.retain(|_, &mut at| now < at + DEFEND_INTERVAL);
+        }
+        match self.defended.get(&address) {
+            Some(&at) if now < at + DEFEND_INTERVAL => false,
+            None if self.defended.len() >= 64 => false,
+            _ => {
+                self.defended.insert(address, now);
+                true
+            }
+        }
+    }
+
+    /// Forgets neighbours and parked packets: the interfaces are others now.
+    pub(crate) fn forget(&mut self) {
+        self.entries.clear();
+        self.unwanted = 0;
+        self.parked.clear();
+        self.due.clear();
+    }
+
+    pub(crate) fn export(&self, out: &mut Vec<NeighbourView>) {
+        out.extend(self.entries.iter().map(|(&(interface, address), entry)| {
+            let (state, mac) = match entry.phase {
+                Phase::Incomplete => ("incomplete", None),
+                Phase::Reachable => ("reachable", Some(entry.mac)),
+                Phase::Probing => ("probing", Some(entry.mac)),
+                Phase::Failed => ("failed", None),
+            };
+            NeighbourView { interface, address, mac, state, parked: entry.parked as u32 }
+        }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::super::Lookup;
+    use super::*;
+
+    const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 0, 11));
+    const MAC: [u8; 6] = [2, 0, 0, 0, 2, 11];
+
+    #[test]
+    fn three_questions_then_failure_then_silence() {
+        let mut resolver = Resolver::default();
+        assert_eq!(resolver.park(0, HOST, 0, false, 'a', 0), Ok(true));
+        let ask = Some(Task::Ask { interface: 0, address: HOST, unicast: None });
+        assert_eq!(resolver.next_task(SECOND / 2), None);
+        assert_eq!(resolver.next_task(SECOND), ask);
+        assert_eq!(resolver.next_task(2 * SECOND), ask);
+        assert_eq!(resolver.next_task(3 * SECOND), Some(Task::GiveUp { interface: 0, address: HOST }));
+        assert_eq!(resolver.release(0, HOST).unwrap().buf, 'a');
+        assert_eq!(resolver.park(0, HOST, 0, false, 'b', 4 * SECOND), Err((Refused::Failed, 'b')));
+        assert_eq!(resolver.park(0, HOST, 0, false, 'b', 7 * SECOND), Ok(true));
+    }
+
+    #[test]
+    fn an_answer_counts_only_when_asked_for() {
+        let (mut resolver, neighbours) = (Resolver::<char>::default(), Neighbours::default());
+        assert!(!resolver.heard(0, HOST, MAC, false, &neighbours, 0));
+        resolver.park(0, HOST, 0, false, 'a', 0).unwrap();
+        assert!(resolver.heard(0, HOST, MAC, false, &neighbours, 1));
+        assert!(!resolver.heard(0, HOST, [2; 6], false, &neighbours, SECOND / 2), "flip-flop");
+        assert!(resolver.heard(0, HOST, [2; 6], false, &neighbours, 2 * SECOND));
+        assert_eq!(resolver.known(0, HOST), Some([2; 6]));
+    }
+
+    #[test]
+    fn parked_packets_are_bounded_and_keep_their_order() {
+        let mut resolver = Resolver::default();
+        for i in 0..PARKED_EACH {
+            resolver.park(0, HOST, 0, false, i, 0).unwrap();
+        }
+        assert!(matches!(resolver.park(0, HOST, 0, false, 999, 0), Err((Refused::QueueFull, 999))));
+        let order: Vec<_> = std::iter::from_fn(|| resolver.release(0, HOST)).map(|w| w.buf).collect();
+        assert!(order.is_sorted() && order.len() == PARKED_EACH);
+    }
+
+    #[test]
+    fn a_scan_leaves_room_for_services() {
+        let mut resolver = Resolver::default();
+        let scan = |n: u32| IpAddr::V4(Ipv4Addr::from_bits(0x0a02_0000 + n));
+        let parked = (0..5000).filter(|&n| resolver.park(0, scan(n), 0, true, n, 0).is_ok()).count();
+        assert_eq!((parked, resolver.park(0, HOST, 0, false, 0, 0)), (PARKED_ROUTED, Ok(true)));
+        let asked = std::iter::from_fn(|| resolver.next_task(SECOND)).count();
+        assert_eq!(asked, PARKED_ROUTED + 1);
+    }
+
+    #[test]
+    fn a_flood_of_questions_leaves_room_for_neighbours_that_packets_go_to() {
+        let (mut resolver, mut neighbours) = (Resolver::<char>::default(), Neighbours::default());
+        let asker = |n: usize| IpAddr::V4(Ipv4Addr::from_bits(0x0a02_0000 + n as u32));
+        let mut heard = 0;
+        for round in 0..10 {
+            let now = round * (REACHABLE + SECOND);
+            for n in 0..2 * TABLE {
+                let address = asker(round as usize * 2 * TABLE + n);
+                if resolver.heard(0, address, MAC, true, &neighbours, now) {
+                    neighbours.learn(0, address, Some(MAC), now);
+                    heard += 1;
+                }
+            }
+        }
+        let now = 9 * (REACHABLE + SECOND);
+        assert_eq!(heard, 10 * TABLE_UNWANTED);
+        assert_eq!(resolver.park(0, HOST, 0, false, 'a', now), Ok(true));
+        assert!(resolver.heard(0, HOST, MAC, false, &neighbours, now));
+        neighbours.learn(0, HOST, Some(MAC), now);
+        assert_eq!(neighbours.lookup(0, HOST, now), Lookup::Known { mac: MAC, ask: false });
+        // One that packets go to makes room among those that only asked.
+        assert!(!resolver.heard(0, asker(1 << 20), MAC, true, &neighbours, now));
+        assert!(resolver.used(0, asker(9 * 2 * TABLE), now));
+        assert!(resolver.heard(0, asker(1 << 20), MAC, true, &neighbours, now));
+    }
+
+    #[test]
+    fn a_used_neighbour_is_asked_by_unicast_before_it_is_too_old() {
+        let (mut resolver, mut neighbours) = (Resolver::<char>::default(), Neighbours::default());
+        resolver.heard(0, HOST, MAC, true, &neighbours, 0);
+        neighbours.learn(0, HOST, Some(MAC), 0);
+        assert_eq!(neighbours.lookup(0, HOST, 19 * SECOND), Lookup::Known { mac: MAC, ask: false });
+        assert_eq!(neighbours.lookup(0, HOST, 21 * SECOND), Lookup::Known { mac: MAC, ask: true });
+        assert_eq!(neighbours.lookup(0, HOST, 22 * SECOND), Lookup::Known { mac: MAC, ask: false });
+        assert!(resolver.used(0, HOST, 21 * SECOND));
+        let ask = Task::Ask { interface: 0, address: HOST, unicast: Some(MAC) };
+        assert_eq!(resolver.next_task(21 * SECOND), Some(ask));
+    }
+}
