@@ -132,28 +132,6 @@ impl Snapshot {
         self.destination_cells.of(worker)?.get(id)
     }
 
-    /// Asks for that ahead of its use.
-    #[inline]
-    pub fn prefetch_cells(&self, id: DestinationId, worker: usize) {
-        if let Some(cells) = self.destination_cells.of(worker) {
-            cells.prefetch(id);
-        }
-    }
-
-    /// What a worker counts of a service, by [`Destination::service_slot`]: of an available destination only.
-    #[inline]
-    pub fn service_traffic(&self, slot: ServiceSlot, worker: usize) -> Option<&Traffic> {
-        self.service_cells.of(worker)?.get(slot)
-    }
-
-    /// Asks for that ahead of its use.
-    #[inline]
-    pub fn prefetch_service_traffic(&self, slot: ServiceSlot, worker: usize) {
-        if let Some(cells) = self.service_cells.of(worker) {
-            cells.prefetch(slot);
-        }
-    }
-
     /// What a worker counts of a local address, when it is one.
     pub fn local_cells(&self, address: IpAddr, worker: usize) -> Option<&LocalCells> {
         Some(self.locals.get(&address)?.pool.as_ref()?.of(worker))

@@ -11,9 +11,6 @@ use std::time::Duration;
 pub use allocations::{CountingAllocator, allocations};
 pub use syscalls::first_syscall;
 
-/// Size of a cache line in bytes.
-pub const LINE: usize = 64;
-
 /// Asks for the cache line at which `value` begins, to be read or written soon.
 #[inline(always)]
 pub fn prefetch<T>(value: &T) {

@@ -53,7 +53,6 @@ class Counters:
             sessions=self.sessions,
         )
 
-
     @property
     def dropped(self) -> int:
         return sum(self.drops.values())
