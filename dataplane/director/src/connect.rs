@@ -77,6 +77,11 @@ impl<P: Pool> Engine<P> {
             let reason = if pool { Reason::LocalNoSession } else { Reason::NoService };
             return self.refuse(ctx, packet, reason);
         };
+        self.connect_to(ctx, service, packet);
+    }
+
+    /// A packet to a service that belongs to no session.
+    pub(crate) fn connect_to(&mut self, ctx: &mut Context<'_, P>, service: &Service, packet: Packet<P::Buf>) {
         // IPVS never schedules active FTP's data connections.
         if packet.sport == FTP_DATA || !may_open(ctx.snap, &packet) {
             return self.refuse(ctx, packet, Reason::NoSession);

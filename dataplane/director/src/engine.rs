@@ -9,7 +9,7 @@ use crate::connect::LocalCursors;
 use crate::counters::WorkerCounters;
 use crate::defence::Defence;
 use crate::export::{NeighbourView, SessionView};
-use crate::fastpath::{BURST, Courses, Gate};
+use crate::fastpath::{BURST, Courses, Gate, Glances};
 use crate::fragments::follow::Waiting;
 use crate::fragments::{Fragments, Limits, MAX_PIECES};
 use crate::hash::Chance;
@@ -199,7 +199,7 @@ impl<P: Pool> Engine<P> {
             let mut glances = self.look(ctx.snap, offered);
             let mut frames = burst.drain(..count);
             while let Some(Received { port, buf }) = self.send_short(&mut ctx, &mut glances, &mut frames) {
-                self.receive(&mut ctx, port, 0, Stage::Arrived, buf);
+                self.receive_seen(&mut ctx, &glances, (port, 0, Stage::Arrived), buf);
             }
         }
         while !inbox.is_empty() {
@@ -207,7 +207,7 @@ impl<P: Pool> Engine<P> {
             let mut glances = self.look(ctx.snap, &inbox[..count]);
             let mut messages = inbox.drain(..count);
             while let Some(message) = self.send_short(&mut ctx, &mut glances, &mut messages) {
-                self.take_message(&mut ctx, message);
+                self.take_message(&mut ctx, &glances, message);
             }
         }
         self.expire_sessions(&mut ctx);
@@ -223,9 +223,11 @@ impl<P: Pool> Engine<P> {
         self.snapshot = Some(snapshot);
     }
 
-    fn take_message(&mut self, ctx: &mut Context<'_, P>, message: Message<P::Buf>) {
+    fn take_message(&mut self, ctx: &mut Context<'_, P>, glances: &Glances<'_>, message: Message<P::Buf>) {
         match message {
-            Message::Packet { port, hops, stage, buf } => self.receive(ctx, port, hops, stage, buf),
+            Message::Packet { port, hops, stage, buf } => {
+                self.receive_seen(ctx, glances, (port, hops, stage), buf);
+            }
             Message::Park { interface, next_hop, port, routed, buf } => {
                 if let Sent::Dropped(reason) = self.park(ctx, interface, next_hop, port, routed, buf) {
                     self.counters.count_drop(port, reason);

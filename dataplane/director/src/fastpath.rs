@@ -9,6 +9,7 @@
 
 mod course;
 mod glance;
+mod opening;
 mod rewrite;
 
 use std::net::IpAddr;

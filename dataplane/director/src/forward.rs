@@ -27,10 +27,15 @@ pub(crate) const MIN_MTU: usize = 68;
 
 impl<P: Pool> Engine<P> {
     /// Sends a client's packet to the server of its session. State and counts are done.
-    pub(crate) fn forward(&mut self, ctx: &mut Context<'_, P>, mut packet: Packet<P::Buf>, id: SessionId) {
-        if let Some(course) = self.course(ctx, &packet, id) {
-            return self.forward_by_course(ctx, packet, id, course);
+    #[inline]
+    pub(crate) fn forward(&mut self, ctx: &mut Context<'_, P>, packet: Packet<P::Buf>, id: SessionId) {
+        match self.course(ctx, &packet, id) {
+            Some(course) => self.forward_by_course(ctx, packet, id, course),
+            None => self.forward_by_route(ctx, packet, id),
         }
+    }
+
+    fn forward_by_route(&mut self, ctx: &mut Context<'_, P>, mut packet: Packet<P::Buf>, id: SessionId) {
         if self.lacks_checksum(&packet, id) {
             let server = self.sessions.get(id).destination;
             return self.drop_packet(ctx, packet, Reason::SctpFragment, Some(server));

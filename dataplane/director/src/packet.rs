@@ -148,6 +148,13 @@ impl<B: Buf> Packet<B> {
         (1, self.total as u64)
     }
 
+    /// Hops that it may still go, this one included.
+    #[inline]
+    pub(crate) fn ttl(&self) -> u8 {
+        let place = self.l3 + if self.is_v6() { 7 } else { 8 };
+        self.buf.bytes().get(place).copied().unwrap_or(0)
+    }
+
     /// The IP packet.
     pub(crate) fn ip_bytes(&self) -> &[u8] {
         &self.buf.bytes()[self.l3..]

@@ -118,7 +118,7 @@ impl<P: Pool> Engine<P> {
             IpAddr::V6(_) if ours && packet.is_icmp() && ndisc::is_for_resolver(packet, true) => {}
             _ if ours => return Err(Reason::MartianSource),
             IpAddr::V4(src) => {
-                if src.octets()[0] == 0 || src.is_loopback() || src.is_multicast() || src.is_broadcast() {
+                if is_no_source(src) {
                     return Err(Reason::MartianSource);
                 }
             }
@@ -307,6 +307,12 @@ impl<P: Pool> Engine<P> {
     ) {
         ctx.verdict(kind, reason, server);
     }
+}
+
+/// Whether no packet comes from an address.
+#[inline]
+pub(crate) fn is_no_source(src: Ipv4Addr) -> bool {
+    src.octets()[0] == 0 || src.is_loopback() || src.is_multicast() || src.is_broadcast()
 }
 
 fn is_subnet_broadcast(snap: &Snapshot, interface: InterfaceId, dst: Ipv4Addr) -> bool {

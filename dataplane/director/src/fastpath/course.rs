@@ -8,16 +8,16 @@ use std::net::IpAddr;
 
 use fulcrum_packet::{ethernet, ipv4, ipv6};
 
-use super::{Deltas, rewrite};
+use super::{Deltas, begin, rewrite};
 use crate::Transmit;
 use crate::buffer::{Buf, Pool};
 use crate::engine::{Context, Engine};
 use crate::forward::MIN_MTU;
 use crate::message::Stage;
 use crate::neighbour::{HopId, NO_HOP};
-use crate::output::{Sent, Way};
+use crate::output::Way;
 use crate::packet::Packet;
-use crate::reason::{Event, Reason};
+use crate::reason::{Event, Reason, VerdictKind};
 use crate::session::{Direction, SessionId};
 use crate::snapshot::{DestinationId, Forward, InterfaceId, NO_DESTINATION, Snapshot};
 
@@ -74,6 +74,7 @@ impl<P: Pool> Engine<P> {
     }
 
     /// The course for a client's packet, when that is all that has to be known of its way.
+    #[inline]
     pub(crate) fn course(
         &self,
         ctx: &Context<'_, P>,
@@ -83,20 +84,18 @@ impl<P: Pool> Engine<P> {
         let session = self.sessions.get(id);
         let course = self.courses.get(session.destination);
         let hop = self.neighbours.hops().get(usize::from(course.hop))?;
-        let ends = self.sessions.ends(id);
         let header = if packet.is_v6() { ipv6::HEADER } else { ipv4::HEADER };
         let knows_all = self.config.short_way
             && (course.destination, course.era) == (session.destination, self.era)
-            && course.server == ends.server.0
             && matches!(session.forward(), Forward::Nat | Forward::FullNat)
             && session.care.is_simple()
-            && !ends.translates()
             && packet.protocol == ipv4::TCP
             && packet.fragment.is_none()
             && packet.l4 - packet.l3 == header
-            && packet.ip().ttl() > 1
             && packet.total <= usize::from(hop.mtu)
-            && ctx.now < hop.fresh_until;
+            && ctx.now < hop.fresh_until
+            && packet.ttl() > 1
+            && self.sessions.untranslated_server(id) == Some(course.server);
         knows_all.then_some((course.interface, course.hop))
     }
 
@@ -108,34 +107,36 @@ impl<P: Pool> Engine<P> {
         id: SessionId,
         (out, number): (InterfaceId, HopId),
     ) {
-        let hop = self.neighbours.hops()[usize::from(number)];
-        let (fullnat, server) = {
-            let session = self.sessions.get(id);
-            (session.forward() == Forward::FullNat, session.destination)
-        };
         self.clamp_segment_size(ctx.snap, &mut packet, out, Some(id));
-        if !self.sessions.get(id).care.is_nothing()
-            && let Err(reason) = self.adapt_request(ctx, &mut packet, id, usize::from(hop.mtu))
-        {
-            return self.drop_packet(ctx, packet, reason, Some(server));
-        }
+        let offset = self.shift_of_request(&mut packet, id);
+        let hop = &self.neighbours.hops()[usize::from(number)];
         let (l3, front) = (packet.l3, usize::from(hop.header_len));
-        if front > l3 && !packet.buf.grow_front(front - l3) {
+        if front != l3 && !begin(&mut packet.buf, l3, front) {
+            let server = self.sessions.get(id).destination;
             return self.drop_packet(ctx, packet, Reason::NoHeadroom, Some(server));
         }
-        packet.buf.shrink_front(l3.saturating_sub(front));
-        let (v6, ends) = (packet.is_v6(), self.sessions.ends(id));
+        let v6 = packet.is_v6();
         let frame = packet.buf.bytes_mut();
         hop.emit(frame, if v6 { ethernet::IPV6 } else { ethernet::IPV4 });
-        let deltas = Deltas::between((ends.client, ends.vip), (ends.local, ends.server));
-        // Numbers have been dealt with.
-        let change = deltas.to_server(0);
+        let out = hop.port;
         let session = self.sessions.get(id);
-        if !v6 {
-            rewrite::rewrite_v4(&mut frame[front..], ipv4::TCP, session.goes(Direction::In), change);
-        } else if let Some((src, dst)) = self.sessions.other_ends_v6(session, Direction::In) {
-            rewrite::rewrite_v6(&mut frame[front..], ipv4::TCP, src, dst, change);
-        }
+        let goes = session.goes(Direction::In);
+        let deltas = if v6 {
+            let ends = self.sessions.ends(id);
+            let deltas = Deltas::between((ends.client, ends.vip), (ends.local, ends.server));
+            if let Some((src, dst)) = self.sessions.other_ends_v6(session, Direction::In) {
+                let change = deltas.to_server(offset);
+                rewrite::rewrite_v6(&mut frame[front..], ipv4::TCP, src, dst, change);
+            }
+            deltas
+        } else {
+            let deltas = Deltas::between_v4(session.comes(Direction::In), goes);
+            rewrite::rewrite_v4(&mut frame[front..], ipv4::TCP, goes, deltas.to_server(offset));
+            deltas
+        };
+        let event =
+            if session.forward() == Forward::FullNat { Event::ForwardedFullNat } else { Event::ForwardedNat };
+        let server = session.destination;
         if packet.stage == Stage::Arrived && session.era != self.era {
             let era = self.era;
             let session = self.sessions.get_mut(id);
@@ -143,8 +144,8 @@ impl<P: Pool> Engine<P> {
             (session.era, session.deltas) = (era, deltas);
             session.set_hop(Direction::In, packet.interface, number);
         }
-        ctx.out.tx.push(Transmit { port: hop.port, buf: packet.buf });
-        let event = if fullnat { Event::ForwardedFullNat } else { Event::ForwardedNat };
-        self.sent(ctx, Sent::Out, packet.port, event, Some(id));
+        ctx.out.tx.push(Transmit { port: out, buf: packet.buf });
+        self.counters.event(event);
+        self.verdict(ctx, VerdictKind::Forward, event.name(), Some(server));
     }
 }

@@ -77,6 +77,11 @@ const HEADS_V4: usize = ipv4::HEADER + tcp::HEADER;
 const HEADS_V6: usize = ipv6::HEADER + tcp::HEADER;
 
 impl Glance<'_> {
+    /// Whether it is a whole packet of TCP or UDP that the index knew no session of.
+    pub(super) fn is_new(&self) -> bool {
+        self.total != 0 && !self.keyed
+    }
+
     /// Of a packet that goes the whole way.
     pub(crate) const WHOLE_WAY: Glance<'static> = Glance {
         hash: 0,

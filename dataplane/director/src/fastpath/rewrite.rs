@@ -45,6 +45,20 @@ impl Deltas {
         Deltas { header: fold(header), upper: fold(upper) }
     }
 
+    /// The same of IPv4.
+    #[inline]
+    pub(crate) fn between_v4(old: Narrow, new: Narrow) -> Deltas {
+        // Sums of halves are sums of words of any even length, in any order of bytes (RFC 1071).
+        let word = |[a, b, c, d]: [u8; 4]| u64::from(u32::from_be_bytes([a, b, c, d]));
+        let addresses = |ends: Narrow| {
+            let [a, b, c, d, e, f, g, h] = ends.addresses();
+            word([a, b, c, d]) + word([e, f, g, h])
+        };
+        let header = 2 * u64::from(u32::MAX) - addresses(old) + addresses(new);
+        let upper = header + u64::from(u32::MAX) - word(old.ports()) + word(new.ports());
+        Deltas { header: fold(header), upper: fold(upper) }
+    }
+
     /// What changes on the way to the server, when its numbers are `offset` ahead of the client's.
     #[inline(always)]
     pub(super) fn to_server(self, offset: u32) -> Change {

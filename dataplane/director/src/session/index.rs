@@ -83,12 +83,9 @@ impl Index {
 
     #[inline]
     pub(super) fn hash(&self, key: Key) -> u64 {
-        match (key.src, key.dst) {
-            (IpAddr::V4(src), IpAddr::V4(dst)) => {
-                let ends = Narrow::new((src.to_bits(), key.sport), (dst.to_bits(), key.dport));
-                self.hash_v4(key.protocol, ends)
-            }
-            (src, dst) => self.hash_v6(key.protocol, (bits(src), key.sport), (bits(dst), key.dport)),
+        match key.narrow() {
+            Some(ends) => self.hash_v4(key.protocol, ends),
+            None => self.hash_v6(key.protocol, (bits(key.src), key.sport), (bits(key.dst), key.dport)),
         }
     }
 

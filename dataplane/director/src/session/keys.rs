@@ -1,7 +1,5 @@
 //! Which session a packet is of: by its key, from either end, at once or in the steps that a burst takes.
 
-use std::net::IpAddr;
-
 use fulcrum_machine::prefetch_at;
 
 use super::line::{self, Session};
@@ -15,16 +13,35 @@ impl Sessions {
     /// The session of a packet with this key. The caller judges whether it has expired.
     #[inline]
     pub fn find(&self, key: Key) -> Option<(SessionId, Direction)> {
-        if let (IpAddr::V4(src), IpAddr::V4(dst)) = (key.src, key.dst) {
-            let ends = Narrow::new((src.to_bits(), key.sport), (dst.to_bits(), key.dport));
-            let hash = self.index.hash_v4(key.protocol, ends);
-            return self.index.find(hash, |entry| self.key_of(entry) == Some(key)).map(meant);
+        if let Some(ends) = key.narrow() {
+            return self.find_v4(key.protocol, ends);
         }
         let hash = self.index.hash(key);
         self.index.find(hash, |entry| self.key_of(entry) == Some(key)).map(meant)
     }
 
+    /// The same, when both ends are of IPv4.
     #[inline]
+    pub(crate) fn find_v4(&self, protocol: u16, ends: Narrow) -> Option<(SessionId, Direction)> {
+        let hash = self.index.hash_v4(protocol, ends);
+        self.index.find(hash, |entry| self.has_key_v4(entry, protocol, ends)).map(meant)
+    }
+
+    #[inline]
+    fn has_key_v4(&self, entry: u32, protocol: u16, ends: Narrow) -> bool {
+        let (id, direction) = meant(entry);
+        let session = self.get(id);
+        match session.narrow(direction) {
+            Some(own) if own != ends => false,
+            Some(_) if direction == Direction::In => session.protocol_in() == protocol,
+            Some(_) => session.is_answered() && u16::from(session.protocol) == protocol,
+            // Ends of one side only may be of IPv4.
+            None => {
+                self.key_of(entry).is_some_and(|key| (key.protocol, key.narrow()) == (protocol, Some(ends)))
+            }
+        }
+    }
+
     fn key_of(&self, entry: u32) -> Option<Key> {
         let (id, direction) = meant(entry);
         let (session, ends) = (self.get(id), self.ends(id));
@@ -140,8 +157,18 @@ impl Sessions {
     /// back when it ends.
     fn insert_reply(&mut self, id: SessionId) {
         let hash = self.hash_out(id);
-        let key = || self.key_of((id << 1) | 1);
-        match self.index.find(hash, |entry| entry & 1 == 1 && self.key_of(entry) == key()) {
+        let session = self.get(id);
+        let found = match session.narrow(Direction::Out) {
+            Some(ends) => {
+                let protocol = session.protocol.into();
+                self.index.find(hash, |entry| entry & 1 == 1 && self.has_key_v4(entry, protocol, ends))
+            }
+            None => {
+                let key = self.key_of((id << 1) | 1);
+                self.index.find(hash, |entry| entry & 1 == 1 && self.key_of(entry) == key)
+            }
+        };
+        match found {
             Some(entry) => {
                 let older = entry >> 1;
                 self.stack(id).older = older;
@@ -212,6 +239,12 @@ impl Sessions {
         self.get_mut(id).care.expect();
         self.expected += 1;
         Some(id)
+    }
+
+    /// Whether any session waits for its client.
+    #[inline]
+    pub(crate) fn expects(&self) -> bool {
+        self.expected > 0
     }
 
     /// The session that waits for this packet's client.

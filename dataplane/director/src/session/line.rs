@@ -319,6 +319,12 @@ impl Session {
         self.hops = [NO_HOP; 2];
     }
 
+    /// The ends of its packets in a direction as they come in, of a session of IPv4.
+    #[inline(always)]
+    pub(crate) fn comes(&self, direction: Direction) -> Narrow {
+        self.comes[direction as usize]
+    }
+
     /// The other side's ends of a session of IPv4: source and destination that its packets get in a direction.
     #[inline(always)]
     pub(crate) fn goes(&self, direction: Direction) -> Narrow {

@@ -70,6 +70,17 @@ pub struct Key {
 pub const TEMPLATE: u16 = 0x100;
 
 impl Key {
+    /// Its ends, when they are of IPv4.
+    #[inline]
+    pub(crate) fn narrow(&self) -> Option<Narrow> {
+        match (self.src, self.dst) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                Some(Narrow::new((src.to_bits(), self.sport), (dst.to_bits(), self.dport)))
+            }
+            _ => None,
+        }
+    }
+
     /// The key of a packet in the other direction.
     pub fn inverted(self) -> Key {
         Key { protocol: self.protocol, src: self.dst, sport: self.dport, dst: self.src, dport: self.sport }
@@ -205,6 +216,18 @@ impl Sessions {
     pub fn ends(&self, id: SessionId) -> Ends {
         let session = self.get(id);
         session.ends(session.wide().and_then(|wide| self.wide.get(wide)))
+    }
+
+    /// Its server's address, when it is spoken to by the client's family.
+    #[inline]
+    pub(crate) fn untranslated_server(&self, id: SessionId) -> Option<IpAddr> {
+        let session = self.get(id);
+        if !session.is_wide() {
+            let (_, (server, _)) = session.goes(Direction::In).ends();
+            return Some(IpAddr::V4(server.into()));
+        }
+        let ends = self.ends(id);
+        (!ends.translates()).then_some(ends.server.0)
     }
 
     /// The template that controls it, or, of FTP's data, the control connection; or [`NONE`].

@@ -17,7 +17,7 @@ use fulcrum_packet::tcp::{self, options};
 use fulcrum_packet::{checksum::Delta, ipv4};
 
 use crate::Nanos;
-use crate::buffer::Pool;
+use crate::buffer::{Buf, Pool};
 use crate::engine::{Context, Engine};
 use crate::ftp::Talk;
 use crate::packet::{Packet, checked};
@@ -119,6 +119,15 @@ impl Numbers {
     }
 }
 
+/// Takes the time stamps out of a SYN whose numbers the director gives.
+fn blank_timestamps<B: Buf>(packet: &mut Packet<B>, care: Care) -> Delta {
+    if packet.flags & tcp::SYN == 0 || !care.wants(Care::OFFSET) {
+        return Delta::default();
+    }
+    // A server would see the clocks of many clients behind one address, and none that only goes forward.
+    options::blank(packet.payload_mut(), options::TIMESTAMPS).1
+}
+
 impl<P: Pool> Engine<P> {
     /// Decides what a new session's packets need, by the packet of the client that opens it.
     pub(crate) fn begin_care(
@@ -206,24 +215,19 @@ impl<P: Pool> Engine<P> {
             ipv4::UDP if care.wants(Care::HEADER) => return self.lead_datagram(ctx, packet, id, room),
             _ => return Ok(None),
         }
-        let syn = packet.flags & tcp::SYN != 0;
-        let segment = packet.payload_mut();
-        let mut delta = Delta::default();
-        if syn && care.wants(Care::OFFSET) {
-            // A server would see the clocks of many clients behind one address, and none that only goes forward.
-            delta = delta.and(options::blank(segment, options::TIMESTAMPS).1);
-        }
-        if syn && care.wants(Care::HEADER) {
-            // Data in a SYN would come before the header.
-            delta = delta.and(options::blank(segment, options::FAST_OPEN).1);
-        }
         if care.is_simple() {
-            packet.mend(delta);
-            let offset = self.sessions.get(id).offset;
+            let offset = self.shift_of_request(packet, id);
             let mut segment = checked(tcp::Segment::new_checked(packet.payload_mut()));
             let delta = segment.set_seq(segment.seq().wrapping_add(offset));
             packet.mend(delta);
             return Ok(None);
+        }
+        let syn = packet.flags & tcp::SYN != 0;
+        let mut delta = blank_timestamps(packet, care);
+        let segment = packet.payload_mut();
+        if syn && care.wants(Care::HEADER) {
+            // Data in a SYN would come before the header.
+            delta = delta.and(options::blank(segment, options::FAST_OPEN).1);
         }
         if care.wants(Care::TOA) {
             for kind in [options::EXPERIMENT_1, options::EXPERIMENT_2] {
@@ -253,6 +257,18 @@ impl<P: Pool> Engine<P> {
             self.add_option(packet, id, room);
         }
         Ok(None)
+    }
+
+    /// Takes out of a client's segment what its server must not see, of a session that needs no more than other numbers;
+    /// gives by how much these are others.
+    #[inline]
+    pub(crate) fn shift_of_request(&self, packet: &mut Packet<P::Buf>, id: SessionId) -> u32 {
+        let Session { care, offset, .. } = *self.sessions.get(id);
+        if packet.payload().get(12).is_some_and(|length| usize::from(length >> 4) * 4 > tcp::HEADER) {
+            let delta = blank_timestamps(packet, care);
+            packet.mend(delta);
+        }
+        offset
     }
 
     /// Makes a server's packet what its client expects, addresses and ports aside.

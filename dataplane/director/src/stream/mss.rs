@@ -27,6 +27,9 @@ impl<P: Pool> Engine<P> {
         let service = server.map_or(0, |server| server.profile.mss);
         let of = |interface: InterfaceId| snap.interfaces[usize::from(interface)].mss;
         let limits = [service, of(packet.interface), of(out)];
+        if limits == [0; 3] {
+            return;
+        }
         let most = limits.into_iter().filter(|&limit| limit != 0).min();
         if most.is_some_and(|most| lower(packet, most)) {
             self.counters.event(Event::SegmentSizeLowered);
