@@ -11,6 +11,24 @@ const CONTROLLING_TIMEOUT: Nanos = 60 * SECOND;
 /// session itself as many before that.
 const AHEAD: usize = 8;
 
+/// Goes ahead of the sessions that make room, so that their memory is there when it is their turn. Only a hint: where
+/// it stands, a session may have gone or changed since.
+#[derive(Debug)]
+pub(super) struct Scout {
+    at: SessionId,
+    /// By how many it is ahead.
+    lead: usize,
+    /// Those that it met last.
+    seen: [SessionId; AHEAD],
+    turn: usize,
+}
+
+impl Default for Scout {
+    fn default() -> Scout {
+        Scout { at: NONE, lead: 0, seen: [NONE; AHEAD], turn: 0 }
+    }
+}
+
 impl Sessions {
     /// Whether a session is over at `now`; a template that controls sessions is given another minute instead.
     #[inline]
@@ -36,6 +54,9 @@ impl Sessions {
             *budget -= 1;
             self.prefetch_due(now);
             self.wheel.remove(&mut self.cold, id);
+            if !self.lines[id as usize].is_live() {
+                continue;
+            }
             if self.overdue(id, now) {
                 return Some(id);
             }
@@ -59,23 +80,53 @@ impl Sessions {
         let Some(id) = self.wheel.after(AHEAD) else { return };
         let session = self.get(id);
         if session.expires <= now {
-            self.index.prefetch(self.hash_in(id));
-            if session.is_answered() {
-                self.index.prefetch(self.hash_out(id));
-            }
+            self.prefetch_keys(id);
             for neighbour in self.cold[id as usize].link.neighbours() {
                 prefetch_at(&self.cold, neighbour as usize);
             }
         }
     }
 
-    /// Has the wheel ask for new sessions when they end by what their first packets said.
+    /// Has the wheel ask for new sessions when they end by what their first packets said. One in whose place another
+    /// was before has the wheel's place of that one, too: it is asked early, at worst.
     pub(super) fn queue_fresh(&mut self) {
         while let Some(id) = self.fresh.pop() {
-            // One that is over already, and has a successor in its place, is here twice.
-            if self.lines[id as usize].is_live() && self.cold[id as usize].timer == NONE {
-                self.wheel.add(&mut self.cold, id, self.lines[id as usize].expires);
+            let session = &self.lines[id as usize];
+            match self.cold[id as usize].timer {
+                _ if !session.is_live() => {}
+                NONE => self.wheel.add(&mut self.cold, id, session.expires),
+                _ => self.wheel.hasten(&mut self.cold, id, session.expires),
             }
+        }
+    }
+
+    /// Asks for the memory of sessions that are to make room after `first`, and for what they lead to.
+    pub(super) fn prefetch_dispensable(&mut self, first: SessionId) {
+        let Scout { at, lead, seen, turn } = &mut self.scout;
+        // Until it is far enough ahead, two at a time.
+        for _ in 0..if *lead < 2 * AHEAD { 2 } else { 1 } {
+            let next =
+                self.cold.get(*at as usize).filter(|cold| cold.rank.is_some()).map(|cold| cold.link.next());
+            (*at, *lead) = match next {
+                Some(next) if next != NONE => (next, *lead + 1),
+                _ => (first, 0),
+            };
+            prefetch_at(&self.lines, *at as usize);
+            prefetch_at(&self.cold, *at as usize);
+        }
+        *lead = lead.saturating_sub(1);
+        let id = std::mem::replace(&mut seen[*turn % AHEAD], *at);
+        *turn = turn.wrapping_add(1);
+        self.prefetch_keys(id);
+    }
+
+    /// Asks for the parts of the index that a session is in.
+    #[inline]
+    fn prefetch_keys(&self, id: SessionId) {
+        let Some(session) = self.slot(id) else { return };
+        self.index.prefetch(self.hash_in(id));
+        if session.is_answered() {
+            self.index.prefetch(self.hash_out(id));
         }
     }
 

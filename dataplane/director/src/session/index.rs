@@ -2,8 +2,10 @@
 //!
 //! An entry is 32 bits that the owner gives meaning; a 16-bit tag saves most looks at the session itself. What finds
 //! its bucket full goes on to the next one, which the same look at memory brings along on most machines; a bucket
-//! counts those that passed it, so that a search ends at the first bucket that nobody passed. The table does not
-//! grow: it is made for the number of entries it will hold, at a load of [`LOAD`].
+//! counts those that passed it, so that a search ends at the first bucket that nobody passed. It counts them apart by
+//! four bits of their hash: in a full table whose entries come and go, nearly every bucket has been passed by somebody,
+//! and a search for what is not there would hardly end. The table does not grow: it is made for the number of entries
+//! it will hold, at a load of [`LOAD`].
 
 use std::net::IpAddr;
 
@@ -20,18 +22,21 @@ const WIDTH: usize = 8;
 /// bucket behind their own, and one further on.
 const LOAD: usize = 85;
 
+/// Kinds of entries by which a bucket counts those that passed it.
+const CLASSES: usize = 16;
+
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
 struct Bucket {
     /// 0 = free; tags are never 0.
     tags: [u16; WIDTH],
     entries: [u32; WIDTH],
-    /// How many entries passed this bucket because it was full.
-    passed: u32,
+    /// How many entries passed this bucket because it was full, by their [`class`]; what has reached the end stays.
+    passed: [u8; CLASSES],
 }
 
 impl Bucket {
-    const EMPTY: Bucket = Bucket { tags: [0; WIDTH], entries: [0; WIDTH], passed: 0 };
+    const EMPTY: Bucket = Bucket { tags: [0; WIDTH], entries: [0; WIDTH], passed: [0; CLASSES] };
 
     /// The slots with a tag.
     #[inline(always)]
@@ -144,12 +149,12 @@ impl Index {
     /// Whether nothing is left of any entry.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.buckets.iter().all(|bucket| bucket.passed == 0 && bucket.tags == [0; WIDTH])
+        self.buckets.iter().all(|bucket| bucket.passed == [0; CLASSES] && bucket.tags == [0; WIDTH])
     }
 
     #[inline]
     pub(super) fn find(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
-        let tag = Index::tag(hash);
+        let (tag, class) = (Index::tag(hash), class(hash));
         let mut at = self.home(hash);
         for _ in 0..self.buckets.len() {
             let bucket = &self.buckets[at];
@@ -158,7 +163,7 @@ impl Index {
                     return Some(bucket.entries[slot]);
                 }
             }
-            if bucket.passed == 0 {
+            if bucket.passed[class] == 0 {
                 return None;
             }
             at = self.behind(at);
@@ -168,7 +173,7 @@ impl Index {
 
     pub(super) fn insert(&mut self, hash: u64, entry: u32) {
         self.epoch = self.epoch.wrapping_add(1);
-        let mut at = self.home(hash);
+        let (mut at, class) = (self.home(hash), class(hash));
         for _ in 0..self.buckets.len() {
             let bucket = &mut self.buckets[at];
             if let Some(slot) = bucket.matches(0).next() {
@@ -176,7 +181,7 @@ impl Index {
                 bucket.entries[slot] = entry;
                 return;
             }
-            bucket.passed += 1;
+            bucket.passed[class] = bucket.passed[class].saturating_add(1);
             at = self.behind(at);
         }
         unreachable!("the index has room for every entry of a full session table");
@@ -186,9 +191,10 @@ impl Index {
         let Some((at, slot)) = self.locate(hash, entry) else { return };
         self.epoch = self.epoch.wrapping_add(1);
         self.buckets[at].tags[slot] = 0;
-        let mut passed = self.home(hash);
+        let (mut passed, class) = (self.home(hash), class(hash));
         while passed != at {
-            self.buckets[passed].passed -= 1;
+            let count = &mut self.buckets[passed].passed[class];
+            *count -= u8::from(*count < u8::MAX);
             passed = self.behind(passed);
         }
     }
@@ -201,20 +207,26 @@ impl Index {
     }
 
     fn locate(&self, hash: u64, entry: u32) -> Option<(usize, usize)> {
-        let tag = Index::tag(hash);
+        let (tag, class) = (Index::tag(hash), class(hash));
         let mut at = self.home(hash);
         for _ in 0..self.buckets.len() {
             let bucket = &self.buckets[at];
             if let Some(slot) = bucket.matches(tag).find(|&slot| bucket.entries[slot] == entry) {
                 return Some((at, slot));
             }
-            if bucket.passed == 0 {
+            if bucket.passed[class] == 0 {
                 return None;
             }
             at = self.behind(at);
         }
         None
     }
+}
+
+/// The kind of an entry: bits of its hash that neither the tag nor its place is of.
+#[inline(always)]
+fn class(hash: u64) -> usize {
+    (hash >> 32) as usize % CLASSES
 }
 
 fn bits(address: IpAddr) -> u128 {
@@ -278,6 +290,42 @@ mod tests {
             |far: usize| steps.iter().filter(|&&step| step >= far).count() as f64 / steps.len() as f64;
         assert!(share(1) < 0.15 && share(2) < 0.02, "{} {}", share(1), share(2));
         assert!(steps.iter().all(|&step| step < 8), "{:?}", steps.iter().max());
+    }
+
+    #[test]
+    fn searches_stay_short_in_a_full_table_whose_entries_come_and_go() {
+        const ENTRIES: usize = 20_000;
+        let mut index = Index::new(ENTRIES, 7);
+        let all = hashes(21 * ENTRIES as u64);
+        let (hashes, absent) = all.split_at(20 * ENTRIES);
+        for (number, &hash) in hashes.iter().enumerate() {
+            if let Some(gone) = number.checked_sub(ENTRIES) {
+                index.remove(hashes[gone], (gone % ENTRIES) as u32);
+            }
+            index.insert(hash, (number % ENTRIES) as u32);
+        }
+        // How many buckets a search for what is not there meets.
+        let searched = |hash: u64| {
+            let passed = |at: &usize| index.buckets[*at].passed[class(hash)] > 0;
+            std::iter::successors(Some(index.home(hash)), |&at| Some(index.behind(at)))
+                .take_while(passed)
+                .count()
+                + 1
+        };
+        let total: usize = absent.iter().map(|&hash| searched(hash)).sum();
+        assert!(total < 2 * absent.len(), "{total} of {}", absent.len());
+    }
+
+    #[test]
+    fn a_count_that_is_full_stays_and_loses_nobody() {
+        let mut index = Index::new(600, 0);
+        for entry in 0..400 {
+            index.insert(0, entry);
+        }
+        for entry in 0..399 {
+            index.remove(0, entry);
+            assert_eq!(index.find(0, |e| e == 399), Some(399));
+        }
     }
 
     #[test]

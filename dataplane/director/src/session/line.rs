@@ -75,7 +75,7 @@ const _: () = assert!(size_of::<Session>() == 64);
 pub(super) struct Cold {
     /// Neighbours among those of its rank.
     pub(super) link: rank::Link,
-    /// Place in its slot of the timing wheel, or none.
+    /// Place in its slot of the timing wheel, or none. A free place of the arenas keeps it for the next session.
     pub(super) timer: u32,
     /// The template that controls it, or, of FTP's data, the control connection; or none. Of a free place: the next
     /// free one.

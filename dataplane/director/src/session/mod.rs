@@ -30,6 +30,7 @@ use fulcrum_machine::{prefetch_at, vec_on_huge_pages};
 use crate::snapshot::{DestinationId, Forward};
 use crate::stream::Edits;
 use crate::{Nanos, SECOND};
+use expiry::Scout;
 use index::Index;
 use line::Cold;
 pub use line::{Ends, Session};
@@ -132,6 +133,7 @@ pub struct Sessions {
     index: Index,
     wheel: Wheel,
     ranks: Ranks,
+    scout: Scout,
     /// Sessions that the wheel does not know yet: what they are queued for is known when their first packet is done.
     fresh: Vec<SessionId>,
     /// How many sessions wait for a client whose port is not known yet.
@@ -153,6 +155,7 @@ impl Sessions {
             index: Index::new(limit * 2, seed),
             wheel: Wheel::new(limit, now),
             ranks: Ranks::new(),
+            scout: Scout::default(),
             fresh: Vec::with_capacity(FRESH),
             expected: 0,
         }
@@ -288,7 +291,9 @@ impl Sessions {
             return (self.lines.len() - 1) as SessionId;
         }
         self.lines[id as usize] = session;
-        self.free = std::mem::replace(&mut self.cold[id as usize], cold).control;
+        let before = &mut self.cold[id as usize];
+        self.free = before.control;
+        *before = Cold { timer: before.timer, slot: before.slot, ..cold };
         // For the next session.
         prefetch_at(&self.lines, self.free as usize);
         prefetch_at(&self.cold, self.free as usize);
@@ -306,7 +311,6 @@ impl Sessions {
     /// Ends a session: every index forgets it, its template has one less. The caller settles the counts.
     pub fn remove(&mut self, id: SessionId) -> Session {
         self.retire(id);
-        self.wheel.remove(&mut self.cold, id);
         self.ranks.remove(&mut self.cold, id);
         let slot = &mut self.lines[id as usize];
         let session = *slot;
@@ -356,7 +360,9 @@ impl Sessions {
     }
 
     /// The session that makes room for another when there is none.
-    pub fn most_dispensable(&self) -> Option<SessionId> {
-        self.ranks.first(&self.cold)
+    pub fn most_dispensable(&mut self) -> Option<SessionId> {
+        let first = self.ranks.first(&self.cold)?;
+        self.prefetch_dispensable(first);
+        Some(first)
     }
 }

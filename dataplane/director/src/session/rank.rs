@@ -56,6 +56,11 @@ impl Default for Link {
 }
 
 impl Link {
+    #[inline]
+    pub(super) fn next(self) -> SessionId {
+        self.next
+    }
+
     /// Both, for those who want to have them at hand when the session leaves its rank.
     #[inline]
     pub(super) fn neighbours(self) -> [SessionId; 2] {

@@ -187,14 +187,16 @@ fn key(src: (IpAddr, u16), dst: (IpAddr, u16)) -> Key {
 }
 
 /// What a burst does gives the same as [`Sessions::find`], but for a wide session of both families, about whose
-/// packets of IPv4 it is not asked.
+/// packets of IPv4 it is not asked, and where the index names another session first.
 fn staged(sessions: &Sessions, key: Key, expected: Option<(SessionId, Direction)>) {
+    let mut named = None;
     let right = match (key.src, key.dst) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
             let ends = Narrow::new((src.to_bits(), key.sport), (dst.to_bits(), key.dport));
             let hash = sessions.hash_v4(6, ends);
             sessions.prefetch_bucket(hash);
-            sessions.candidate(hash).filter(|&(id, direction)| {
+            named = sessions.candidate(hash);
+            named.filter(|&(id, direction)| {
                 sessions.prefetch(id);
                 sessions.get(id).is_of_v4(direction, 6, ends)
             })
@@ -202,7 +204,8 @@ fn staged(sessions: &Sessions, key: Key, expected: Option<(SessionId, Direction)
         (IpAddr::V6(src), IpAddr::V6(dst)) => {
             let (src, dst) = ((src.to_bits(), key.sport), (dst.to_bits(), key.dport));
             let hash = sessions.hash_v6(6, src, dst);
-            sessions.candidate(hash).filter(|&(id, direction)| {
+            named = sessions.candidate(hash);
+            named.filter(|&(id, direction)| {
                 sessions.prefetch_wide(sessions.get(id));
                 sessions.is_of_v6(sessions.get(id), direction, 6, src, dst)
             })
@@ -210,5 +213,9 @@ fn staged(sessions: &Sessions, key: Key, expected: Option<(SessionId, Direction)
         _ => unreachable!("keys are of one family"),
     };
     let wide = |id: SessionId| key.src.is_ipv4() && sessions.get(id).is_wide();
-    assert_eq!(right, expected.filter(|&(id, _)| !wide(id)));
+    let expected = expected.filter(|&(id, _)| !wide(id));
+    assert!(
+        right == expected || right.is_none() && named.is_some() && named != expected,
+        "{right:?} {expected:?}"
+    );
 }
