@@ -11,7 +11,7 @@ use crate::marks::network;
 use crate::packet::{Packet, is_balanced};
 use crate::reason::{Event, Reason};
 use crate::schedule::Request;
-use crate::session::{Direction, Key, NONE, NewSession, Rank, SessionId, State, TEMPLATE};
+use crate::session::{Direction, Key, NONE, NewSession, Rank, SessionId, State, TEMPLATE, View};
 use crate::sip;
 use crate::snapshot::{
     Destination, DestinationId, FTP, FTP_DATA, Forward, NO_DESTINATION, Persistence, Service, Snapshot,
@@ -86,13 +86,8 @@ impl<P: Pool> Engine<P> {
         if packet.sport == FTP_DATA || !may_open(ctx.snap, &packet) {
             return self.refuse(ctx, packet, Reason::NoSession);
         }
-        match self.open_any(ctx, service, &packet) {
+        match self.open_any(ctx, service, &packet, true) {
             Ok(id) => {
-                let destination = self.sessions.get(id).destination;
-                if let Some(destination) = ctx.snap.destination(destination) {
-                    self.count_in(destination, &packet);
-                }
-                self.advance(ctx, id, Direction::In, &packet);
                 // The rest of a fragmented datagram has to find the way too.
                 let ends = self.sessions.get(id).state == State::OnePacket && packet.fragment.is_none();
                 self.forward(ctx, packet, id);
@@ -128,12 +123,14 @@ impl<P: Pool> Engine<P> {
         true
     }
 
-    /// Opens a session of a service, unless the defences are against it or there is no room.
+    /// Opens a session of a service, unless the defences are against it or there is no room. `own` says that the packet
+    /// is the session's first: it is counted, and moves the session on.
     fn open_any(
         &mut self,
         ctx: &mut Context<'_, P>,
         service: &Service,
         packet: &Packet<P::Buf>,
+        own: bool,
     ) -> Result<SessionId, Reason> {
         if self.is_dropped_by_defence(ctx.snap) {
             return Err(Reason::Defence);
@@ -142,11 +139,11 @@ impl<P: Pool> Engine<P> {
             return Err(Reason::SessionsFull);
         }
         match service.persistence {
-            Some(persistence) => self.open_persistent(ctx, service, persistence, packet),
+            Some(persistence) => self.open_persistent(ctx, service, persistence, packet, own),
             // Only templates lead to servers by other ports than the service's.
             None if service.mark.is_none() && packet.dport != service.port => Err(Reason::NoServer),
             None => match self.choose(ctx, service, packet) {
-                Some(index) => self.open(ctx, service, &service.destinations[index], packet, NONE),
+                Some(index) => self.open(ctx, service, &service.destinations[index], packet, NONE, own),
                 None => Err(Reason::NoServer),
             },
         }
@@ -163,7 +160,7 @@ impl<P: Pool> Engine<P> {
         let of_error = (packet.key(), packet.flags);
         packet.become_of(flow, 0);
         let service = find_service(ctx.snap, packet).filter(|_| packet.sport != FTP_DATA);
-        let opened = service.map(|service| self.open_any(ctx, service, packet));
+        let opened = service.map(|service| self.open_any(ctx, service, packet, false));
         packet.become_of(of_error.0, of_error.1);
         opened
     }
@@ -213,6 +210,7 @@ impl<P: Pool> Engine<P> {
         service: &Service,
         persistence: Persistence,
         packet: &Packet<P::Buf>,
+        own: bool,
     ) -> Result<SessionId, Reason> {
         let mut key = template_key(service, persistence, packet);
         if persistence.sip {
@@ -234,7 +232,7 @@ impl<P: Pool> Engine<P> {
         };
         let destination = self.sessions.get(template).destination;
         let destination = ctx.snap.destination(destination).ok_or(Reason::NoServer)?;
-        let opened = self.open(ctx, service, destination, packet, template);
+        let opened = self.open(ctx, service, destination, packet, template, own);
         // Every new session gives the template its whole time again, but not one that outlives it by the minute.
         let session = self.sessions.get_mut(template);
         session.touch(ctx.now);
@@ -293,6 +291,7 @@ impl<P: Pool> Engine<P> {
         destination: &Destination,
         packet: &Packet<P::Buf>,
         control: SessionId,
+        own: bool,
     ) -> Result<SessionId, Reason> {
         if !self.make_room(ctx.snap) {
             return Err(Reason::SessionsFull);
@@ -309,10 +308,16 @@ impl<P: Pool> Engine<P> {
             }
             _ => client,
         };
+        let before = first_state(service, destination, packet.protocol);
+        let view = if rewrites_port { View::Input } else { View::InputOnly };
+        let state = match own {
+            true => before.next(view, packet.flags, self.defence.secure_tcp),
+            false => before,
+        };
         let new = NewSession {
             protocol: packet.protocol,
             forward: destination.forward,
-            state: first_state(service, destination, packet.protocol),
+            state,
             client,
             vip: (packet.dst, packet.dport),
             local,
@@ -322,24 +327,42 @@ impl<P: Pool> Engine<P> {
         };
         let id = self.sessions.insert(new, ctx.now).ok_or(Reason::SessionsFull)?;
         self.begin_care(ctx.now, id, packet, &destination.profile);
-        let worker = usize::from(self.config.worker);
+        if own {
+            let session = self.sessions.get_mut(id);
+            session.in_packets = 1;
+            if let Some(timeout) = state.timeout(&destination.profile.timeouts) {
+                session.set_timeout(timeout);
+                session.touch(ctx.now);
+            }
+            if state != before && state.is_established() {
+                self.assure_template(control);
+            }
+        }
         self.counters.event(Event::SessionCreated);
         self.count_begun(ctx.snap, destination, id);
         if destination.available {
-            destination.counters.of(worker).traffic.connections.add(1);
-            destination.service_counters.of(worker).connections.add(1);
+            let worker = usize::from(self.config.worker);
+            let (packets, bytes) = if own { packet.weight() } else { (0, 0) };
+            for traffic in [&destination.counters.of(worker).traffic, destination.service_counters.of(worker)]
+            {
+                traffic.connections.add(1);
+                traffic.count_in(packets, bytes);
+            }
         }
         Ok(id)
     }
 
     /// Counts a session that is there now with its server and its local address; [`Engine::end_session`] takes it
     /// back.
+    #[inline]
     pub(crate) fn count_begun(&self, snap: &Snapshot, destination: &Destination, id: SessionId) {
         let worker = usize::from(self.config.worker);
-        destination.counters.of(worker).inactive.add(1);
+        let session = self.sessions.get(id);
+        let cells = destination.counters.of(worker);
+        if session.is_active() { &cells.active } else { &cells.inactive }.add(1);
         destination.thresholds.begun(&destination.counters);
-        if self.sessions.get(id).forward() == Forward::FullNat
-            && let Some(cells) = snap.local_cells(self.sessions.ends(id).local.0, worker)
+        if session.forward() == Forward::FullNat
+            && let Some(cells) = snap.local_cells(self.sessions.local(id), worker)
         {
             cells.sessions.add(1);
         }

@@ -286,8 +286,14 @@ impl<P: Pool> Engine<P> {
         if next != state {
             self.change_state(ctx.snap, id, next);
         }
-        let control = self.sessions.control(id);
-        if assured && control != NONE && self.sessions.get(control).is_template() {
+        if assured {
+            self.assure_template(self.sessions.control(id));
+        }
+    }
+
+    /// Says of the template that controls a session, if one does, that a session of it was established.
+    pub(crate) fn assure_template(&mut self, control: SessionId) {
+        if control != NONE && self.sessions.get(control).is_template() {
             self.sessions.get_mut(control).state = State::Template { assured: true };
         }
     }
@@ -318,7 +324,7 @@ impl<P: Pool> Engine<P> {
             return self.sessions.retire(id);
         }
         let worker = usize::from(self.config.worker);
-        let local = self.sessions.ends(id).local.0;
+        let local = self.sessions.local(id);
         let session = self.sessions.remove(id);
         if let Some(destination) = snap.destination(session.destination) {
             let cells = destination.counters.of(worker);

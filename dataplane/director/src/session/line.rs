@@ -156,6 +156,7 @@ impl Session {
             flags: new.forward as u8
                 | LIVE
                 | INDEXED
+                | if new.state.is_active() { ACTIVE } else { 0 }
                 | if answered { 0 } else { NO_OUTPUT }
                 | if wide.is_some() { WIDE } else { 0 },
             destination: new.destination,

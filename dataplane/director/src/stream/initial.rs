@@ -9,15 +9,15 @@ use std::net::IpAddr;
 use siphasher::sip::SipHasher13;
 
 use crate::Nanos;
+use crate::session::Narrow;
 
 /// The initial sequence number of a connection that is opened now (RFC 6528, with a clock of 64 ns).
 pub(crate) fn number(secret: u64, local: (IpAddr, u16), server: (IpAddr, u16), now: Nanos) -> u32 {
     let hasher = SipHasher13::new_with_keys(secret, !secret);
     let ports = u32::from(local.1) << 16 | u32::from(server.1);
     let hash = match (local.0, server.0) {
-        (IpAddr::V4(local), IpAddr::V4(server)) => {
-            let ends = [local.to_bits(), server.to_bits(), ports];
-            hasher.hash(bytemuck::cast_slice(&ends))
+        (IpAddr::V4(of), IpAddr::V4(to)) => {
+            return number_v4(secret, Narrow::new((of.to_bits(), local.1), (to.to_bits(), server.1)), now);
         }
         (local, server) => {
             let bits = |address: IpAddr| match address {
@@ -27,6 +27,16 @@ pub(crate) fn number(secret: u64, local: (IpAddr, u16), server: (IpAddr, u16), n
             hasher.hash(bytemuck::cast_slice(&[bits(local), bits(server), ports.into()]))
         }
     };
+    (hash as u32).wrapping_add((now >> 6) as u32)
+}
+
+/// The same of IPv4, from local address to server.
+#[inline]
+pub(crate) fn number_v4(secret: u64, ends: Narrow, now: Nanos) -> u32 {
+    let mut bytes = [0; 12];
+    bytes[..8].copy_from_slice(&ends.addresses());
+    bytes[8..].copy_from_slice(&ends.ports());
+    let hash = SipHasher13::new_with_keys(secret, !secret).hash(&bytes);
     (hash as u32).wrapping_add((now >> 6) as u32)
 }
 

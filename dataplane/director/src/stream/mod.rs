@@ -22,7 +22,7 @@ use crate::engine::{Context, Engine};
 use crate::ftp::Talk;
 use crate::packet::{Packet, checked};
 use crate::reason::{Event, Reason};
-use crate::session::{Ends, Session, SessionId};
+use crate::session::{Direction, Ends, Session, SessionId};
 use crate::snapshot::{ClientAddress, FTP, Forward, Profile};
 use sequence::Prefix;
 pub(crate) use sequence::Shift;
@@ -143,23 +143,35 @@ impl<P: Pool> Engine<P> {
         }
         let fullnat = session.forward() == Forward::FullNat;
         let (mut care, mut offset) = (session.care, session.offset);
-        let Ends { client, vip, local, server } = self.sessions.ends(id);
         let data = self.is_ftp_data(id);
-        let how = if data { ClientAddress::None } else { profile.client_address };
-        let header = identity::header(how, session.protocol, client.into(), vip.into());
+        let header = match profile.client_address {
+            ClientAddress::None => None,
+            _ if data => None,
+            how => {
+                let Ends { client, vip, .. } = self.sessions.ends(id);
+                identity::header(how, session.protocol, client.into(), vip.into())
+            }
+        };
         if session.protocol != ipv4::TCP {
             if header.is_some() {
                 self.sessions.get_mut(id).care.add(Care::HEADER);
             }
             return;
         }
-        if vip.1 == FTP && !data {
+        if session.vip_port() == FTP && !data {
             care.add(Care::FTP);
         }
         let opens = packet.flags & (tcp::SYN | tcp::ACK | tcp::RST) == tcp::SYN;
         let seq = tcp::Segment::new_checked(packet.payload()).map_or(0, |segment| segment.seq());
         if opens && fullnat {
-            offset = initial::number(self.config.seed, local, server, now).wrapping_sub(seq);
+            let number = match session.is_wide() {
+                false => initial::number_v4(self.config.seed, session.goes(Direction::In), now),
+                true => {
+                    let Ends { local, server, .. } = self.sessions.ends(id);
+                    initial::number(self.config.seed, local, server, now)
+                }
+            };
+            offset = number.wrapping_sub(seq);
             care.add(Care::OFFSET);
             if profile.client_address == ClientAddress::Toa {
                 care.add(Care::TOA);
