@@ -114,7 +114,7 @@ impl Side {
     fn turn<D: Decide>(&self, worker: &mut Worker<D>, now: Nanos) {
         let handed = self.handed(worker);
         let met: u64 = self.others().map(|other| other.met.load(Relaxed)).sum();
-        let paused = handed - met > WINDOW;
+        let paused = handed.saturating_sub(met) > WINDOW;
         feed(worker).paused = paused;
         let before = drain(worker).taken;
         worker.turn(now);
