@@ -189,7 +189,7 @@ fn key(src: (IpAddr, u16), dst: (IpAddr, u16)) -> Key {
 /// What a burst does gives the same as [`Sessions::find`], but for a wide session of both families, about whose
 /// packets of IPv4 it is not asked, and where the index names another session first.
 fn staged(sessions: &Sessions, key: Key, expected: Option<(SessionId, Direction)>) {
-    let mut named = None;
+    let named;
     let right = match (key.src, key.dst) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
             let ends = Narrow::new((src.to_bits(), key.sport), (dst.to_bits(), key.dport));
