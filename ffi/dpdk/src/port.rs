@@ -46,6 +46,9 @@ pub enum PortError {
     /// It was to stop while a queue was in somebody's hands.
     #[error("`{0}` cannot stop: some of its queues are still in use")]
     InUse(String),
+    /// It was to start again.
+    #[error("`{0}` has been started already; a device is set up once")]
+    Started(String),
 }
 
 /// What a device is and can do.
@@ -208,6 +211,9 @@ impl Port {
 
     /// Sets the device up and starts it; frames go to `pool`.
     pub fn start(&mut self, config: &PortConfig, pool: Mempool) -> Result<Queues, PortError> {
+        if self.started {
+            return Err(PortError::Started(self.device.clone()));
+        }
         let info = self.info()?;
         let header_checksums = config.header_checksums && info.header_checksums;
         let spreads = config.rx_queues > 1 && info.rss;
@@ -220,7 +226,7 @@ impl Port {
         let offloads = offloads.iter().filter(|(on, ..)| *on);
         let (offloads, keep) = offloads.fold((0, 0), |all, (_, bit, keep)| (all.0 | bit, all.1 | keep));
         let (mut rx, mut tx) = (config.descriptors, config.descriptors);
-        // SAFETY: the port exists and is not started (`&mut self`, no lease is out); pools live for ever.
+        // SAFETY: the port exists and is not started, so that no queue of it is out; pools live for ever.
         unsafe {
             let configure = |rss: *const sys::fulcrum_rss| {
                 let (rx_queues, tx_queues) = (config.rx_queues, config.tx_queues);

@@ -110,6 +110,8 @@ fn frames_go_round_a_ring_and_their_memory_comes_back() {
     assert_eq!(received.len(), 10);
     assert_eq!(pool.available(), free);
 
+    let error = port.start(&config(), pool).expect_err("queues are out already");
+    assert!(matches!(error, PortError::Started(_)), "{error}");
     let error = port.close().expect_err("queues are still out");
     assert!(matches!(error, PortError::InUse(_)), "{error}");
 }
