@@ -16,6 +16,9 @@ use crate::output::Sent;
 use crate::reason::{Event, Reason};
 use crate::snapshot::{Arrival, InterfaceId, Snapshot};
 
+/// Questions and failures of a step at most: with thousands of neighbours many are due at once, and packets wait.
+const TASKS: usize = 32;
+
 impl<P: Pool> Engine<P> {
     /// Takes in where a neighbour is: every worker is told, and what waited for it goes out.
     pub(super) fn found(
@@ -121,7 +124,8 @@ impl<P: Pool> Engine<P> {
                 self.announce(ctx, interface, address);
             }
         }
-        while let Some(task) = self.resolver.next_task(ctx.now) {
+        for _ in 0..TASKS {
+            let Some(task) = self.resolver.next_task(ctx.now) else { break };
             match task {
                 Task::Ask { interface, address, unicast } => self.ask(ctx, interface, address, unicast),
                 Task::GiveUp { interface, address } => {

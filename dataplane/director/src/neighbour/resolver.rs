@@ -108,7 +108,7 @@ pub(crate) enum Refused {
 pub(crate) struct Resolver<B> {
     entries: FastMap<Address, Entry>,
     parked: VecDeque<Waiting<B>>,
-    /// Entries at which something was due in the last scan, to be worked off.
+    /// Entries at which something is due, to be worked off.
     due: Vec<Address>,
     /// Entries that are not wanted.
     unwanted: usize,
@@ -124,7 +124,8 @@ impl<B> Default for Resolver<B> {
         Resolver {
             entries: FastMap::with_capacity_and_hasher(2 * TABLE, Default::default()),
             parked: VecDeque::with_capacity(PARKED),
-            due: Vec::with_capacity(TABLE),
+            // A scan may find again what was put there since the last one.
+            due: Vec::with_capacity(2 * TABLE),
             unwanted: 0,
             next_eviction: 0,
             defended: FastMap::with_capacity_and_hasher(64, Default::default()),
@@ -193,18 +194,13 @@ impl<B> Resolver<B> {
             return false;
         }
         self.next_eviction = now + SCAN;
-        let before = self.entries.len();
-        self.keep(|entry| entry.parked > 0 || entry.phase != Phase::Failed && now < entry.used + REACHABLE);
-        self.entries.len() < before
-    }
-
-    fn keep(&mut self, which: impl Fn(&Entry) -> bool) {
-        let unwanted = &mut self.unwanted;
+        let (before, unwanted) = (self.entries.len(), &mut self.unwanted);
         self.entries.retain(|_, entry| {
-            let keep = which(entry);
+            let keep = entry.parked > 0 || entry.phase != Phase::Failed && now < entry.used + REACHABLE;
             *unwanted -= usize::from(!keep && !entry.wanted);
             keep
         });
+        self.entries.len() < before
     }
 
     /// Takes in that `address` says it has `mac`. `asks_us`: it asked for one of our addresses, which makes an
@@ -268,19 +264,16 @@ impl<B> Resolver<B> {
         }
         if entry.phase == Phase::Reachable && now >= entry.confirmed + (REACHABLE - REFRESH) {
             (entry.phase, entry.asked, entry.due) = (Phase::Probing, 0, now);
-            self.next_scan = now;
+            self.due.push((interface, address));
         }
         true
     }
 
-    /// What is due; to be called until it gives `None`.
+    /// One thing of what is due, `None` when there is nothing.
     pub(crate) fn next_task(&mut self, now: Nanos) -> Option<Task> {
-        if now < self.next_scan {
-            return None;
-        }
-        if self.due.is_empty() {
-            self.keep(|entry| entry.parked > 0 || now < entry.used + FORGET);
-            self.due.extend(self.entries.iter().filter(|(_, entry)| entry.is_due(now)).map(|(&at, _)| at));
+        if self.due.is_empty() && now >= self.next_scan {
+            self.next_scan = now + SCAN;
+            self.scan(now);
         }
         while let Some((interface, address)) = self.due.pop() {
             let entry = self.entries.get_mut(&(interface, address)).filter(|entry| entry.is_due(now));
@@ -288,8 +281,20 @@ impl<B> Resolver<B> {
                 return Some(entry.next_question(interface, address, now));
             }
         }
-        self.next_scan = now + SCAN;
         None
+    }
+
+    /// Finds what is due, and forgets what nobody used for long.
+    fn scan(&mut self, now: Nanos) {
+        let (due, unwanted) = (&mut self.due, &mut self.unwanted);
+        self.entries.retain(|&at, entry| {
+            let keep = entry.parked > 0 || now < entry.used + FORGET;
+            *unwanted -= usize::from(!keep && !entry.wanted);
+            if keep && entry.is_due(now) {
+                due.push(at);
+            }
+            keep
+        });
     }
 
     /// Whether an own address that somebody else claims is to be defended now.
