@@ -64,6 +64,5 @@ mod tests {
     fn this_machine_has_facts() {
         assert!(meminfo("MemTotal:") > 0);
         assert_eq!(chosen("always [madvise] never\n"), "madvise");
-        assert!(steal() >= 0.0);
     }
 }

@@ -358,10 +358,7 @@ fn set_up(
         started: Instant::now(),
         dpdk: fulcrum_dpdk::version(),
         hugepages: eal.hugepages(),
-        idle: match dataplane.idle {
-            Idle::Poll => "poll",
-            Idle::Adaptive => "adaptive",
-        },
+        idle: dataplane.idle.name(),
         sessions: dataplane.sessions,
         warnings,
     };

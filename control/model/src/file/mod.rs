@@ -117,6 +117,16 @@ pub enum Idle {
     Adaptive,
 }
 
+impl Idle {
+    /// All of them with their names.
+    pub const WORDS: [(&'static str, Idle); 2] = [("poll", Idle::Poll), ("adaptive", Idle::Adaptive)];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Idle::WORDS[self as usize].0
+    }
+}
+
 /// How the control process runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControlSettings {

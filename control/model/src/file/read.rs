@@ -62,9 +62,7 @@ fn dataplane(root: &mut Table<'_>) -> Dataplane {
             .word("hugepages", &[("auto", HugePages::Auto), ("off", HugePages::Off)])
             .unwrap_or(default.hugepages),
         sessions: table.number("sessions", 1024..=1u32 << 30).map_or(default.sessions, |n| n as usize),
-        idle: table
-            .word("idle", &[("poll", Idle::Poll), ("adaptive", Idle::Adaptive)])
-            .unwrap_or(default.idle),
+        idle: table.word("idle", &Idle::WORDS).unwrap_or(default.idle),
         misdirect: table.flag("misdirect").unwrap_or(default.misdirect),
         socket: path(&mut table, "socket", super::DEFAULT_DATAPLANE_SOCKET),
         file_prefix: table.text("file-prefix"),

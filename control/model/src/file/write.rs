@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Write as _};
 
-use super::{Config, ControlSettings, Dataplane, HugePages, Idle};
+use super::{Config, ControlSettings, Dataplane, HugePages};
 use crate::state::{
     ClientAddress, Family, Interface, LocalPool, MarkRule, Neighbour, Port, PortRange, PortSteering, Route,
     RouteTarget, Server, ServerKey, Service, ServiceKey, Settings, State, Timeouts, Tunnel, TunnelChecksum,
@@ -34,11 +34,7 @@ fn dataplane(out: &mut Out, dataplane: &Dataplane) {
     };
     out.text("hugepages", hugepages);
     out.bare("sessions", dataplane.sessions);
-    let idle = match dataplane.idle {
-        Idle::Poll => "poll",
-        Idle::Adaptive => "adaptive",
-    };
-    out.text("idle", idle);
+    out.text("idle", dataplane.idle.name());
     if dataplane.misdirect {
         out.bare("misdirect", true);
     }
