@@ -72,6 +72,7 @@ fn generate_bindings(cflags: &[String]) {
         .allowlist_function(
             "rte_eal_init|rte_eal_cleanup|rte_eal_has_hugepages|rte_eal_remote_launch|rte_eal_wait_lcore",
         )
+        .allowlist_function("rte_lcore_to_socket_id")
         .allowlist_function("rte_version|rte_strerror|rte_eal_get_runtime_dir")
         .allowlist_function("rte_dev_probe|rte_eth_dev_get_port_by_name|rte_eth_dev_socket_id")
         .allowlist_function("rte_eth_dev_(start|stop|close|set_mtu|get_mtu|default_mac_addr_set|set_link_up)")

@@ -67,14 +67,15 @@ void fulcrum_quiet_libbpf(void)
 /* As rte_pktmbuf_pool_create, but objects lie one after the other without gaps where device addresses are virtual
  * ones: the AF_XDP driver reckons with that (its umem ends after count * object size), and without huge pages the
  * gaps at page ends would nearly double the memory. */
-struct rte_mempool *fulcrum_pool_create(const char *name, uint32_t count, uint32_t cache, uint16_t data_room)
+struct rte_mempool *fulcrum_pool_create(const char *name, uint32_t count, uint32_t cache, uint16_t data_room,
+					int node)
 {
 	unsigned int flags = rte_eal_iova_mode() == RTE_IOVA_VA ? RTE_MEMPOOL_F_NO_IOVA_CONTIG : 0;
 	struct rte_pktmbuf_pool_private private = { .mbuf_data_room_size = data_room };
 	struct rte_mempool *pool;
 
 	pool = rte_mempool_create_empty(name, count, sizeof(struct rte_mbuf) + data_room, cache, sizeof(private),
-					SOCKET_ID_ANY, flags);
+					node, flags);
 	if (pool == NULL)
 		return NULL;
 	if (rte_mempool_set_ops_byname(pool, rte_mbuf_best_mempool_ops(), NULL) != 0)

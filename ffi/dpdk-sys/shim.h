@@ -118,7 +118,9 @@ int fulcrum_errno(void);
 int fulcrum_log_to(fulcrum_log_sink sink);
 void fulcrum_quiet_libbpf(void);
 
-struct rte_mempool *fulcrum_pool_create(const char *name, uint32_t count, uint32_t cache, uint16_t data_room);
+/* On a NUMA node, or on any: -1. */
+struct rte_mempool *fulcrum_pool_create(const char *name, uint32_t count, uint32_t cache, uint16_t data_room,
+					int node);
 bool fulcrum_pool_is_one_piece(const struct rte_mempool *pool);
 struct rte_mbuf *fulcrum_mbuf_alloc(struct rte_mempool *pool);
 void fulcrum_mbuf_free(struct rte_mbuf *mbuf);

@@ -31,7 +31,8 @@ pub(crate) struct Crew {
     pub(crate) idle: Policy,
     pub(crate) fault: Option<Fault>,
     pub(crate) clock: Clock,
-    pub(crate) pool: Mempool,
+    /// Of each worker.
+    pub(crate) pools: Vec<Mempool>,
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) signal: Arc<Signal>,
     /// By what hash owners are found, if by one.
@@ -78,7 +79,7 @@ impl Crew {
                     misdirect: self.misdirect,
                     short_way: true,
                 };
-                let (pool, idle, clock) = (self.pool, self.idle, self.clock);
+                let (pool, idle, clock) = (self.pools[number], self.idle, self.clock);
                 let (snapshot, signal) = (Arc::clone(&self.snapshot), Arc::clone(&self.signal));
                 let (largest, fault) = (largest.clone(), self.fault.filter(|_| number == 0));
                 let (its_counters, its_board) = (Arc::clone(&counters), Arc::clone(&board));

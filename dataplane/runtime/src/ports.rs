@@ -9,6 +9,7 @@ use fulcrum_director::rss::KEY;
 use fulcrum_dpdk::{Eal, Link, Mempool, PortConfig, PortError, PortInfo, Queues, RssConfig, Stats};
 use fulcrum_model as model;
 
+use crate::deal;
 use crate::device::Device;
 use crate::host::{self, Ledger, Taken, Use};
 use crate::plan::{LAYER2, Plan, STANDARD_MTU, slot};
@@ -74,7 +75,8 @@ pub(crate) struct Port {
 #[derive(Debug)]
 pub(crate) struct Opener<'a> {
     pub(crate) eal: &'static Eal,
-    pub(crate) pool: Mempool,
+    /// The pool of each worker, from which its queues take frames.
+    pub(crate) pools: Vec<Mempool>,
     pub(crate) workers: usize,
     /// Whether ports are to wake a worker that sleeps, if they can.
     pub(crate) interrupts: bool,
@@ -91,11 +93,11 @@ impl Opener<'_> {
             (Device::Interface(_), Some(link)) => self.open_interface(number, &config, link, mtu),
             (Device::Virtual { text, driver, .. }, Some(link)) => {
                 let how = if driver == "net_af_xdp" { Use::AfXdp } else { Use::AfPacket };
-                self.open_on(&config, link, how, text, mtu)
+                self.open_on(number, &config, link, how, text, mtu)
             }
             (Device::Pci(name) | Device::Virtual { text: name, .. } | Device::Interface(name), _) => {
                 let (mut port, queues) =
-                    self.start(&config, name, mtu).map_err(|source| dpdk(&config, source))?;
+                    self.start(number, &config, name, mtu).map_err(|source| dpdk(&config, source))?;
                 let note = multicast(&mut port.port);
                 // Virtual devices have no filter.
                 port.notes.extend(note.filter(|_| matches!(device, Device::Pci(_))));
@@ -115,14 +117,14 @@ impl Opener<'_> {
         let name = &link.name;
         let in_pieces = || {
             let reason = format!("AF_XDP is not used on {name}: memory for frames is not in one piece");
-            (!self.pool.is_one_piece()).then_some(reason)
+            (!self.pools.iter().all(Mempool::is_one_piece)).then_some(reason)
         };
         let refusal = match without_xdp(link).or_else(in_pieces) {
             Some(reason) => reason,
             None => {
                 let queues = host::receive_queues(link.index);
                 let text = format!("net_af_xdp{number},iface={name},start_queue=0,queue_count={queues}");
-                match self.open_on(config, link, Use::AfXdp, &text, mtu) {
+                match self.open_on(number, config, link, Use::AfXdp, &text, mtu) {
                     Ok(opened) => return Ok(opened),
                     Err(OpenError::Dpdk { source, .. }) => {
                         format!("AF_XDP is not to be had on {name}: {source}")
@@ -137,7 +139,7 @@ impl Opener<'_> {
             self.workers.min(16),
             16 * u32::from(frame),
         );
-        let (mut port, queues) = self.open_on(config, link, Use::AfPacket, &text, mtu)?;
+        let (mut port, queues) = self.open_on(number, config, link, Use::AfPacket, &text, mtu)?;
         port.notes.insert(0, refusal);
         if link.kind == "veth" {
             port.notes.push(format!(
@@ -150,6 +152,7 @@ impl Opener<'_> {
 
     fn open_on(
         &mut self,
+        number: usize,
         config: &model::Port,
         link: &host::Link,
         how: Use,
@@ -167,7 +170,7 @@ impl Opener<'_> {
             _ => text,
         };
         let (taken, notes) = Taken::take(link, how, self.ledger).map_err(failed)?;
-        match self.start(config, text, mtu) {
+        match self.start(number, config, text, mtu) {
             Ok((mut port, queues)) => {
                 port.partial_checksums = true;
                 port.taken = Some(taken);
@@ -182,7 +185,13 @@ impl Opener<'_> {
         }
     }
 
-    fn start(&mut self, config: &model::Port, text: &str, mtu: u16) -> Result<(Port, Queues), PortError> {
+    fn start(
+        &mut self,
+        number: usize,
+        config: &model::Port,
+        text: &str,
+        mtu: u16,
+    ) -> Result<(Port, Queues), PortError> {
         let mut port = fulcrum_dpdk::Port::open(self.eal, text)?;
         let info = port.info()?;
         let spreads = info.rss || config.steering == model::PortSteering::Flow;
@@ -205,10 +214,12 @@ impl Opener<'_> {
             rss,
             interrupts: self.interrupts,
         };
-        let queues = match port.start(&settings, self.pool) {
+        let pool_of =
+            |queue: u16| self.pools[deal::receiver(number, queue.into(), rx_queues.into(), self.workers)];
+        let queues = match port.start_from(&settings, pool_of) {
             Err(error) if settings.interrupts => {
                 tracing::debug!(port = config.name, "without interrupts: {error}");
-                port.start(&PortConfig { interrupts: false, ..settings }, self.pool)?
+                port.start_from(&PortConfig { interrupts: false, ..settings }, pool_of)?
             }
             started => started?,
         };

@@ -23,6 +23,7 @@ use crate::advice::{self, Wants};
 use crate::args::{Args, LogFormat};
 use crate::control::{Control, Identity, WorkerLink};
 use crate::crew::{Crew, Recruit, Running};
+use crate::frames;
 use crate::host::Ledger;
 use crate::plan::{self, Plan, PlanError};
 use crate::ports::{OpenError, Opener, Port};
@@ -30,11 +31,6 @@ use crate::service::Service;
 use crate::steering;
 use crate::watch::{self, PERIOD, Watch};
 use crate::worker::{self, Clock};
-
-/// Frames beside those that device queues hold: for parked packets, rings and bursts.
-const SPARE_FRAMES: usize = 8192;
-/// Frames that the queues of one pair hold, and what drivers keep in reserve.
-const FRAMES_PER_QUEUE: usize = 6144;
 
 /// Why the data plane did not start.
 #[derive(Debug, thiserror::Error)]
@@ -183,14 +179,14 @@ async fn live(args: &Args, dataplane: Dataplane, state: State) -> Result<(), Fai
     // Between workers, messages have to be met in time too: there, naps do it.
     let interrupts = dataplane.idle == Idle::Adaptive && eal.workers().len() == 1;
     let started = open_all(eal, plans, key, interrupts, &mut ledger);
-    let (ports, queues, pool) = match started {
+    let (ports, queues, pools) = match started {
         Ok(started) => started,
         Err(failure) => {
             eal.cleanup();
             return Err(failure);
         }
     };
-    let (control, running) = set_up(args, &dataplane, eal, ports, queues, pool, advice)?;
+    let (control, running) = set_up(args, &dataplane, eal, ports, queues, pools, advice)?;
     running.begun().await;
     let control = Arc::new(Mutex::new(control));
     let service =
@@ -246,19 +242,14 @@ fn eal_config(
             HugePages::Auto => Hugepages::Auto,
             HugePages::Off => Hugepages::Off,
         },
-        frames: frames(plans, lcores.len()),
+        frames: frames::count(plans, lcores.len()),
         room: plan::room(plans).into(),
         pci: plans.iter().filter_map(|plan| plan.pci().map(str::to_owned)).collect(),
         drivers: args.drivers.clone(),
     })
 }
 
-/// Frames that ports and workers need.
-fn frames(plans: &[Plan], workers: usize) -> usize {
-    SPARE_FRAMES + plans.iter().map(|plan| plan.queues().max(workers) * FRAMES_PER_QUEUE).sum::<usize>()
-}
-
-type Opened = (Vec<Port>, Vec<Queues>, Mempool);
+type Opened = (Vec<Port>, Vec<Queues>, Vec<Mempool>);
 
 /// Opens all ports, or none.
 fn open_all(
@@ -269,9 +260,8 @@ fn open_all(
     ledger: &mut Ledger,
 ) -> Result<Opened, Failure> {
     let workers = eal.workers().len();
-    let count = u32::try_from(frames(&plans, workers)).unwrap_or(u32::MAX);
-    let pool = Mempool::new(eal, "frames", count, plan::room(&plans))?;
-    let mut opener = Opener { eal, pool, workers, interrupts, ledger, key };
+    let pools = frames::pools(eal, frames::count(&plans, workers), plan::room(&plans))?;
+    let mut opener = Opener { eal, pools, workers, interrupts, ledger, key };
     let (mut ports, mut queues) = (Vec::new(), Vec::new());
     for (number, plan) in plans.into_iter().enumerate() {
         match opener.open(number, plan) {
@@ -296,7 +286,7 @@ fn open_all(
             }
         }
     }
-    Ok((ports, queues, pool))
+    Ok((ports, queues, opener.pools))
 }
 
 fn set_up(
@@ -305,7 +295,7 @@ fn set_up(
     eal: &'static Eal,
     mut ports: Vec<Port>,
     queues: Vec<Queues>,
-    pool: Mempool,
+    pools: Vec<Mempool>,
     mut warnings: Vec<String>,
 ) -> Result<(Control, Running), Failure> {
     let workers = eal.workers().len();
@@ -331,7 +321,7 @@ fn set_up(
         idle: dataplane.idle,
         fault: args.test_fault,
         clock: Clock::start(),
-        pool,
+        pools,
         snapshot: snapshot.clone(),
         signal: signal.clone(),
         rss,
@@ -436,6 +426,7 @@ fn random() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frames::{PER_QUEUE, SPARE};
 
     #[test]
     fn more_sessions_than_memory_are_refused() {
@@ -460,8 +451,8 @@ mod tests {
         let frames = format!("{} {}", frames / 1000, frames % 1000);
         let pages = megabytes.div_ceil(2);
         for said in [
-            format!("{SPARE_FRAMES}, and {FRAMES_PER_QUEUE} more for each port and worker"),
-            format!("{SPARE_FRAMES} + 2 × 4 × {FRAMES_PER_QUEUE} = {frames} frames"),
+            format!("{SPARE}, and {PER_QUEUE} more for each port and worker"),
+            format!("{SPARE} + 2 × 4 × {PER_QUEUE} = {frames} frames"),
             format!("| {frames}, {megabytes} MiB with DPDK's own: {pages} huge pages of 2 MiB |"),
             format!("vm.nr_hugepages={pages}` for {megabytes} MiB"),
         ] {

@@ -33,6 +33,13 @@ pub struct Lcore {
 type Work = Box<dyn FnOnce() + Send>;
 
 impl Eal {
+    /// The NUMA nodes of the workers' processors; 0 on a machine that has no others.
+    pub fn nodes(&self) -> Vec<u32> {
+        let ids = (1..).take(self.workers().len());
+        // SAFETY: EAL has started (self exists) and has lcores 1..=workers.
+        ids.map(|id| unsafe { sys::rte_lcore_to_socket_id(id) }).collect()
+    }
+
     /// Runs `work` on the pinned thread of `worker`. Work that panics aborts the process: catch what shall be told.
     pub fn launch(
         &'static self,

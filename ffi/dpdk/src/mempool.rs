@@ -1,6 +1,6 @@
 //! Memory for frames.
 
-use std::ffi::CString;
+use std::ffi::{CString, c_int};
 use std::ptr::NonNull;
 
 use fulcrum_director::Pool;
@@ -42,16 +42,29 @@ pub(crate) fn bytes_needed(count: usize, room: usize) -> usize {
 }
 
 impl Mempool {
-    /// A pool of `count` frames of at most `room` bytes each, beside DPDK's headroom. Names must differ.
-    pub fn new(_eal: &'static Eal, name: &str, count: u32, room: u16) -> Result<Mempool, MempoolError> {
+    /// A pool of `count` frames of at most `room` bytes each, beside DPDK's headroom, wherever there is memory. Names
+    /// must differ.
+    pub fn new(eal: &'static Eal, name: &str, count: u32, room: u16) -> Result<Mempool, MempoolError> {
+        Mempool::on(eal, name, count, room, None)
+    }
+
+    /// The same on a NUMA node, where memory comes from huge pages; without these there is one piece for all.
+    pub fn on(
+        _eal: &'static Eal,
+        name: &str,
+        count: u32,
+        room: u16,
+        node: Option<u32>,
+    ) -> Result<Mempool, MempoolError> {
         let failed = |reason: String| MempoolError { count, room, reason, complaints: log::complaints() };
         let c_name = CString::new(name).map_err(|_| failed("its name holds a zero byte".to_owned()))?;
         let data_room = u16::try_from(u32::from(room) + sys::RTE_PKTMBUF_HEADROOM)
             .map_err(|_| failed("frames that large do not exist".to_owned()))?;
+        let node = node.and_then(|node| c_int::try_from(node).ok()).unwrap_or(-1);
         // DPDK wants a cache no larger than two thirds of the pool.
         let cache = CACHE.min(count / 2);
         // SAFETY: EAL has started (`_eal` proves it); the name is copied.
-        let raw = unsafe { sys::fulcrum_pool_create(c_name.as_ptr(), count, cache, data_room) };
+        let raw = unsafe { sys::fulcrum_pool_create(c_name.as_ptr(), count, cache, data_room, node) };
         match NonNull::new(raw) {
             Some(raw) => Ok(Mempool { raw, room }),
             None => Err(failed(eal::words(eal::last_error()))),

@@ -211,6 +211,15 @@ impl Port {
 
     /// Sets the device up and starts it; frames go to `pool`.
     pub fn start(&mut self, config: &PortConfig, pool: Mempool) -> Result<Queues, PortError> {
+        self.start_from(config, |_| pool)
+    }
+
+    /// The same where each receive queue has its pool.
+    pub fn start_from(
+        &mut self,
+        config: &PortConfig,
+        pool_of: impl Fn(u16) -> Mempool,
+    ) -> Result<Queues, PortError> {
         if self.started {
             return Err(PortError::Started(self.device.clone()));
         }
@@ -247,7 +256,7 @@ impl Port {
             )?;
             let socket = sys::rte_eth_dev_socket_id(self.id);
             for queue in 0..config.rx_queues {
-                let status = sys::fulcrum_port_rx_queue(self.id, queue, rx, socket, pool.as_ptr());
+                let status = sys::fulcrum_port_rx_queue(self.id, queue, rx, socket, pool_of(queue).as_ptr());
                 self.check("refuses a receive queue", status)?;
             }
             for queue in 0..config.tx_queues {

@@ -176,6 +176,19 @@ fn an_empty_pool_says_so() {
 }
 
 #[test]
+fn a_pool_may_be_on_the_node_of_a_worker() {
+    let (eal, _, _guard) = environment();
+    let cpu = eal.workers()[0];
+    let nodes = eal.nodes();
+    let folder = format!("/sys/devices/system/cpu/cpu{cpu}/node{}", nodes[0]);
+    assert!(nodes.len() == 1 && (fs::exists(folder).unwrap() || nodes[0] == 0));
+    let mut pool = Mempool::on(eal, "near", 63, 2048, Some(nodes[0])).unwrap();
+    assert!(pool.alloc(60).is_some());
+    let error = Mempool::on(eal, "near", 63, 2048, Some(nodes[0])).unwrap_err().to_string();
+    assert!(error.starts_with("no memory for 63 frames of 2048 bytes: "), "{error}");
+}
+
+#[test]
 fn a_capture_is_read_and_written() {
     let (eal, pool, _guard) = environment();
     let frame: Vec<u8> = (0..77).collect();
