@@ -283,6 +283,9 @@ impl<P: Pool> Engine<P> {
         for (frame, glance) in offered.iter().zip(&mut *list) {
             if let Some((port, buf)) = frame.fresh() {
                 glance.read(snap, gates, sessions, port, buf);
+                if glance.keyed && !glance.plain {
+                    sessions.prefetch_search(glance.hash);
+                }
             }
         }
         for glance in &mut *list {

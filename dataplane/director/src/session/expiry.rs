@@ -7,8 +7,7 @@ use crate::{Nanos, SECOND};
 
 /// How often an expired template that still controls sessions is looked at again. // IPVS: ip_vs_conn_expire
 const CONTROLLING_TIMEOUT: Nanos = 60 * SECOND;
-/// How many sessions before its turn what a session leads to is asked for; its addresses, when they are wide, and the
-/// session itself as many before that.
+/// How many sessions before its turn to make room what a session leads to is asked for.
 const AHEAD: usize = 8;
 
 /// Goes ahead of the sessions that make room, so that their memory is there when it is their turn. Only a hint: where
@@ -68,18 +67,19 @@ impl Sessions {
     /// Asks for the memory of sessions that are due soon, first for themselves, then for what they lead to.
     #[inline]
     fn prefetch_due(&self, now: Nanos) {
-        if let Some(id) = self.wheel.after(3 * AHEAD) {
+        let [near, middle, far] = self.wheel.below();
+        if let Some(id) = far {
             prefetch_at(&self.lines, id as usize);
             prefetch_at(&self.cold, id as usize);
         }
         if self.wide.is_used()
-            && let Some(id) = self.wheel.after(2 * AHEAD)
+            && let Some(id) = middle
         {
             self.prefetch_wide(self.get(id));
         }
-        let Some(id) = self.wheel.after(AHEAD) else { return };
-        let session = self.get(id);
-        if session.expires <= now {
+        if let Some(id) = near
+            && self.get(id).expires <= now
+        {
             self.prefetch_keys(id);
             for neighbour in self.cold[id as usize].link.neighbours() {
                 prefetch_at(&self.cold, neighbour as usize);
@@ -124,9 +124,9 @@ impl Sessions {
     #[inline]
     fn prefetch_keys(&self, id: SessionId) {
         let Some(session) = self.slot(id) else { return };
-        self.index.prefetch(self.hash_in(id));
+        self.index.prefetch_search(self.hash_in(id));
         if session.is_answered() {
-            self.index.prefetch(self.hash_out(id));
+            self.index.prefetch_search(self.hash_out(id));
         }
     }
 

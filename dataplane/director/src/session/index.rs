@@ -140,6 +140,14 @@ impl Index {
         prefetch(&self.buckets[self.home(hash)]);
     }
 
+    /// The same, and for the bucket behind it, for a search that does not end with the first entry it meets.
+    #[inline(always)]
+    pub(super) fn prefetch_search(&self, hash: u64) {
+        let home = self.home(hash);
+        prefetch(&self.buckets[home]);
+        prefetch(&self.buckets[self.behind(home)]);
+    }
+
     /// A number that changes with every change.
     #[inline(always)]
     pub(super) fn epoch(&self) -> u32 {

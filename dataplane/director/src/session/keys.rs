@@ -72,7 +72,13 @@ impl Sessions {
     /// Asks for the part of the index that a key leads to.
     #[inline]
     pub(crate) fn prefetch_key(&self, key: Key) {
-        self.index.prefetch(self.index.hash(key));
+        self.index.prefetch_search(self.index.hash(key));
+    }
+
+    /// Asks for all of the index that a search for what is not there most likely meets.
+    #[inline]
+    pub(crate) fn prefetch_search(&self, hash: u64) {
+        self.index.prefetch_search(hash);
     }
 
     /// The session that the index names first for a hash, not looked at: most likely, but not surely the one.
@@ -137,9 +143,9 @@ impl Sessions {
     #[inline]
     pub(super) fn hash_in(&self, id: SessionId) -> u64 {
         let session = self.get(id);
-        match session.narrow(Direction::In) {
-            Some(ends) => self.index.hash_v4(session.protocol_in(), ends),
-            None => self.index.hash(session.key_in(&self.ends(id))),
+        match session.is_wide() || session.is_template() {
+            true => self.hash_of_wide(id, Direction::In),
+            false => self.index.hash_v4(session.protocol.into(), session.comes(Direction::In)),
         }
     }
 
@@ -147,10 +153,16 @@ impl Sessions {
     #[inline]
     pub(super) fn hash_out(&self, id: SessionId) -> u64 {
         let session = self.get(id);
-        match session.narrow(Direction::Out) {
-            Some(ends) => self.index.hash_v4(session.protocol.into(), ends),
-            None => session.key_out(&self.ends(id)).map_or(0, |key| self.index.hash(key)),
+        match session.is_wide() {
+            true => self.hash_of_wide(id, Direction::Out),
+            false => self.index.hash_v4(session.protocol.into(), session.comes(Direction::Out)),
         }
+    }
+
+    #[cold]
+    fn hash_of_wide(&self, id: SessionId, direction: Direction) -> u64 {
+        let key = self.key_of((id << 1) | direction as u32);
+        key.map_or(0, |key| self.index.hash(key))
     }
 
     /// Two VIPs with one server and one client port have the same reply key: the newest wins, the older comes

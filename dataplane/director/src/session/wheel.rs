@@ -147,22 +147,20 @@ impl Wheel {
         None
     }
 
-    /// The session that is due as many places after the one that [`Wheel::due`] gives, if it is of the same tick.
+    /// Sessions of the same tick that are due after the one that [`Wheel::due`] gives: those in its place in the next
+    /// chunks.
     #[inline]
-    pub(super) fn after(&self, places: usize) -> Option<SessionId> {
-        let Pile { mut top, count } = self.piles[(self.tick % SLOTS) as usize];
-        let mut count = count as usize;
-        let mut places = places;
-        while top != NONE {
-            let chunk = &self.chunks[top as usize];
-            if places < count {
-                return Some(chunk.sessions[count - 1 - places]);
-            }
-            places -= count;
-            (top, count) = (chunk.below, WIDTH);
-            prefetch_at(&self.chunks, top as usize);
+    pub(super) fn below(&self) -> [Option<SessionId>; 3] {
+        let Pile { top, count } = self.piles[(self.tick % SLOTS) as usize];
+        let mut sessions = [None; 3];
+        let Some(mut chunk) = self.chunks.get(top as usize) else { return sessions };
+        for session in &mut sessions {
+            let Some(below) = self.chunks.get(chunk.below as usize) else { return sessions };
+            *session = below.sessions.get((count as usize).wrapping_sub(1)).copied();
+            chunk = below;
         }
-        None
+        prefetch_at(&self.chunks, chunk.below as usize);
+        sessions
     }
 
     pub(super) fn next_tick(&self) -> Nanos {
