@@ -242,7 +242,9 @@ pub(crate) fn agree(
 ) -> (Option<Arc<Rss>>, Vec<Candidate>, Vec<Refusal>) {
     let by_end = candidates.iter().any(|candidate| candidate.by != Spread::Both);
     let to_servers = candidates.iter().any(|candidate| candidate.by == Spread::Destination);
-    let key = candidates.first().map_or([0; KEY], |candidate| candidate.state.key);
+    // That of most; of as many, the first one's: a device that keeps its own is none to go by.
+    let keys = || candidates.iter().map(|candidate| candidate.state.key);
+    let key = keys().rev().max_by_key(|key| keys().filter(|other| other == key).count()).unwrap_or([0; KEY]);
     let mut refused = Vec::new();
     let members: Vec<Candidate> = candidates
         .into_iter()
@@ -383,6 +385,23 @@ mod tests {
                 assert_eq!((way.name(), gauges.iter().flatten().count()), (PortSteering::Rss, queues));
             }
         }
+    }
+
+    #[test]
+    fn a_port_that_keeps_a_key_of_its_own_does_not_count_for_the_others() {
+        let own = any_key().map(u8::reverse_bits);
+        assert!(spreads_local_ports(&own));
+        let (rss, members, refused) = agree(
+            [own, any_key(), any_key()]
+                .into_iter()
+                .zip(0..)
+                .map(|(key, n)| candidate(n, 2, Spread::Both, key, 128))
+                .collect(),
+            2,
+        );
+        assert_eq!(rss.unwrap().config().key, any_key());
+        assert_eq!(members.iter().map(|member| member.number).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(refused, [(0, "the device keeps a key that is not the other ports'".to_owned())]);
     }
 
     #[test]
