@@ -114,7 +114,8 @@ pub struct Destination {
     pub counters: Cells<DestinationCells>,
     /// Traffic of its service.
     pub service_counters: Cells<Traffic>,
-    /// Where that is in [`Snapshot::service_cells`](super::Snapshot::service_cells); of a deleted destination, another service's may be there.
+    /// Where that is in [`Snapshot::service_cells`](super::Snapshot::service_cells); of a deleted destination, another
+    /// service's may be there.
     pub service_slot: ServiceSlot,
     /// What its sessions' packets need.
     pub profile: Arc<Profile>,
