@@ -148,6 +148,9 @@ fn others(report: &Report) -> Vec<Goal> {
             ratio,
         });
     }
+    if let Some(wake) = report.wake {
+        goals.push(Goal::at_most("a frame waits for an adaptive worker, median", 100.0, wake.median, " µs"));
+    }
     if let Some(flood) = report.flood {
         let what = "established flows keep under 1 M SYN/s on a full table";
         goals.push(Goal::at_least(what, 0.8, flood.kept, ""));

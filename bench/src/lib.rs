@@ -2,7 +2,7 @@
 //!
 //! Lives here, in the order of a run: the command line (`args`), which rows there are (`plan`), the network around
 //! the director (`world`), frames (`frames`) and how they come and go (`feed`), directors with sessions (`table`),
-//! time (`measure`); then what is measured beside established sessions (`connections`, `flood`, `cores`, `quiet`,
+//! time (`measure`); then what is measured beside established sessions (`connections`, `flood`, `cores`, `quiet`, `wake`,
 //! `change`; `restore` and `memif` with real `programs`); and what is said of it (`goals`, `report`, `machine`). The
 //! loop that is measured is the data plane's own (`fulcrum_runtime::harness`).
 
@@ -26,6 +26,7 @@ mod report;
 mod restore;
 mod run;
 mod table;
+mod wake;
 mod world;
 
 pub use args::Args;

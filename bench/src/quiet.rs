@@ -33,5 +33,11 @@ pub(crate) fn measure(pool: Mempool) -> Result<Quiet, Lost> {
     (0..batches).for_each(|_| churn.batch());
     let allocations = allocations() - before;
     let syscall = first_syscall(|| (0..batches).for_each(|_| churn.batch())).ok();
+    if allocations > 0 || syscall.flatten().is_some() {
+        let call = syscall.flatten().map_or(String::new(), |number| format!(", system call {number}"));
+        return Err(Lost(format!(
+            "a warm worker asked for more than nothing: {allocations} allocations{call}"
+        )));
+    }
     Ok(Quiet { packets: churn.given() - given, allocations, syscall })
 }

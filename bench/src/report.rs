@@ -11,6 +11,7 @@ use crate::measure::Cost;
 use crate::plan::Row;
 use crate::quiet::Quiet;
 use crate::restore::Restore;
+use crate::wake::Wake;
 use crate::world::World;
 
 /// All that a run has measured.
@@ -21,6 +22,7 @@ pub(crate) struct Report {
     pub(crate) flood: Option<Flood>,
     pub(crate) two: Option<Two>,
     pub(crate) quiet: Option<Quiet>,
+    pub(crate) wake: Option<Wake>,
     pub(crate) hold_up: Option<HoldUp>,
     pub(crate) restore: Option<Restore>,
     /// Rows where packets were lost or something else went wrong.
@@ -113,6 +115,7 @@ impl Report {
                 "first_system_call": quiet.syscall.flatten(),
                 "system_calls_watched": quiet.syscall.is_some(),
             })),
+            "adaptive_wake": self.wake.map(|wake| json!({ "median_us": wake.median, "nine_of_ten_us": wake.most })),
             "change_of_configuration": self.hold_up.map(|hold_up| json!({
                 "turn_us": hold_up.turn,
                 "longest_turn_more_us": hold_up.longest,

@@ -24,6 +24,7 @@ use crate::quiet::{self, Quiet};
 use crate::report::{Established, Report, connection_line};
 use crate::restore::{self, Restore};
 use crate::table::{self, Lost, Table};
+use crate::wake::{self, Wake};
 use crate::world::World;
 
 /// Why a run ended without a report.
@@ -69,6 +70,7 @@ struct Chosen {
     flood: bool,
     two: bool,
     quiet: bool,
+    wake: bool,
     change: bool,
     restore: bool,
 }
@@ -87,6 +89,7 @@ impl Chosen {
             flood: picked(flood::NAME),
             two: two && picked(cores::NAME),
             quiet: picked(quiet::NAME),
+            wake: picked(wake::NAME),
             change: picked(change::NAME),
             restore: picked(restore::NAME),
         }
@@ -97,6 +100,7 @@ impl Chosen {
             (self.flood, flood::NAME),
             (self.two, cores::NAME),
             (self.quiet, quiet::NAME),
+            (self.wake, wake::NAME),
             (self.change, change::NAME),
             (self.restore, restore::NAME),
         ];
@@ -163,7 +167,7 @@ pub(crate) fn write_json(path: &Path, report: &Value) -> Result<(), Failure> {
 }
 
 fn measure_all(eal: &'static Eal, pool: Mempool, chosen: Chosen, effort: Effort) -> Result<Report, Failure> {
-    let Chosen { established, connections, flood, two, quiet, change, restore } = chosen;
+    let Chosen { established, connections, flood, two, quiet, wake, change, restore } = chosen;
     let mut report = Report::default();
     if !established.is_empty() {
         let (rows, broken) = on_lcore(eal, move || measure_established(pool, &established, effort))?;
@@ -206,6 +210,13 @@ fn measure_all(eal: &'static Eal, pool: Mempool, chosen: Chosen, effort: Effort)
                 None => "system calls cannot be told by this kernel".to_owned(),
             };
             println!("{:<48} {allocations:>8} allocations, {call}, over {packets} packets", quiet::NAME);
+        }
+    }
+    if wake {
+        let measured = wake::measure(eal, pool);
+        report.wake = told(&mut report, wake::NAME, measured);
+        if let Some(Wake { median, most }) = report.wake {
+            println!("{:<48} {median:>8.1} µs; nine of ten {most:.1} µs at most", wake::NAME);
         }
     }
     if change {

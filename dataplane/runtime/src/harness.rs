@@ -80,6 +80,12 @@ impl<D: Decide, I: Ingress, E: Egress> Harness<D, I, E> {
         self.worker.turn(now, self.worker.rx.len(), &mut self.hands);
     }
 
+    /// Has the worker rest so from now on. For the thread that takes its turns.
+    pub fn rest_by(&mut self, policy: Policy) {
+        self.worker.idle = Idle::new(policy);
+        self.worker.idle.settle();
+    }
+
     /// What decides.
     pub fn director(&mut self) -> &mut D {
         &mut self.worker.engine

@@ -70,15 +70,14 @@ impl Way {
         })
     }
 
-    /// Gives up on a device that does otherwise than it says; then says so.
-    pub(crate) fn judge(&mut self) -> Option<String> {
+    /// Gives up on the device of `port` if it does otherwise than it says; then says so.
+    pub(crate) fn judge(&mut self, port: &str) {
         let (compared, disagreed) = self.compared();
-        if !crate::gauge::is_wrong(compared, disagreed) {
-            return None;
+        if crate::gauge::is_wrong(compared, disagreed) {
+            let why = format!("the device hashed {disagreed} of {compared} packets otherwise than it says");
+            tracing::warn!(port, "{why}: workers hand over what is not theirs");
+            *self = Way::Software(why);
         }
-        let why = format!("the device hashed {disagreed} of {compared} packets otherwise than it says");
-        *self = Way::Software(why.clone());
-        Some(why)
     }
 }
 
@@ -329,6 +328,8 @@ pub(crate) fn way(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
 
     const TCP4: Kinds = Kinds { tcp4: true, udp4: false, tcp6: false, udp6: false };
@@ -470,13 +471,43 @@ mod tests {
         let (mut way, _) = way(&rss.unwrap(), &members[0], members[0].state.table.clone(), 2);
         let Way::Rss { told, .. } = &way else { panic!("{way:?}") };
         let told = told.clone();
-        for _ in 0..7 {
-            told[1].count(false);
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let writer = Arc::clone(&log);
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || Copied(Arc::clone(&writer)))
+            .with_ansi(false)
+            .without_time()
+            .finish();
+        let said = || String::from_utf8(std::mem::take(&mut *log.lock().unwrap())).unwrap();
+        tracing::subscriber::with_default(subscriber, || {
+            (0..7).for_each(|_| told[1].count(false));
+            way.judge("wan");
+            assert_eq!(
+                (way.name(), said().as_str()),
+                (PortSteering::Rss, ""),
+                "these may be of a kind of their own"
+            );
+            told[0].count(false);
+            way.judge("wan");
+            let why = "the device hashed 8 of 8 packets otherwise than it says";
+            assert_eq!((way.name(), way.detail().as_str()), (PortSteering::Software, why));
+            let line = said();
+            assert!(line.contains("WARN") && line.contains("port=\"wan\"") && line.contains(why), "{line}");
+            way.judge("wan");
+            assert_eq!(said(), "", "once is enough");
+        });
+    }
+
+    /// A log that can be read.
+    struct Copied(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Copied {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
         }
-        assert_eq!(way.judge(), None, "these may be of a kind of their own");
-        told[0].count(false);
-        let why = way.judge().expect("eight of eight");
-        assert_eq!(why, "the device hashed 8 of 8 packets otherwise than it says");
-        assert_eq!((way.name(), way.judge()), (PortSteering::Software, None));
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
     }
 }
