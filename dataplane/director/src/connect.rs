@@ -86,7 +86,19 @@ impl<P: Pool> Engine<P> {
         if packet.sport == FTP_DATA || !may_open(ctx.snap, &packet) {
             return self.refuse(ctx, packet, Reason::NoSession);
         }
-        match self.open_any(ctx, service, &packet, true) {
+        let opened = self.open_any(ctx, service, &packet, true);
+        self.connected(ctx, service, packet, opened);
+    }
+
+    /// Sends the first packet of a session on its way, or says why there is none.
+    pub(crate) fn connected(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        service: &Service,
+        packet: Packet<P::Buf>,
+        opened: Result<SessionId, Reason>,
+    ) {
+        match opened {
             Ok(id) => {
                 // The rest of a fragmented datagram has to find the way too.
                 let ends = self.sessions.get(id).state == State::OnePacket && packet.fragment.is_none();
@@ -132,21 +144,27 @@ impl<P: Pool> Engine<P> {
         packet: &Packet<P::Buf>,
         own: bool,
     ) -> Result<SessionId, Reason> {
-        if self.is_dropped_by_defence(ctx.snap) {
-            return Err(Reason::Defence);
-        }
-        if !self.make_room(ctx.snap) {
-            return Err(Reason::SessionsFull);
-        }
+        self.admit(ctx.snap)?;
         match service.persistence {
             Some(persistence) => self.open_persistent(ctx, service, persistence, packet, own),
             // Only templates lead to servers by other ports than the service's.
             None if service.mark.is_none() && packet.dport != service.port => Err(Reason::NoServer),
-            None => match self.choose(ctx, service, packet) {
-                Some(index) => self.open(ctx, service, &service.destinations[index], packet, NONE, own),
-                None => Err(Reason::NoServer),
-            },
+            None => {
+                let destination = self.choose(ctx, service, packet.key())?;
+                self.open(ctx, service, destination, packet, NONE, own)
+            }
         }
+    }
+
+    /// Whether a new session is let in: the defences are not against it, and there is room.
+    pub(crate) fn admit(&mut self, snap: &Snapshot) -> Result<(), Reason> {
+        if self.is_dropped_by_defence(snap) {
+            return Err(Reason::Defence);
+        }
+        if !self.make_room(snap) {
+            return Err(Reason::SessionsFull);
+        }
+        Ok(())
     }
 
     /// Opens a session for the flow that an ICMP error is about, as if its client had sent into it; `None` when it
@@ -188,19 +206,25 @@ impl<P: Pool> Engine<P> {
         self.forward(ctx, packet, id);
     }
 
-    /// The index of the server that takes a new connection, by the packet that opens it.
-    fn choose(&mut self, ctx: &Context<'_, P>, service: &Service, packet: &Packet<P::Buf>) -> Option<usize> {
+    /// The server that takes a new connection, by the key of the packet that opens it.
+    pub(crate) fn choose<'a>(
+        &mut self,
+        ctx: &Context<'_, P>,
+        service: &'a Service,
+        key: Key,
+    ) -> Result<&'a Destination, Reason> {
         let request = Request {
-            client: packet.src,
-            client_port: packet.sport,
-            vip: packet.dst,
-            vip_port: packet.dport,
+            client: key.src,
+            client_port: key.sport,
+            vip: key.dst,
+            vip_port: key.dport,
             now: ctx.now,
             chance: self.chance.draw(),
             lblc_expiration: ctx.snap.settings.lblc_expiration,
             lblcr_expiration: ctx.snap.settings.lblcr_expiration,
         };
-        service.scheduler.choose(&service.destinations, &request)
+        let index = service.scheduler.choose(&service.destinations, &request).ok_or(Reason::NoServer)?;
+        Ok(&service.destinations[index])
     }
 
     /// Opens a session of a persistent service: with the server of the client's template, or with a new template.
@@ -226,8 +250,8 @@ impl<P: Pool> Engine<P> {
         let template = match template {
             Some(id) => id,
             None => {
-                let index = self.choose(ctx, service, packet).ok_or(Reason::NoServer)?;
-                self.open_template(ctx, service, persistence, &service.destinations[index], key, packet)?
+                let destination = self.choose(ctx, service, packet.key())?;
+                self.open_template(ctx, service, persistence, destination, key, packet)?
             }
         };
         let destination = self.sessions.get(template).destination;
@@ -284,7 +308,7 @@ impl<P: Pool> Engine<P> {
     }
 
     /// Opens a session with a server.
-    fn open(
+    pub(crate) fn open(
         &mut self,
         ctx: &mut Context<'_, P>,
         service: &Service,
@@ -338,18 +362,29 @@ impl<P: Pool> Engine<P> {
                 self.assure_template(control);
             }
         }
+        self.count_opened(ctx.snap, destination, id, if own { packet.weight() } else { (0, 0) });
+        Ok(id)
+    }
+
+    /// Counts a session that a packet has opened, and what it weighs.
+    #[inline]
+    pub(crate) fn count_opened(
+        &self,
+        snap: &Snapshot,
+        destination: &Destination,
+        id: SessionId,
+        (packets, bytes): (u64, u64),
+    ) {
         self.counters.event(Event::SessionCreated);
-        self.count_begun(ctx.snap, destination, id);
+        self.count_begun(snap, destination, id);
         if destination.available {
             let worker = usize::from(self.config.worker);
-            let (packets, bytes) = if own { packet.weight() } else { (0, 0) };
             for traffic in [&destination.counters.of(worker).traffic, destination.service_counters.of(worker)]
             {
                 traffic.connections.add(1);
                 traffic.count_in(packets, bytes);
             }
         }
-        Ok(id)
     }
 
     /// Counts a session that is there now with its server and its local address; [`Engine::end_session`] takes it

@@ -9,7 +9,6 @@ use std::net::IpAddr;
 use fulcrum_packet::{ethernet, ipv4, ipv6};
 
 use super::{Deltas, begin, rewrite};
-use crate::Transmit;
 use crate::buffer::{Buf, Pool};
 use crate::engine::{Context, Engine};
 use crate::forward::MIN_MTU;
@@ -20,6 +19,7 @@ use crate::packet::Packet;
 use crate::reason::{Event, Reason, VerdictKind};
 use crate::session::{Direction, SessionId};
 use crate::snapshot::{DestinationId, Forward, InterfaceId, NO_DESTINATION, Snapshot};
+use crate::{Nanos, Transmit};
 
 /// Where packets to a server go, in an era.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +73,23 @@ impl<P: Pool> Engine<P> {
         }
     }
 
+    /// Interface and hop by which packets go to a server now, when that is known.
+    #[inline]
+    pub(super) fn course_of_server(
+        &self,
+        now: Nanos,
+        destination: DestinationId,
+        server: IpAddr,
+    ) -> Option<(InterfaceId, HopId)> {
+        let course = self.courses.get(destination);
+        let hop = self.neighbours.hops().get(usize::from(course.hop))?;
+        let is_it = self.config.short_way
+            && (course.destination, course.era) == (destination, self.era)
+            && course.server == server
+            && now < hop.fresh_until;
+        is_it.then_some((course.interface, course.hop))
+    }
+
     /// The course for a client's packet, when that is all that has to be known of its way.
     #[inline]
     pub(crate) fn course(
@@ -82,21 +99,17 @@ impl<P: Pool> Engine<P> {
         id: SessionId,
     ) -> Option<(InterfaceId, HopId)> {
         let session = self.sessions.get(id);
-        let course = self.courses.get(session.destination);
-        let hop = self.neighbours.hops().get(usize::from(course.hop))?;
+        let (interface, hop) =
+            self.course_of_server(ctx.now, session.destination, self.sessions.untranslated_server(id)?)?;
         let header = if packet.is_v6() { ipv6::HEADER } else { ipv4::HEADER };
-        let knows_all = self.config.short_way
-            && (course.destination, course.era) == (session.destination, self.era)
-            && matches!(session.forward(), Forward::Nat | Forward::FullNat)
+        let knows_all = matches!(session.forward(), Forward::Nat | Forward::FullNat)
             && session.care.is_simple()
             && packet.protocol == ipv4::TCP
             && packet.fragment.is_none()
             && packet.l4 - packet.l3 == header
-            && packet.total <= usize::from(hop.mtu)
-            && ctx.now < hop.fresh_until
-            && packet.ttl() > 1
-            && self.sessions.untranslated_server(id) == Some(course.server);
-        knows_all.then_some((course.interface, course.hop))
+            && packet.total <= usize::from(self.neighbours.hops()[usize::from(hop)].mtu)
+            && packet.ttl() > 1;
+        knows_all.then_some((interface, hop))
     }
 
     /// Sends a client's segment to the server of its session by a course.

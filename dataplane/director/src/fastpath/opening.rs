@@ -2,20 +2,26 @@
 //!
 //! A SYN of IPv4 that the glance found to be of no session needs none of the first steps again: it is where
 //! `receive`, `dispatch` and `deliver` would have brought it, before `connect`. What these check beyond the glance is
-//! checked here; what is not plain goes through them.
+//! checked here. When its service asks for nothing beside a server, and a packet to that server has gone out before,
+//! the session is opened and its SYN sent by numbers alone ([`Engine::open_v4`]); what is not so plain goes on as a
+//! [`Packet`], from where it has got to.
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use fulcrum_packet::{ipv4, tcp};
+use fulcrum_packet::{ethernet, ipv4, tcp};
 
-use super::{Glance, Glances};
+use super::{Deltas, Glance, Glances, begin, rewrite};
+use crate::Transmit;
 use crate::buffer::{Buf, Pool};
 use crate::engine::{Context, Engine};
 use crate::message::Stage;
+use crate::neighbour::HopId;
 use crate::packet::Packet;
+use crate::reason::{Event, Reason, VerdictKind};
 use crate::receive::is_no_source;
-use crate::session::Key;
-use crate::snapshot::Service;
+use crate::session::{Direction, Key, NONE, Narrow, Session, SessionId, State, View};
+use crate::snapshot::{ClientAddress, Destination, FTP, FTP_DATA, Forward, InterfaceId, Service, Snapshot};
+use crate::stream::lead_numbers;
 
 impl<'a> Glances<'a> {
     /// Of the frame that was taken last.
@@ -31,27 +37,42 @@ impl<P: Pool> Engine<P> {
         ctx: &mut Context<'_, P>,
         glances: &Glances<'_>,
         (port, hops, stage): (u16, u8, Stage),
-        buf: P::Buf,
+        mut buf: P::Buf,
     ) {
         let glance = glances.last();
-        match self.service_to_open(ctx, glance, hops, &buf) {
-            Some(service) => {
-                let packet = opening(glance, port, hops, buf);
-                self.connect_to(ctx, service, packet);
+        let Some(service) = self.service_to_open(ctx.snap, glance, hops, &buf) else {
+            return self.receive(ctx, port, hops, stage, buf);
+        };
+        if !is_simple(service, glance) {
+            return self.connect_to(ctx, service, opening(glance, port, hops, buf));
+        }
+        let chosen = self.admit(ctx.snap).and_then(|()| self.choose(ctx, service, key(glance)));
+        let destination = match chosen {
+            Ok(destination) => destination,
+            Err(reason) => {
+                return self.connected(ctx, service, opening(glance, port, hops, buf), Err(reason));
             }
-            None => self.receive(ctx, port, hops, stage, buf),
+        };
+        let Some(hop) = self.hop_of_first(ctx, service, destination, glance) else {
+            let packet = opening(glance, port, hops, buf);
+            let opened = self.open(ctx, service, destination, &packet, NONE, true);
+            return self.connected(ctx, service, packet, opened);
+        };
+        match self.open_v4(ctx, service, destination, glance, (hop, segment(glance, &mut buf))) {
+            Ok(id) => self.send_first(ctx, glance, (port, buf), id, hop),
+            Err(reason) => self.connected(ctx, service, opening(glance, port, hops, buf), Err(reason)),
         }
     }
 
     /// The service of a packet that is sure to be of no session, may open one, and is this worker's.
+    #[inline]
     fn service_to_open<'a>(
         &self,
-        ctx: &Context<'a, P>,
+        snap: &'a Snapshot,
         glance: &Glance<'_>,
         hops: u8,
         buf: &P::Buf,
     ) -> Option<&'a Service> {
-        let snap = ctx.snap;
         let fresh = glance.is_new() && glance.protocol == ipv4::TCP && !glance.v6;
         if !fresh || !snap.marks.is_empty() || self.sessions.expects() {
             return None;
@@ -62,30 +83,150 @@ impl<P: Pool> Engine<P> {
         {
             return None;
         }
-        let ((client, sport), (vip, dport)) = glance.ends.ends();
+        let ((client, _), (vip, dport)) = glance.ends.ends();
         let (client, vip) = (Ipv4Addr::from_bits(client), Ipv4Addr::from_bits(vip));
         let service = snap.service(ipv4::TCP, vip.into(), dport)?;
         if is_no_source(client) || snap.locals.contains_key(&client.into()) {
             return None;
         }
         if self.steer.workers() > 1 {
-            let key = Key { protocol: ipv4::TCP.into(), src: client.into(), sport, dst: vip.into(), dport };
-            let owner = self.steer.owner_of(snap, key, 0);
+            let owner = self.steer.owner_of(snap, key(glance), 0);
             if owner.is_some_and(|owner| self.next_worker(owner, hops).is_some()) {
                 return None;
             }
         }
         Some(service)
     }
+
+    /// The hop by which a session's first packet goes to its server, when that is known, and nothing has to be done to
+    /// it but what [`Engine::open_v4`] and [`Engine::send_first`] do.
+    #[inline]
+    fn hop_of_first(
+        &self,
+        ctx: &Context<'_, P>,
+        service: &Service,
+        destination: &Destination,
+        glance: &Glance<'_>,
+    ) -> Option<HopId> {
+        let (interface, hop) = self.course_of_server(ctx.now, destination.id, destination.address)?;
+        let mss = |interface: InterfaceId| ctx.snap.interfaces[usize::from(interface)].mss;
+        let is_plain = destination.address.is_ipv4()
+            && matches!(destination.forward, Forward::Nat | Forward::FullNat)
+            && glance.total <= self.neighbours.hops()[usize::from(hop)].mtu
+            && (service.profile.mss, mss(glance.interface), mss(interface)) == (0, 0, 0);
+        is_plain.then_some(hop)
+    }
+
+    /// Opens a session of IPv4 by NAT or FULLNAT whose packets need nothing beside other ends and numbers, like
+    /// [`Engine::open`]; it remembers where its client's packets go. `syn` is its first segment.
+    #[inline]
+    fn open_v4(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        service: &Service,
+        destination: &Destination,
+        glance: &Glance<'_>,
+        (hop, syn): (HopId, &mut [u8]),
+    ) -> Result<SessionId, Reason> {
+        let (client, (_, dport)) = glance.ends.ends();
+        let port = if destination.port != 0 { destination.port } else { dport };
+        let fullnat = destination.forward == Forward::FullNat;
+        let local = match fullnat {
+            true => {
+                let server = (destination.address, port);
+                self.take_local_port(ctx.snap, ipv4::TCP, service, destination, server)?
+            }
+            false => (IpAddr::V4(client.0.into()), client.1),
+        };
+        let (IpAddr::V4(server), IpAddr::V4(address)) = (destination.address, local.0) else {
+            return Err(Reason::NoLocalAddress);
+        };
+        let comes = [glance.ends, Narrow::new((server.to_bits(), port), (address.to_bits(), local.1))];
+        let state = State::new(ipv4::TCP).next(View::Input, tcp::SYN, self.defence.secure_tcp);
+        let mut session = Session::of(ipv4::TCP, destination.forward, state, comes, destination.id);
+        session.in_packets = 1;
+        if let Some(timeout) = state.timeout(&destination.profile.timeouts) {
+            session.set_timeout(timeout);
+            session.touch(ctx.now);
+        }
+        if fullnat {
+            lead_numbers(&mut session, self.config.seed, ctx.now, syn);
+        }
+        session.era = self.era;
+        session.deltas = Deltas::between_v4(glance.ends, session.goes(Direction::In));
+        session.set_hop(Direction::In, glance.interface, hop);
+        let id = self.sessions.insert_v4(session).ok_or(Reason::SessionsFull)?;
+        self.count_opened(ctx.snap, destination, id, (1, glance.total.into()));
+        Ok(id)
+    }
+
+    /// Sends the packet that has opened a session.
+    #[inline]
+    fn send_first(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        glance: &Glance<'_>,
+        (port, mut buf): (u16, P::Buf),
+        id: SessionId,
+        hop: HopId,
+    ) {
+        let hop = &self.neighbours.hops()[usize::from(hop)];
+        let session = self.sessions.get(id);
+        let server = Some(session.destination);
+        let (l3, front) = (usize::from(glance.l3), usize::from(hop.header_len));
+        if front != l3 && !begin(&mut buf, l3, front) {
+            self.counters.count_drop(port, Reason::NoHeadroom);
+            return self.verdict(ctx, VerdictKind::Drop, Reason::NoHeadroom.name(), server);
+        }
+        buf.truncate(front + usize::from(glance.total));
+        let frame = buf.bytes_mut();
+        hop.emit(frame, ethernet::IPV4);
+        let change = session.deltas.to_server(session.offset);
+        rewrite::rewrite_v4(&mut frame[front..], ipv4::TCP, session.goes(Direction::In), change);
+        let event =
+            if session.forward() == Forward::FullNat { Event::ForwardedFullNat } else { Event::ForwardedNat };
+        ctx.out.tx.push(Transmit { port: hop.port, buf });
+        self.counters.event(event);
+        self.verdict(ctx, VerdictKind::Forward, event.name(), server);
+    }
 }
 
-/// The flags of a segment.
+/// Whether a new session of a service needs nothing but a server.
+#[inline]
+fn is_simple(service: &Service, glance: &Glance<'_>) -> bool {
+    let ((_, sport), (_, dport)) = glance.ends.ends();
+    service.persistence.is_none()
+        && service.profile.client_address == ClientAddress::None
+        && dport == service.port
+        && dport != FTP
+        && sport != FTP_DATA
+}
+
+/// The key of a packet of TCP over IPv4.
+#[inline]
+fn key(glance: &Glance<'_>) -> Key {
+    let ((src, sport), (dst, dport)) = glance.ends.ends();
+    let (src, dst) = (IpAddr::V4(src.into()), IpAddr::V4(dst.into()));
+    Key { protocol: ipv4::TCP.into(), src, sport, dst, dport }
+}
+
+/// Its segment.
+#[inline]
+fn segment<'b, B: Buf>(glance: &Glance<'_>, buf: &'b mut B) -> &'b mut [u8] {
+    let l3 = usize::from(glance.l3);
+    let place = l3 + ipv4::HEADER..l3 + usize::from(glance.total);
+    buf.bytes_mut().get_mut(place).unwrap_or_default()
+}
+
+/// Its flags.
+#[inline]
 fn flags<B: Buf>(glance: &Glance<'_>, buf: &B) -> u8 {
     let place = usize::from(glance.l3) + ipv4::HEADER + 13;
     buf.bytes().get(place).copied().unwrap_or(0)
 }
 
-/// What the first steps would have made of a frame.
+/// What the first steps would have made of it.
+#[inline(never)]
 fn opening<B: Buf>(glance: &Glance<'_>, port: u16, hops: u8, mut buf: B) -> Packet<B> {
     let (l3, total) = (usize::from(glance.l3), usize::from(glance.total));
     buf.truncate(l3 + total);

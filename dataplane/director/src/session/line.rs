@@ -140,26 +140,40 @@ impl Session {
         });
         let is_v6 = |at: usize| u32::from(ends[at].0.is_ipv6()) << at;
         let families = is_v6(CLIENT) | is_v6(VIP) | is_v6(LOCAL) | is_v6(SERVER);
-        let answered = matches!(new.forward, Forward::Nat | Forward::FullNat);
         let end = |at: usize| (bits[at], ends[at].1);
+        let comes = match wide {
+            None => [Narrow::new(end(CLIENT), end(VIP)), Narrow::new(end(SERVER), end(LOCAL))],
+            // Of these only the ports are what they seem.
+            Some(wide) => [
+                Narrow::new((wide, ends[CLIENT].1), (families, ends[VIP].1)),
+                Narrow::new((0, ends[SERVER].1), (0, ends[LOCAL].1)),
+            ],
+        };
+        let mut session = Session::of(new.protocol, new.forward, new.state, comes, new.destination);
+        session.set(WIDE, wide.is_some());
+        session
+    }
+
+    /// One whose packets come in with these ends, by direction.
+    #[inline]
+    pub(crate) fn of(
+        protocol: u8,
+        forward: Forward,
+        state: State,
+        comes: [Narrow; 2],
+        destination: DestinationId,
+    ) -> Session {
+        let answered = matches!(forward, Forward::Nat | Forward::FullNat);
         Session {
-            comes: match wide {
-                None => [Narrow::new(end(CLIENT), end(VIP)), Narrow::new(end(SERVER), end(LOCAL))],
-                // Of these only the ports are what they seem.
-                Some(wide) => [
-                    Narrow::new((wide, ends[CLIENT].1), (families, ends[VIP].1)),
-                    Narrow::new((0, ends[SERVER].1), (0, ends[LOCAL].1)),
-                ],
-            },
-            state: new.state,
-            protocol: new.protocol,
-            flags: new.forward as u8
+            comes,
+            state,
+            protocol,
+            flags: forward as u8
                 | LIVE
                 | INDEXED
-                | if new.state.is_active() { ACTIVE } else { 0 }
-                | if answered { 0 } else { NO_OUTPUT }
-                | if wide.is_some() { WIDE } else { 0 },
-            destination: new.destination,
+                | if state.is_active() { ACTIVE } else { 0 }
+                | if answered { 0 } else { NO_OUTPUT },
+            destination,
             expires: 0,
             timeout: 0,
             hops: [NO_HOP; 2],

@@ -279,17 +279,29 @@ impl Sessions {
         let mut session = Session::new(&new, wide);
         session.set_timeout(NEW_TIMEOUT);
         session.touch(now);
-        let id = self.occupy(session, Cold::new(new.control));
-        self.add_keys(id);
+        let id = self.begin(session, new.control);
         if new.control != NONE {
             self.cold[new.control as usize].controls += 1;
         }
+        Some(id)
+    }
+
+    /// Makes a session of one that nobody controls and whose ends are of IPv4; `None` when there is no room.
+    #[inline]
+    pub(crate) fn insert_v4(&mut self, session: Session) -> Option<SessionId> {
+        (!self.is_full()).then(|| self.begin(session, NONE))
+    }
+
+    #[inline]
+    fn begin(&mut self, session: Session, control: SessionId) -> SessionId {
+        let id = self.occupy(session, Cold::new(control));
+        self.add_keys(id);
         if self.fresh.len() == FRESH {
             self.queue_fresh();
         }
         self.fresh.push(id);
-        self.ranks.place(&mut self.cold, id, Rank::of(new.state));
-        Some(id)
+        self.ranks.place(&mut self.cold, id, Rank::of(session.state));
+        id
     }
 
     /// A place in the arenas: the one that became free last, which caches may still have.

@@ -128,6 +128,21 @@ fn blank_timestamps<B: Buf>(packet: &mut Packet<B>, care: Care) -> Delta {
     options::blank(packet.payload_mut(), options::TIMESTAMPS).1
 }
 
+/// What [`Engine::begin_care`] decides for a session of IPv4 by FULLNAT, whose server is told nothing, with the SYN that
+/// opens it: its numbers are the director's.
+#[inline]
+pub(crate) fn lead_numbers(session: &mut Session, secret: u64, now: Nanos, syn: &mut [u8]) {
+    let Ok(segment) = tcp::Segment::new_checked(&mut *syn) else { return };
+    session.offset = initial::number_v4(secret, session.goes(Direction::In), now).wrapping_sub(segment.seq());
+    session.care.add(Care::OFFSET);
+    if segment.header_len() > tcp::HEADER {
+        let delta = options::blank(syn, options::TIMESTAMPS).1;
+        let mut segment = checked(tcp::Segment::new_checked(syn));
+        let mended = delta.apply(segment.checksum());
+        segment.set_checksum(mended);
+    }
+}
+
 impl<P: Pool> Engine<P> {
     /// Decides what a new session's packets need, by the packet of the client that opens it.
     pub(crate) fn begin_care(
