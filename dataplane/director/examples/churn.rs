@@ -89,7 +89,7 @@ fn table(live: usize) {
                 assert!(sessions.find(request).is_none() && sessions.find(answer).is_none());
                 let Some(id) = sessions.insert(new, now) else { panic!("no room") };
                 let session = sessions.get_mut(id);
-                session.state = State::Tcp(tcp::State::SynRecv);
+                session.set_state(State::Tcp(tcp::State::SynRecv));
                 session.set_timeout(LIFE);
                 session.touch(now);
                 sessions.state_changed(id);
@@ -205,7 +205,7 @@ fn lookups(live: u32, limit: usize) {
                 sessions.prefetch(*session);
             }
             let right = |&(ends, _, id): &(Narrow, u64, u32)| {
-                sessions.get(id).is_of_v4(fulcrum_director::session::Direction::In, 6, ends)
+                sessions.get(id).is_between(fulcrum_director::session::Direction::In, ends)
             };
             assert!(found.iter().filter(|found| !right(found)).count() <= 1);
         }

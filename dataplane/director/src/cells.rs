@@ -19,7 +19,7 @@ struct Line<T>(T);
 const _: () = assert!(size_of::<Line<DestinationCells>>() == 64, "a packet touches one line of its server");
 
 /// The cells of one worker for some numbers in a row.
-type Chunk<T> = Arc<[Line<T>]>;
+type Chunk<T> = Arc<[Line<T>; CHUNK]>;
 
 /// The same numbers' chunks of all workers.
 type Column<T> = Arc<[Chunk<T>]>;
@@ -75,7 +75,7 @@ impl<T: Cell> Slab<T> {
     }
 
     fn grow(&mut self) {
-        let column: Column<T> = self.table.0.iter().map(|_| chunk(CHUNK)).collect();
+        let column: Column<T> = self.table.0.iter().map(|_| chunk()).collect();
         let longer = self.table.0.iter().zip(column.iter()).map(|(chunks, new)| {
             let mut chunks = chunks.clone();
             chunks.push(new.clone());
@@ -86,8 +86,9 @@ impl<T: Cell> Slab<T> {
     }
 }
 
-fn chunk<T: Default>(length: usize) -> Chunk<T> {
-    (0..length).map(|_| Line::default()).collect()
+fn chunk<T: Default>() -> Chunk<T> {
+    let cells: Arc<[Line<T>]> = (0..CHUNK).map(|_| Line::default()).collect();
+    cells.try_into().unwrap_or_else(|_| unreachable!("it has as many as it is given"))
 }
 
 /// Cells by worker and number.
@@ -129,10 +130,10 @@ impl<T> Copy for WorkerCells<'_, T> {}
 impl<'a, T> WorkerCells<'a, T> {
     /// The cell of a number; `None` when no such number was given out. Two loads: of the chunk's place, from a table
     /// short enough to stay in the cache, and of the cell.
-    #[inline]
+    #[inline(always)]
     pub fn get(self, number: u32) -> Option<&'a T> {
         let number = number as usize;
-        self.0.get(number / CHUNK)?.get(number % CHUNK).map(|line| &line.0)
+        self.0.get(number / CHUNK).map(|chunk| &chunk[number % CHUNK].0)
     }
 
     /// Asks for the cell of a number ahead of its use.
@@ -154,7 +155,7 @@ pub struct Cells<T> {
 impl<T: Default> Cells<T> {
     /// Cells for `workers` workers that no table has.
     pub fn new(workers: usize) -> Cells<T> {
-        Cells { column: (0..workers).map(|_| chunk(1)).collect(), index: 0 }
+        Cells { column: (0..workers).map(|_| chunk()).collect(), index: 0 }
     }
 }
 

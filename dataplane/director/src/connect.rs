@@ -101,7 +101,7 @@ impl<P: Pool> Engine<P> {
         match opened {
             Ok(id) => {
                 // The rest of a fragmented datagram has to find the way too.
-                let ends = self.sessions.get(id).state == State::OnePacket && packet.fragment.is_none();
+                let ends = self.sessions.get(id).state() == State::OnePacket && packet.fragment.is_none();
                 self.forward(ctx, packet, id);
                 if ends {
                     self.counters.event(Event::SessionOfOnePacket);

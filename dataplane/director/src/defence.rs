@@ -57,7 +57,7 @@ impl Defence {
     /// Whether a session that controls no other is one that nobody misses.
     fn expendable(&mut self, snap: &Snapshot, session: &Session, now: Nanos) -> bool {
         let drawn = |defence: &mut Defence| defence.draw(session, now);
-        match session.state {
+        match session.state() {
             State::Tcp(Tcp::SynRecv | Tcp::SynAck) | State::Sctp(Sctp::Init1 | Sctp::Init) => true,
             State::Tcp(Tcp::Established) | State::Sctp(Sctp::Established) | State::Udp => drawn(self),
             // A template of single packets is never assured.

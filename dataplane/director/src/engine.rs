@@ -122,6 +122,8 @@ pub struct Engine<P: Pool> {
     /// What sessions remember of where their packets go counts when it is of this era.
     pub(crate) era: u32,
     pub(crate) courses: Courses,
+    /// Of the burst in work.
+    pub(crate) glances: Box<Glances>,
 }
 
 /// What a step works with beside the engine itself.
@@ -163,9 +165,10 @@ impl<P: Pool> Engine<P> {
             local_cursors: LocalCursors::default(),
             flush: None,
             defence: Defence::default(),
-            gates: Gate::all(&snapshot),
+            gates: Gate::all(&snapshot, 1),
             era: 1,
             courses: Courses::default(),
+            glances: Box::default(),
             config,
             snapshot: Some(snapshot),
             counters,
@@ -196,18 +199,18 @@ impl<P: Pool> Engine<P> {
             let count = burst.len().min(BURST);
             // What goes to a wrong worker first has to go the whole way there.
             let offered = if self.config.misdirect { &[] } else { &burst[..count] };
-            let mut glances = self.look(ctx.snap, offered);
+            self.look(ctx.snap, offered);
             let mut frames = burst.drain(..count);
-            while let Some(Received { port, buf }) = self.send_short(&mut ctx, &mut glances, &mut frames) {
-                self.receive_seen(&mut ctx, &glances, (port, 0, Stage::Arrived), buf);
+            while let Some(Received { port, buf }) = self.send_short(&mut ctx, &mut frames) {
+                self.receive_seen(&mut ctx, (port, 0, Stage::Arrived), buf);
             }
         }
         while !inbox.is_empty() {
             let count = inbox.len().min(BURST);
-            let mut glances = self.look(ctx.snap, &inbox[..count]);
+            self.look(ctx.snap, &inbox[..count]);
             let mut messages = inbox.drain(..count);
-            while let Some(message) = self.send_short(&mut ctx, &mut glances, &mut messages) {
-                self.take_message(&mut ctx, &glances, message);
+            while let Some(message) = self.send_short(&mut ctx, &mut messages) {
+                self.take_message(&mut ctx, message);
             }
         }
         self.expire_sessions(&mut ctx);
@@ -223,10 +226,10 @@ impl<P: Pool> Engine<P> {
         self.snapshot = Some(snapshot);
     }
 
-    fn take_message(&mut self, ctx: &mut Context<'_, P>, glances: &Glances<'_>, message: Message<P::Buf>) {
+    fn take_message(&mut self, ctx: &mut Context<'_, P>, message: Message<P::Buf>) {
         match message {
             Message::Packet { port, hops, stage, buf } => {
-                self.receive_seen(ctx, glances, (port, hops, stage), buf);
+                self.receive_seen(ctx, (port, hops, stage), buf);
             }
             Message::Park { interface, next_hop, port, routed, buf } => {
                 if let Sent::Dropped(reason) = self.park(ctx, interface, next_hop, port, routed, buf) {
@@ -281,8 +284,7 @@ impl<P: Pool> Engine<P> {
             if !keep_learned || !Arc::ptr_eq(&old.neighbours, &snapshot.neighbours) {
                 self.neighbours.install_static(&snapshot, keep_learned);
             }
-            self.gates = Gate::all(&snapshot);
-            self.forget_courses();
+            self.forget_courses(&snapshot);
         }
         if self.config.worker == RESOLVER {
             self.announcer.look();

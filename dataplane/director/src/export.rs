@@ -35,8 +35,8 @@ impl SessionView {
     pub(crate) fn of(session: &Session, ends: &Ends, now: Nanos) -> SessionView {
         let fullnat = session.forward() == Forward::FullNat && !session.is_template();
         SessionView {
-            protocol: session.protocol,
-            state: session.state.name(),
+            protocol: session.protocol(),
+            state: session.state().name(),
             expires_in: session.expires.saturating_sub(now),
             client: ends.client,
             vip: ends.vip,

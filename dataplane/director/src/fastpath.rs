@@ -14,22 +14,26 @@ mod rewrite;
 
 use std::net::IpAddr;
 
-use fulcrum_machine::prefetch;
+use fulcrum_machine::prefetch_at;
 use fulcrum_packet::{ethernet, ipv4, ipv6};
 
 use crate::buffer::{Buf, Pool};
+use crate::cells::WorkerCells;
+use crate::counters::{DestinationCells, Traffic};
 use crate::engine::{Context, Engine, Received};
 use crate::forward::{MIN_MTU, tunnel};
 use crate::message::{Message, Stage};
 use crate::neighbour::Hop;
 use crate::output::Way;
 use crate::packet::Packet;
-use crate::reason::{Event, Reason, VerdictKind};
-use crate::session::{Direction, SessionId, Sessions, State, tcp};
-use crate::snapshot::{Forward, InterfaceId, Snapshot, TunnelKind};
+use crate::reason::{Event, VerdictKind};
+use crate::session::terms::ERAS;
+use crate::session::{Direction, SessionId, Sessions};
+use crate::snapshot::{Forward, InterfaceId, ServiceSlot, Snapshot, TunnelKind};
 use crate::{Nanos, Transmit};
 pub(crate) use course::Courses;
-pub(crate) use glance::{Gate, Glance};
+pub(crate) use glance::Gate;
+use glance::{Glance, View};
 pub(crate) use rewrite::Deltas;
 
 /// A frame that is offered to the engine, by a port or by another worker.
@@ -44,6 +48,9 @@ pub(crate) trait Offered<B> {
 
 /// Frames that go through the stages together at most.
 pub(crate) const BURST: usize = 64;
+
+/// So many servers' cells and neighbours are near anyway, and not asked for.
+const NEAR: usize = 256;
 
 impl<B> Offered<B> for Received<B> {
     #[inline(always)]
@@ -127,22 +134,34 @@ const ANSWER: usize = 4;
 
 /// What was seen of a burst.
 #[derive(Debug)]
-pub(crate) struct Glances<'a> {
+pub(crate) struct Glances {
     /// Of the sessions when they were looked at.
     epoch: u32,
-    /// Which frame comes next.
+    /// In which they were.
+    era: u32,
+    /// Which frame comes next, of how many.
     next: usize,
-    list: [Glance<'a>; BURST],
+    count: usize,
+    list: [Glance; BURST],
+}
+
+impl Default for Glances {
+    fn default() -> Glances {
+        Glances { epoch: 0, era: 0, next: 0, count: 0, list: [Glance::WHOLE_WAY; BURST] }
+    }
 }
 
 /// What packets of the short way pass through.
 struct Hands<'a> {
     sessions: &'a mut Sessions,
     hops: &'a [Hop],
+    servers: WorkerCells<'a, DestinationCells>,
+    services: WorkerCells<'a, Traffic>,
+    /// Of servers.
+    slots: &'a [ServiceSlot],
     ip_id: &'a mut u16,
-    /// The era that is, and what the epoch was when the burst was looked at.
-    era: u32,
-    looked: u32,
+    /// Whether sessions have come or gone since the burst was looked at.
+    stale: bool,
     now: Nanos,
     /// Whether all tunnels take what their ways take.
     tunnels: bool,
@@ -152,52 +171,51 @@ struct Hands<'a> {
     sent: [u64; EVENTS.len()],
 }
 
-/// What became of a packet.
-enum Passed {
-    /// Nothing: it is for the whole way to judge.
-    No,
-    /// It goes out by this port, as this one of [`EVENTS`].
-    By(u16, usize),
-    /// There was no room before it for its headers.
-    NoRoom,
-}
-
 impl Hands<'_> {
-    /// Makes the frame that goes out of the one that came in. A body of code for each family and direction, in which
-    /// all places are known.
-    fn pass<const V6: bool, const OUT: bool, B: Buf>(&mut self, glance: &Glance<'_>, buf: &mut B) -> Passed {
-        let (id, now) = (glance.session, self.now);
+    /// Makes the frame that goes out of the one that came in, and gives its port; `None`, and nothing done, when that
+    /// is for the whole way to judge. A body of code for each family and direction, in which all places are known.
+    #[inline(always)]
+    fn pass<const V6: bool, const OUT: bool, B: Buf>(&mut self, glance: &Glance, buf: &mut B) -> Option<u16> {
         let direction = if OUT { Direction::Out } else { Direction::In };
-        // Sessions may have come or gone since, by packets before this one.
-        if self.sessions.epoch() != self.looked
-            && self.sessions.candidate(glance.hash) != Some((id, direction))
-        {
-            return Passed::No;
+        if self.stale && !self.is_still(glance) {
+            return None;
         }
-        let session = self.sessions.get(id);
-        let established = matches!(session.state, State::Tcp(tcp::State::Established) | State::Udp);
-        let fits = match V6 {
-            false => session.is_of_v4(direction, glance.protocol, glance.ends),
-            true => glance.is_of_v6(self.sessions, session, direction, buf.bytes()),
-        };
-        let remembers = session.era == self.era
-            && session.comes_by(direction, glance.interface)
-            && session.destination == glance.destination;
-        let hop = self.hops.get(usize::from(session.hop(direction)));
-        let (Some(hop), Some(server), Some(service)) = (hop, glance.server, glance.service) else {
-            return Passed::No;
-        };
+        let (session, wide) = self.sessions.get_with_wide(glance.session);
+        if !glance.terms.meet(session.terms(), direction) {
+            return None;
+        }
+        if V6 {
+            let (src, dst) = glance.ends_v6(buf.bytes())?;
+            if !session.is_between_v6(wide?, direction, src, dst) {
+                return None;
+            }
+        } else if !session.is_between(direction, glance.ends) {
+            return None;
+        }
+        let hop = self.hops.get(usize::from(session.hop(direction)))?;
+        if session.expires <= self.now || self.now >= hop.fresh_until {
+            return None;
+        }
         let forward = session.forward();
         let rewrites = OUT || matches!(forward, Forward::Nat | Forward::FullNat);
-        let outer = if !rewrites && forward == Forward::Tun { outer_header(hop.source) } else { 0 };
         // Among the options of an answer are acknowledgments of ranges, by other numbers.
-        let odd = rewrites && (glance.unsummed || OUT && glance.options && session.offset != 0)
-            || outer != 0 && !self.tunnels
-            || usize::from(glance.total) + outer > usize::from(hop.mtu);
-        if !established || !fits || !remembers || odd || session.expires <= now || now >= hop.fresh_until {
-            return Passed::No;
+        if rewrites && glance.marks.is_odd(OUT && session.offset != 0) {
+            return None;
         }
+        let outer = if !rewrites && forward == Forward::Tun { outer_header(hop.source) } else { 0 };
+        if outer != 0 && !self.tunnels || usize::from(glance.total) + outer > usize::from(hop.mtu) {
+            return None;
+        }
+        let server = self.servers.get(session.destination)?;
+        let service = self.services.get(*self.slots.get(session.destination as usize)?)?;
 
+        // Where the packet begins, and where it is to begin.
+        let (l3, front) = (usize::from(glance.l3), usize::from(hop.header_len) + outer);
+        if front != l3 && !begin(buf, l3, front) {
+            return None;
+        }
+        let (ether, packet) = buf.bytes_mut().split_at_mut_checked(front)?;
+        hop.emit(ether);
         let bytes = u64::from(glance.total);
         for traffic in [&server.traffic, service] {
             match OUT {
@@ -205,45 +223,53 @@ impl Hands<'_> {
                 true => traffic.count_out(1, bytes),
             }
         }
-        let (offset, deltas) = (session.offset, session.deltas);
-        let goes = session.goes(direction);
-        let session = self.sessions.get_mut(id);
-        session.touch(now);
+        session.touch(self.now);
         if !OUT {
-            session.in_packets = session.in_packets.saturating_add(1);
+            session.in_packets += u8::from(session.in_packets != u8::MAX);
         }
-
-        // Where the packet begins, and where it is to begin.
-        let (l3, front) = (usize::from(glance.l3), usize::from(hop.header_len) + outer);
-        if front != l3 && !begin(buf, l3, front) {
-            return Passed::NoRoom;
-        }
-        buf.truncate(front + usize::from(glance.total));
-        let frame = buf.bytes_mut();
-        let outside_v6 = if outer == 0 { V6 } else { hop.source.is_ipv6() };
-        hop.emit(frame, if outside_v6 { ethernet::IPV6 } else { ethernet::IPV4 });
-        let Some(packet) = frame.get_mut(front..) else { return Passed::NoRoom };
-        let change = if OUT { deltas.to_client(offset) } else { deltas.to_server(offset) };
         match (rewrites, V6) {
-            (true, false) => rewrite::rewrite_v4(packet, glance.protocol, goes, change),
-            (true, true) => {
-                let session = self.sessions.get(id);
-                if let Some((src, dst)) = self.sessions.other_ends_v6(session, direction) {
-                    rewrite::rewrite_v6(packet, glance.protocol, src, dst, change);
-                }
-            }
             (false, false) => rewrite::route_v4(packet),
             (false, true) => rewrite::route_v6(packet),
+            (true, _) => {
+                let change = if OUT {
+                    session.deltas.to_client(session.offset)
+                } else {
+                    session.deltas.to_server(session.offset)
+                };
+                let is_tcp = glance.marks.is_tcp();
+                if let (true, Some(wide)) = (V6, wide) {
+                    let (src, dst) = session.other_ends_v6(wide, direction);
+                    rewrite::rewrite_v6(packet, is_tcp, src, dst, change);
+                } else {
+                    rewrite::rewrite_v4(packet, is_tcp, session.goes(direction), change);
+                }
+            }
         }
-        if outer != 0
-            && let Some(packet) = frame.get_mut(usize::from(hop.header_len)..)
-        {
-            let ends = (hop.source, self.sessions.ends(id).server.0);
-            tunnel::encapsulate_plain(packet, outer, ends, self.may_cut, self.ip_id);
+        self.sent[if OUT { ANSWER } else { forward as usize }] += 1;
+        buf.truncate(front + usize::from(glance.total));
+        if outer != 0 {
+            self.wrap(glance.session, hop, outer, buf);
         }
-        let event = if OUT { ANSWER } else { forward as usize };
-        self.sent[event] += 1;
-        Passed::By(hop.port, event)
+        Some(hop.port)
+    }
+
+    /// Whether the index still says of a packet what it said when the burst was looked at.
+    #[cold]
+    fn is_still(&self, glance: &Glance) -> bool {
+        self.sessions.candidate(glance.hash) == Some((glance.session, glance.marks.direction()))
+    }
+
+    /// Fills in what is before a packet in a tunnel.
+    #[inline(never)]
+    fn wrap<B: Buf>(&mut self, id: SessionId, hop: &Hop, outer: usize, buf: &mut B) {
+        let l3 = usize::from(hop.header_len);
+        let Some((ether, packet)) = buf.bytes_mut().split_at_mut_checked(l3) else { return };
+        let kind = if hop.source.is_ipv6() { ethernet::IPV6 } else { ethernet::IPV4 };
+        if let Some(last) = ether.last_chunk_mut() {
+            *last = kind.to_be_bytes();
+        }
+        let ends = (hop.source, self.sessions.ends(id).server.0);
+        tunnel::encapsulate_plain(packet, outer, ends, self.may_cut, self.ip_id);
     }
 }
 
@@ -262,78 +288,76 @@ fn begin<B: Buf>(buf: &mut B, l3: usize, front: usize) -> bool {
 impl<P: Pool> Engine<P> {
     /// The first stages for a burst of at most [`BURST`] frames: what the headers say, which sessions that may be, and
     /// the memory of all of them on its way.
-    pub(crate) fn look<'a, T: Offered<P::Buf>>(&self, snap: &'a Snapshot, offered: &[T]) -> Glances<'a> {
-        let Engine { sessions, gates, config, .. } = self;
-        let mut glances = Glances { epoch: sessions.epoch(), next: 0, list: [Glance::WHOLE_WAY; BURST] };
-        let worker = usize::from(config.worker);
-        let (Some(servers), Some(services)) =
-            (snap.destination_cells.of(worker), snap.service_cells.of(worker))
-        else {
-            return glances;
-        };
-        if !config.short_way || snap.without_services() {
-            return glances;
-        }
-        for frame in offered {
-            if let Some(first) = frame.fresh().and_then(|(_, buf)| buf.bytes().first()) {
-                prefetch(first);
-            }
-        }
-        let list = &mut glances.list[..offered.len().min(BURST)];
+    #[inline(never)]
+    pub(crate) fn look<T: Offered<P::Buf>>(&mut self, snap: &Snapshot, offered: &[T]) {
+        let Engine { sessions, gates, neighbours, config, era, glances, .. } = self;
+        let on = config.short_way && !snap.without_services();
+        let count = if on { offered.len().min(BURST) } else { 0 };
+        (glances.epoch, glances.era) = (sessions.epoch(), *era);
+        (glances.next, glances.count) = (0, count);
+        let list = &mut glances.list[..count];
+        let view = View { snap, gates, sessions, era: *era };
         for (frame, glance) in offered.iter().zip(&mut *list) {
-            if let Some((port, buf)) = frame.fresh() {
-                glance.read(snap, gates, sessions, port, buf);
-                if glance.keyed && !glance.plain {
-                    sessions.prefetch_search(glance.hash);
+            match frame.fresh() {
+                Some((port, buf)) => {
+                    glance.read(&view, port, buf);
+                    if glance.marks.is_special() {
+                        sessions.prefetch_search(glance.hash);
+                    }
                 }
+                None => *glance = Glance::WHOLE_WAY,
             }
         }
         for glance in &mut *list {
-            if glance.keyed {
-                match sessions.candidate(glance.hash) {
-                    Some((id, direction)) => {
-                        (glance.session, glance.direction) = (id, direction);
-                        sessions.prefetch(id);
-                    }
-                    None => glance.keyed = false,
+            if glance.marks.is_keyed() {
+                let candidate = sessions.candidate(glance.hash);
+                if let Some((id, _)) = candidate {
+                    glance.session = id;
+                    sessions.prefetch(id);
+                }
+                glance.marks.set_candidate(candidate.map(|(_, direction)| direction));
+            }
+        }
+        let many = snap.service_slots.len() > NEAR;
+        if !many && !sessions.has_wide() {
+            return;
+        }
+        let worker = usize::from(config.worker);
+        let cells = snap.destination_cells.of(worker).zip(snap.service_cells.of(worker));
+        for glance in list.iter().filter(|glance| glance.marks.is_plain()) {
+            let session = sessions.get(glance.session);
+            sessions.prefetch_wide(session);
+            if let (true, Some((servers, services))) = (many, cells) {
+                prefetch_at(neighbours.hops(), usize::from(session.hop(glance.marks.direction())));
+                servers.prefetch(session.destination);
+                if let Some(&slot) = snap.service_slots.get(session.destination as usize) {
+                    services.prefetch(slot);
                 }
             }
         }
-        for glance in list {
-            if glance.plain && glance.keyed {
-                let session = sessions.get(glance.session);
-                if glance.v6 {
-                    sessions.prefetch_wide(session);
-                }
-                let server = session.destination;
-                glance.destination = server;
-                let slot = snap.service_slots.get(server as usize).copied();
-                (glance.server, glance.service) =
-                    (servers.get(server), slot.and_then(|slot| services.get(slot)));
-                if let (Some(server), Some(service)) = (glance.server, glance.service) {
-                    prefetch(server);
-                    prefetch(service);
-                }
-            }
-        }
-        glances
     }
 
     /// The last stage: sends the frames that were looked at, until one comes that has to go the whole way, which is
     /// given back as it came.
+    #[inline(never)]
     pub(crate) fn send_short<T: Offered<P::Buf>>(
         &mut self,
         ctx: &mut Context<'_, P>,
-        glances: &mut Glances<'_>,
         frames: &mut impl Iterator<Item = T>,
     ) -> Option<T> {
-        let Engine { sessions, neighbours, counters, path_mtus, ip_id, era, .. } = self;
+        let Engine { sessions, neighbours, counters, path_mtus, ip_id, era, glances, config, .. } = self;
+        let worker = usize::from(config.worker);
+        let cells = ctx.snap.destination_cells.of(worker).zip(ctx.snap.service_cells.of(worker));
+        let Some((servers, services)) = cells else { return frames.next() };
         let mut hands = Hands {
+            stale: sessions.epoch() != glances.epoch,
             sessions,
-            hops: neighbours.hops(),
+            // What was read of a former era may not go by a hop of this one.
+            hops: if *era == glances.era { neighbours.hops() } else { &[] },
+            servers,
+            services,
+            slots: &ctx.snap.service_slots,
             ip_id,
-            era: *era,
-            looked: glances.epoch,
             now: ctx.now,
             tunnels: path_mtus.is_empty(),
             may_cut: !ctx.snap.settings.pmtu_disc,
@@ -341,39 +365,37 @@ impl<P: Pool> Engine<P> {
         };
         let telling = ctx.out.verdicts.is_some();
         let mut rest = None;
-        // There is a glance for every frame: none is taken that has no other half.
-        for (mut frame, glance) in frames.zip(&glances.list[glances.next..]) {
-            glances.next += 1;
-            let passed = match (glance.server, frame.frame_mut()) {
-                (Some(_), Some(buf)) => match (glance.v6, glance.direction) {
-                    (false, Direction::In) => hands.pass::<false, false, _>(glance, buf),
-                    (false, Direction::Out) => hands.pass::<false, true, _>(glance, buf),
-                    (true, Direction::In) => hands.pass::<true, false, _>(glance, buf),
-                    (true, Direction::Out) => hands.pass::<true, true, _>(glance, buf),
-                },
-                _ => Passed::No,
-            };
-            let (reason, port) = match passed {
-                Passed::No => {
-                    rest = Some(frame);
-                    break;
+        let mut list = glances.list[glances.next..glances.count].iter();
+        for mut frame in frames {
+            let glance = list.next();
+            let port = match (glance, frame.frame_mut()) {
+                (Some(glance), Some(buf)) if glance.marks.is_plain() => {
+                    match (glance.marks.is_v6(), glance.marks.direction()) {
+                        (false, Direction::In) => hands.pass::<false, false, _>(glance, buf),
+                        (false, Direction::Out) => hands.pass::<false, true, _>(glance, buf),
+                        (true, Direction::In) => hands.pass::<true, false, _>(glance, buf),
+                        (true, Direction::Out) => hands.pass::<true, true, _>(glance, buf),
+                    }
                 }
-                Passed::By(port, event) => (Ok(EVENTS[event]), port),
-                Passed::NoRoom => (Err(Reason::NoHeadroom), 0),
+                _ => None,
             };
-            let Some((from, buf)) = frame.into_frame() else { continue };
-            match reason {
-                Ok(_) => ctx.out.tx.push(Transmit { port, buf }),
-                Err(reason) => counters.count_drop(from, reason),
+            let (Some(port), Some(glance)) = (port, glance) else {
+                rest = Some(frame);
+                break;
+            };
+            if let Some((_, buf)) = frame.into_frame() {
+                ctx.out.tx.push(Transmit { port, buf });
             }
             if telling {
-                let (kind, name) = match reason {
-                    Ok(event) => (VerdictKind::Forward, event.name()),
-                    Err(reason) => (VerdictKind::Drop, reason.name()),
+                let session = hands.sessions.get(glance.session);
+                let event = match glance.marks.direction() {
+                    Direction::In => EVENTS[session.forward() as usize],
+                    Direction::Out => EVENTS[ANSWER],
                 };
-                ctx.verdict(kind, name, Some(glance.destination));
+                ctx.verdict(VerdictKind::Forward, event.name(), Some(session.destination));
             }
         }
+        glances.next = glances.count - list.len();
         for (event, count) in EVENTS.into_iter().zip(hands.sent).filter(|&(_, count)| count > 0) {
             counters.events(event, count);
             counters.short_way.add(count);
@@ -391,7 +413,7 @@ impl<P: Pool> Engine<P> {
         way: &Way,
     ) {
         let session = self.sessions.get(id);
-        let current = session.era == self.era;
+        let current = session.is_of_era(self.era);
         let hop = self.neighbours.hops().get(usize::from(session.hop(direction)));
         if current && hop.is_some_and(Hop::is_open) && session.comes_by(direction, came.interface) {
             return;
@@ -414,7 +436,7 @@ impl<P: Pool> Engine<P> {
         }
         let Some(hop) = self.neighbours.hop(snap, way) else {
             if self.neighbours.out_of_hops() {
-                self.forget_courses();
+                self.forget_courses(snap);
             }
             return;
         };
@@ -422,19 +444,16 @@ impl<P: Pool> Engine<P> {
             return;
         }
         let deltas = Deltas::between((ends.client, ends.vip), (ends.local, ends.server));
-        let era = self.era;
         let session = self.sessions.get_mut(id);
-        if !current {
-            session.forget_hops();
-        }
-        session.era = era;
-        session.deltas = deltas;
+        session.begin_era(self.era, deltas);
         session.set_hop(direction, came.interface, hop);
     }
 
     /// Begins a new era: what sessions remember of before does not count.
-    pub(crate) fn forget_courses(&mut self) {
-        self.era = self.era.wrapping_add(1);
+    pub(crate) fn forget_courses(&mut self, snap: &Snapshot) {
+        self.era = (self.era + 1) % ERAS;
+        self.era += u32::from(self.era == 0);
+        self.gates = Gate::all(snap, self.era);
         self.neighbours.forget_hops();
     }
 }

@@ -97,7 +97,7 @@ impl<P: Pool> Engine<P> {
         };
         match opened {
             Some(Ok(id)) => {
-                let ends = self.sessions.get(id).state == State::OnePacket;
+                let ends = self.sessions.get(id).state() == State::OnePacket;
                 self.error_from_client(ctx, packet, id);
                 if ends {
                     self.end_session(ctx.snap, id);

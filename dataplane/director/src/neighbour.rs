@@ -76,18 +76,18 @@ impl Hop {
         self.fresh_until > 0
     }
 
-    /// Puts the Ethernet header of an IP packet at the beginning of a frame, which has room for it.
+    /// Puts the Ethernet header at the beginning of a frame, but for its type, which is where it was: before the
+    /// packet.
     #[inline(always)]
-    pub(crate) fn emit(&self, frame: &mut [u8], ethertype: u16) {
+    pub(crate) fn emit(&self, frame: &mut [u8]) {
         const PLAIN: usize = ethernet::HEADER - 2;
         const TAGGED: usize = ethernet::MAX_HEADER - 2;
-        let Some(header) = frame.first_chunk_mut::<{ ethernet::MAX_HEADER }>() else { return };
-        header[..PLAIN].copy_from_slice(&self.header[..PLAIN]);
-        if usize::from(self.header_len) == ethernet::HEADER {
-            header[PLAIN..ethernet::HEADER].copy_from_slice(&ethertype.to_be_bytes());
-        } else {
-            header[PLAIN..TAGGED].copy_from_slice(&self.header[PLAIN..TAGGED]);
-            header[TAGGED..].copy_from_slice(&ethertype.to_be_bytes());
+        let Some((header, more)) = frame.split_first_chunk_mut::<PLAIN>() else { return };
+        header.copy_from_slice(&self.header[..PLAIN]);
+        if usize::from(self.header_len) != ethernet::HEADER
+            && let Some(tag) = more.first_chunk_mut::<{ TAGGED - PLAIN }>()
+        {
+            tag.copy_from_slice(&self.header[PLAIN..TAGGED]);
         }
     }
 }

@@ -191,7 +191,7 @@ impl<P: Pool> Engine<P> {
             self.end_session(ctx.snap, id);
             return self.connect(ctx, packet);
         }
-        if session.state == State::OnePacket && !packet.is_later_fragment() {
+        if session.state() == State::OnePacket && !packet.is_later_fragment() {
             self.counters.event(Event::SessionOfOnePacket);
             self.end_session(ctx.snap, id);
             return self.connect(ctx, packet);
@@ -209,7 +209,7 @@ impl<P: Pool> Engine<P> {
             return self.drop_packet(ctx, packet, Reason::ServerDeleted, Some(server));
         };
         self.count_in(destination, &packet);
-        if packet.opens() && session.state.is_over() && !session.care.is_nothing() {
+        if packet.opens() && session.state().is_over() && !session.care.is_nothing() {
             self.renew_care(ctx.now, id, &packet, &destination.profile);
         }
         self.advance(ctx, id, Direction::In, &packet);
@@ -227,7 +227,7 @@ impl<P: Pool> Engine<P> {
         if mode == 0 || self.sessions.control(id) != NONE {
             return false;
         }
-        match session.state {
+        match session.state() {
             State::Tcp(TcpState::TimeWait | TcpState::Close) | State::Sctp(SctpState::Closed) => true,
             State::Tcp(TcpState::FinWait) => mode & 2 != 0 && session.no_output(),
             _ => false,
@@ -267,7 +267,7 @@ impl<P: Pool> Engine<P> {
             Direction::In if session.no_output() => View::InputOnly,
             Direction::In => View::Input,
         };
-        let state = session.state;
+        let state = session.state();
         let next = state.next(view, packet.flags, self.defence.secure_tcp);
         let assured = if next == State::Udp {
             direction == Direction::Out
@@ -294,14 +294,14 @@ impl<P: Pool> Engine<P> {
     /// Says of the template that controls a session, if one does, that a session of it was established.
     pub(crate) fn assure_template(&mut self, control: SessionId) {
         if control != NONE && self.sessions.get(control).is_template() {
-            self.sessions.get_mut(control).state = State::Template { assured: true };
+            self.sessions.get_mut(control).set_state(State::Template { assured: true });
         }
     }
 
     /// Gives a session a state, and its server the counts that follow from it.
     pub(crate) fn change_state(&mut self, snap: &Snapshot, id: SessionId, state: State) {
         let session = self.sessions.get_mut(id);
-        session.state = state;
+        session.set_state(state);
         if session.is_active() != state.is_active()
             && let Some(destination) = snap.destination(session.destination)
         {
@@ -328,7 +328,7 @@ impl<P: Pool> Engine<P> {
         let session = self.sessions.remove(id);
         if let Some(destination) = snap.destination(session.destination) {
             let cells = destination.counters.of(worker);
-            match session.state {
+            match session.state() {
                 State::Template { .. } => cells.persistent.sub_one(),
                 _ if session.is_active() => cells.active.sub_one(),
                 _ => cells.inactive.sub_one(),

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::Instant;
 
-use fulcrum_director::{Engine, Message, Nanos, Output, Reason, Received, WorkerCounters};
+use fulcrum_director::{Buf, Engine, Message, Nanos, Output, Reason, Received, WorkerCounters};
 use fulcrum_dpdk::{BURST, Mbuf, Mempool, TxQueue, wait_for_frames};
-use fulcrum_machine::cycles;
+use fulcrum_machine::{cycles, prefetch};
 
 use crate::board::{Board, Stage};
 use crate::ends::{Decide, Egress, Ingress};
@@ -218,7 +218,11 @@ impl<D: Decide, I: Ingress, E: Egress> Worker<D, I, E> {
         let (port, queue) = &mut self.rx[queue];
         let (counters, pool) = (&self.counters, self.pool);
         let frames = queue.poll(BURST, |buf| match buf.whole(pool) {
-            Some(buf) => burst.push(Received { port: *port, buf }),
+            Some(buf) => {
+                // What its headers say is asked for when the whole burst is here.
+                buf.bytes().first().into_iter().for_each(prefetch);
+                burst.push(Received { port: *port, buf });
+            }
             None => {
                 counters.rx_packets.add(1);
                 counters.count_drop(*port, Reason::MultiSegment);

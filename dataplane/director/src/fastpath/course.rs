@@ -130,31 +130,28 @@ impl<P: Pool> Engine<P> {
         }
         let v6 = packet.is_v6();
         let frame = packet.buf.bytes_mut();
-        hop.emit(frame, if v6 { ethernet::IPV6 } else { ethernet::IPV4 });
+        hop.emit(frame);
+        let kind = if v6 { ethernet::IPV6 } else { ethernet::IPV4 };
+        frame[front - 2..front].copy_from_slice(&kind.to_be_bytes());
         let out = hop.port;
-        let session = self.sessions.get(id);
-        let goes = session.goes(Direction::In);
-        let deltas = if v6 {
-            let ends = self.sessions.ends(id);
+        let ends = v6.then(|| self.sessions.ends(id));
+        let (session, wide) = self.sessions.get_with_wide(id);
+        let deltas = if let (Some(ends), Some(wide)) = (ends, wide) {
             let deltas = Deltas::between((ends.client, ends.vip), (ends.local, ends.server));
-            if let Some((src, dst)) = self.sessions.other_ends_v6(session, Direction::In) {
-                let change = deltas.to_server(offset);
-                rewrite::rewrite_v6(&mut frame[front..], ipv4::TCP, src, dst, change);
-            }
+            let (src, dst) = session.other_ends_v6(wide, Direction::In);
+            rewrite::rewrite_v6(&mut frame[front..], true, src, dst, deltas.to_server(offset));
             deltas
         } else {
+            let goes = session.goes(Direction::In);
             let deltas = Deltas::between_v4(session.comes(Direction::In), goes);
-            rewrite::rewrite_v4(&mut frame[front..], ipv4::TCP, goes, deltas.to_server(offset));
+            rewrite::rewrite_v4(&mut frame[front..], true, goes, deltas.to_server(offset));
             deltas
         };
         let event =
             if session.forward() == Forward::FullNat { Event::ForwardedFullNat } else { Event::ForwardedNat };
         let server = session.destination;
-        if packet.stage == Stage::Arrived && session.era != self.era {
-            let era = self.era;
-            let session = self.sessions.get_mut(id);
-            session.forget_hops();
-            (session.era, session.deltas) = (era, deltas);
+        if packet.stage == Stage::Arrived && !session.is_of_era(self.era) {
+            session.begin_era(self.era, deltas);
             session.set_hop(Direction::In, packet.interface, number);
         }
         ctx.out.tx.push(Transmit { port: out, buf: packet.buf });

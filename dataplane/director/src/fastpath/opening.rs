@@ -8,7 +8,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use fulcrum_packet::{ethernet, ipv4, tcp};
+use fulcrum_packet::{ipv4, tcp};
 
 use super::{Deltas, Glance, Glances, begin, rewrite};
 use crate::Transmit;
@@ -23,10 +23,10 @@ use crate::session::{Direction, Key, NONE, Narrow, Session, SessionId, State, Vi
 use crate::snapshot::{ClientAddress, Destination, FTP, FTP_DATA, Forward, InterfaceId, Service, Snapshot};
 use crate::stream::lead_numbers;
 
-impl<'a> Glances<'a> {
-    /// Of the frame that was taken last.
-    fn last(&self) -> &Glance<'a> {
-        &self.list[self.next - 1]
+impl Glances {
+    /// Of the frame that was taken last, if it was looked at.
+    fn last(&self) -> Option<Glance> {
+        self.next.checked_sub(1).map(|last| self.list[last])
     }
 }
 
@@ -35,14 +35,16 @@ impl<P: Pool> Engine<P> {
     pub(crate) fn receive_seen(
         &mut self,
         ctx: &mut Context<'_, P>,
-        glances: &Glances<'_>,
         (port, hops, stage): (u16, u8, Stage),
         mut buf: P::Buf,
     ) {
-        let glance = glances.last();
-        let Some(service) = self.service_to_open(ctx.snap, glance, hops, &buf) else {
+        let seen = self.glances.last();
+        let seen =
+            seen.and_then(|glance| Some((glance, self.service_to_open(ctx.snap, &glance, hops, &buf)?)));
+        let Some((glance, service)) = seen else {
             return self.receive(ctx, port, hops, stage, buf);
         };
+        let glance = &glance;
         if !is_simple(service, glance) {
             return self.connect_to(ctx, service, opening(glance, port, hops, buf));
         }
@@ -69,11 +71,12 @@ impl<P: Pool> Engine<P> {
     fn service_to_open<'a>(
         &self,
         snap: &'a Snapshot,
-        glance: &Glance<'_>,
+        glance: &Glance,
         hops: u8,
         buf: &P::Buf,
     ) -> Option<&'a Service> {
-        let fresh = glance.is_new() && glance.protocol == ipv4::TCP && !glance.v6;
+        let Glance { marks, terms, .. } = glance;
+        let fresh = marks.is_new() && marks.is_tcp() && !marks.is_v6() && terms.are_known();
         if !fresh || !snap.marks.is_empty() || self.sessions.expects() {
             return None;
         }
@@ -106,14 +109,14 @@ impl<P: Pool> Engine<P> {
         ctx: &Context<'_, P>,
         service: &Service,
         destination: &Destination,
-        glance: &Glance<'_>,
+        glance: &Glance,
     ) -> Option<HopId> {
         let (interface, hop) = self.course_of_server(ctx.now, destination.id, destination.address)?;
         let mss = |interface: InterfaceId| ctx.snap.interfaces[usize::from(interface)].mss;
         let is_plain = destination.address.is_ipv4()
             && matches!(destination.forward, Forward::Nat | Forward::FullNat)
             && glance.total <= self.neighbours.hops()[usize::from(hop)].mtu
-            && (service.profile.mss, mss(glance.interface), mss(interface)) == (0, 0, 0);
+            && (service.profile.mss, mss(glance.interface()), mss(interface)) == (0, 0, 0);
         is_plain.then_some(hop)
     }
 
@@ -125,7 +128,7 @@ impl<P: Pool> Engine<P> {
         ctx: &mut Context<'_, P>,
         service: &Service,
         destination: &Destination,
-        glance: &Glance<'_>,
+        glance: &Glance,
         (hop, syn): (HopId, &mut [u8]),
     ) -> Result<SessionId, Reason> {
         let (client, (_, dport)) = glance.ends.ends();
@@ -152,9 +155,8 @@ impl<P: Pool> Engine<P> {
         if fullnat {
             lead_numbers(&mut session, self.config.seed, ctx.now, syn);
         }
-        session.era = self.era;
-        session.deltas = Deltas::between_v4(glance.ends, session.goes(Direction::In));
-        session.set_hop(Direction::In, glance.interface, hop);
+        session.begin_era(self.era, Deltas::between_v4(glance.ends, session.goes(Direction::In)));
+        session.set_hop(Direction::In, glance.interface(), hop);
         let id = self.sessions.insert_v4(session).ok_or(Reason::SessionsFull)?;
         self.count_opened(ctx.snap, destination, id, (1, glance.total.into()));
         Ok(id)
@@ -165,7 +167,7 @@ impl<P: Pool> Engine<P> {
     fn send_first(
         &mut self,
         ctx: &mut Context<'_, P>,
-        glance: &Glance<'_>,
+        glance: &Glance,
         (port, mut buf): (u16, P::Buf),
         id: SessionId,
         hop: HopId,
@@ -180,9 +182,9 @@ impl<P: Pool> Engine<P> {
         }
         buf.truncate(front + usize::from(glance.total));
         let frame = buf.bytes_mut();
-        hop.emit(frame, ethernet::IPV4);
+        hop.emit(frame);
         let change = session.deltas.to_server(session.offset);
-        rewrite::rewrite_v4(&mut frame[front..], ipv4::TCP, session.goes(Direction::In), change);
+        rewrite::rewrite_v4(&mut frame[front..], true, session.goes(Direction::In), change);
         let event =
             if session.forward() == Forward::FullNat { Event::ForwardedFullNat } else { Event::ForwardedNat };
         ctx.out.tx.push(Transmit { port: hop.port, buf });
@@ -193,7 +195,7 @@ impl<P: Pool> Engine<P> {
 
 /// Whether a new session of a service needs nothing but a server.
 #[inline]
-fn is_simple(service: &Service, glance: &Glance<'_>) -> bool {
+fn is_simple(service: &Service, glance: &Glance) -> bool {
     let ((_, sport), (_, dport)) = glance.ends.ends();
     service.persistence.is_none()
         && service.profile.client_address == ClientAddress::None
@@ -204,7 +206,7 @@ fn is_simple(service: &Service, glance: &Glance<'_>) -> bool {
 
 /// The key of a packet of TCP over IPv4.
 #[inline]
-fn key(glance: &Glance<'_>) -> Key {
+fn key(glance: &Glance) -> Key {
     let ((src, sport), (dst, dport)) = glance.ends.ends();
     let (src, dst) = (IpAddr::V4(src.into()), IpAddr::V4(dst.into()));
     Key { protocol: ipv4::TCP.into(), src, sport, dst, dport }
@@ -212,7 +214,7 @@ fn key(glance: &Glance<'_>) -> Key {
 
 /// Its segment.
 #[inline]
-fn segment<'b, B: Buf>(glance: &Glance<'_>, buf: &'b mut B) -> &'b mut [u8] {
+fn segment<'b, B: Buf>(glance: &Glance, buf: &'b mut B) -> &'b mut [u8] {
     let l3 = usize::from(glance.l3);
     let place = l3 + ipv4::HEADER..l3 + usize::from(glance.total);
     buf.bytes_mut().get_mut(place).unwrap_or_default()
@@ -220,14 +222,14 @@ fn segment<'b, B: Buf>(glance: &Glance<'_>, buf: &'b mut B) -> &'b mut [u8] {
 
 /// Its flags.
 #[inline]
-fn flags<B: Buf>(glance: &Glance<'_>, buf: &B) -> u8 {
+fn flags<B: Buf>(glance: &Glance, buf: &B) -> u8 {
     let place = usize::from(glance.l3) + ipv4::HEADER + 13;
     buf.bytes().get(place).copied().unwrap_or(0)
 }
 
 /// What the first steps would have made of it.
 #[inline(never)]
-fn opening<B: Buf>(glance: &Glance<'_>, port: u16, hops: u8, mut buf: B) -> Packet<B> {
+fn opening<B: Buf>(glance: &Glance, port: u16, hops: u8, mut buf: B) -> Packet<B> {
     let (l3, total) = (usize::from(glance.l3), usize::from(glance.total));
     buf.truncate(l3 + total);
     let ((src, sport), (dst, dport)) = glance.ends.ends();
@@ -235,14 +237,14 @@ fn opening<B: Buf>(glance: &Glance<'_>, port: u16, hops: u8, mut buf: B) -> Pack
     Packet {
         buf,
         port,
-        interface: glance.interface,
+        interface: glance.interface(),
         hops,
         stage: Stage::Arrived,
         l3,
         l4: l3 + ipv4::HEADER,
         src: IpAddr::V4(src.into()),
         dst: IpAddr::V4(dst.into()),
-        protocol: glance.protocol,
+        protocol: ipv4::TCP,
         total,
         fragment: None,
         mark: 0,

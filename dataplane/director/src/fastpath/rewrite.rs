@@ -8,7 +8,8 @@ use fulcrum_packet::{ipv4, ipv6, tcp, udp};
 
 use crate::session::Narrow;
 
-/// By how much a session changes checksums on the way to its server; the other way it is the opposite.
+/// By how much a session changes checksums on the way to its server; the other way it is the opposite. As checksums
+/// stand in headers, whatever the machine's order of bytes: sums may be made in any (RFC 1071, 2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Deltas {
     /// Of the IPv4 header.
@@ -42,20 +43,20 @@ impl Deltas {
         // The complement of a sum of sixteen halves is the sum of sixteen complements.
         let header = 16 * 0xffff - addresses(old) + addresses(new);
         let upper = header + 2 * 0xffff - ports(old) + ports(new);
-        Deltas { header: fold(header), upper: fold(upper) }
+        Deltas { header: fold(header).to_be(), upper: fold(upper).to_be() }
     }
 
     /// The same of IPv4.
     #[inline]
     pub(crate) fn between_v4(old: Narrow, new: Narrow) -> Deltas {
         // Sums of halves are sums of words of any even length, in any order of bytes (RFC 1071).
-        let word = |[a, b, c, d]: [u8; 4]| u64::from(u32::from_be_bytes([a, b, c, d]));
         let addresses = |ends: Narrow| {
-            let [a, b, c, d, e, f, g, h] = ends.addresses();
-            word([a, b, c, d]) + word([e, f, g, h])
+            let both = u64::from_ne_bytes(ends.addresses());
+            (both >> 32) + (both & 0xffff_ffff)
         };
+        let ports = |ends: Narrow| u64::from(u32::from_ne_bytes(ends.ports()));
         let header = 2 * u64::from(u32::MAX) - addresses(old) + addresses(new);
-        let upper = header + u64::from(u32::MAX) - word(old.ports()) + word(new.ports());
+        let upper = header + u64::from(u32::MAX) - ports(old) + ports(new);
         Deltas { header: fold(header), upper: fold(upper) }
     }
 
@@ -85,16 +86,16 @@ fn halves(address: IpAddr) -> u64 {
 }
 
 /// What an IPv4 header's checksum changes by when its TTL is one less (RFC 1141).
-const TTL: u32 = 0xfeff;
+const TTL: u32 = 0xfeff_u16.to_be() as u32;
 
-/// Adds a change to the checksum at `at`; gives the new one.
+/// Adds a change, of at most sixteen sums, to the checksum at `at`; gives the new one.
 #[inline(always)]
 fn mend<const N: usize>(head: &mut [u8; N], at: usize, change: u32) -> u16 {
-    let old = u16::from_be_bytes([head[at], head[at + 1]]);
+    let old = u16::from_ne_bytes([head[at], head[at + 1]]);
     let total = u32::from(!old) + change;
-    let total = (total >> 16) + (total & 0xffff);
-    let new = !((total >> 16) + (total & 0xffff)) as u16;
-    head[at..at + 2].copy_from_slice(&new.to_be_bytes());
+    // The upper half is the sum of both halves and of what that carries.
+    let new = !((total.wrapping_add(total.rotate_left(16))) >> 16) as u16;
+    head[at..at + 2].copy_from_slice(&new.to_ne_bytes());
     new
 }
 
@@ -113,35 +114,36 @@ pub(super) fn route_v6(packet: &mut [u8]) {
     head[7] -= 1;
 }
 
-/// One hop less, and other ends, of an IPv4 packet.
+/// One hop less, and other ends, of an IPv4 packet; behind a datagram's header there are at least as many bytes as a
+/// segment's has, be it padding.
 #[inline(always)]
-pub(super) fn rewrite_v4(packet: &mut [u8], protocol: u8, ends: Narrow, change: Change) {
-    let Some((head, upper)) = packet.split_first_chunk_mut::<{ ipv4::HEADER }>() else { return };
+pub(super) fn rewrite_v4(packet: &mut [u8], is_tcp: bool, ends: Narrow, change: Change) {
+    let Some(head) = packet.first_chunk_mut::<{ ipv4::HEADER + tcp::HEADER }>() else { return };
     head[8] -= 1;
     mend(head, 10, TTL + change.header);
     head[12..20].copy_from_slice(&ends.addresses());
-    rewrite_upper(upper, protocol, ends.ports(), change);
+    rewrite_upper(&mut head[ipv4::HEADER..], is_tcp, ends.ports(), change);
 }
 
 /// One hop less, and other ends, of an IPv6 packet.
 #[inline(always)]
 pub(super) fn rewrite_v6(
     packet: &mut [u8],
-    protocol: u8,
+    is_tcp: bool,
     src: (u128, u16),
     dst: (u128, u16),
     change: Change,
 ) {
-    let Some((head, upper)) = packet.split_first_chunk_mut::<{ ipv6::HEADER }>() else { return };
+    let Some(head) = packet.first_chunk_mut::<{ ipv6::HEADER + tcp::HEADER }>() else { return };
     head[7] -= 1;
     head[8..24].copy_from_slice(&src.0.to_be_bytes());
     head[24..40].copy_from_slice(&dst.0.to_be_bytes());
-    rewrite_upper(upper, protocol, Narrow::new((0, src.1), (0, dst.1)).ports(), change);
+    rewrite_upper(&mut head[ipv6::HEADER..], is_tcp, Narrow::new((0, src.1), (0, dst.1)).ports(), change);
 }
 
 #[inline(always)]
-fn rewrite_upper(upper: &mut [u8], protocol: u8, ports: [u8; 4], change: Change) {
-    if protocol == ipv4::TCP {
+fn rewrite_upper(upper: &mut [u8], is_tcp: bool, ports: [u8; 4], change: Change) {
+    if is_tcp {
         let Some(head) = upper.first_chunk_mut::<{ tcp::HEADER }>() else { return };
         head[..4].copy_from_slice(&ports);
         let renumbered = match change.offset {
@@ -165,9 +167,9 @@ fn renumber(head: &mut [u8; tcp::HEADER], number: Number, by: u32) -> u32 {
     let Some(number) = head.get_mut(at..at + 4).and_then(|number| number.first_chunk_mut::<4>()) else {
         return 0;
     };
-    let old = u32::from_be_bytes(*number);
-    let new = old.wrapping_add(by);
-    *number = new.to_be_bytes();
+    let old = u32::from_ne_bytes(*number);
+    let new = u32::from_be(old).wrapping_add(by).to_be();
+    *number = new.to_ne_bytes();
     (!old >> 16) + (!old & 0xffff) + (new >> 16) + (new & 0xffff)
 }
 

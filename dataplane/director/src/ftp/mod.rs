@@ -119,7 +119,7 @@ impl<P: Pool> Engine<P> {
     /// Where the words of a segment begin, when a session is in a state to be listened to. // IPVS: ip_vs_ftp_in
     fn spoken(&self, packet: &Packet<P::Buf>, id: SessionId) -> Option<usize> {
         let start = packet.tcp_data().filter(|&start| start < packet.payload().len())?;
-        (self.sessions.get(id).state == State::Tcp(TcpState::Established)).then_some(start)
+        (self.sessions.get(id).state() == State::Tcp(TcpState::Established)).then_some(start)
     }
 
     /// Makes or renews the session of a data connection from the server to an end that its client named. Gives the
@@ -235,7 +235,7 @@ fn data_key(client: (IpAddr, u16), vip: (IpAddr, u16)) -> Key {
 /// The service of a control session.
 fn service_of<'a>(snap: &'a Snapshot, session: &Session, vip: (IpAddr, u16)) -> Option<&'a Service> {
     let id = snap.destination(session.destination)?.service;
-    let by_address = snap.services.get(&(session.protocol, vip.0, vip.1));
+    let by_address = snap.services.get(&(session.protocol(), vip.0, vip.1));
     let found = by_address.filter(|service| service.id == id);
     let found = found.or_else(|| snap.mark_services.values().find(|service| service.id == id));
     found.map(|service| &**service)

@@ -119,7 +119,7 @@ impl Index {
 
     #[inline(always)]
     fn tag(hash: u64) -> u16 {
-        ((hash >> 48) as u16).max(1)
+        (hash >> 48) as u16 | 1
     }
 
     /// The bucket where a search begins: the hash's low half, which the tag is not of, brought into range.
@@ -158,6 +158,34 @@ impl Index {
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.buckets.iter().all(|bucket| bucket.passed == [0; CLASSES] && bucket.tags == [0; WIDTH])
+    }
+
+    /// The first entry with a hash's tag, where a search for it would come by.
+    #[inline(always)]
+    pub(super) fn first(&self, hash: u64) -> Option<u32> {
+        let at = self.home(hash);
+        let bucket = &self.buckets[at];
+        match bucket.matches(Index::tag(hash)).0 {
+            0 if bucket.passed[class(hash)] == 0 => None,
+            0 => self.first_behind(at, hash),
+            slots => Some(bucket.entries[slots.trailing_zeros() as usize % WIDTH]),
+        }
+    }
+
+    #[inline(never)]
+    fn first_behind(&self, mut at: usize, hash: u64) -> Option<u32> {
+        let (tag, class) = (Index::tag(hash), class(hash));
+        for _ in 1..self.buckets.len() {
+            at = self.behind(at);
+            let bucket = &self.buckets[at];
+            if let Some(slot) = bucket.matches(tag).next() {
+                return Some(bucket.entries[slot]);
+            }
+            if bucket.passed[class] == 0 {
+                return None;
+            }
+        }
+        None
     }
 
     #[inline]

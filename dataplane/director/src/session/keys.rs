@@ -4,7 +4,7 @@ use fulcrum_machine::prefetch_at;
 
 use super::line::{self, Session};
 use super::narrow::Narrow;
-use super::side::Rare;
+use super::side::{Rare, Wide};
 use super::{Direction, Key, NONE, NewSession, SessionId, Sessions};
 use crate::Nanos;
 use crate::snapshot::Forward;
@@ -34,7 +34,7 @@ impl Sessions {
         match session.narrow(direction) {
             Some(own) if own != ends => false,
             Some(_) if direction == Direction::In => session.protocol_in() == protocol,
-            Some(_) => session.is_answered() && u16::from(session.protocol) == protocol,
+            Some(_) => session.is_answered() && u16::from(session.protocol()) == protocol,
             // Ends of one side only may be of IPv4.
             None => {
                 self.key_of(entry).is_some_and(|key| (key.protocol, key.narrow()) == (protocol, Some(ends)))
@@ -84,13 +84,19 @@ impl Sessions {
     /// The session that the index names first for a hash, not looked at: most likely, but not surely the one.
     #[inline]
     pub fn candidate(&self, hash: u64) -> Option<(SessionId, Direction)> {
-        self.index.find(hash, |_| true).map(meant)
+        self.index.first(hash).map(meant)
     }
 
     /// Asks for what packets need of a session.
     #[inline]
     pub fn prefetch(&self, id: SessionId) {
         prefetch_at(&self.lines, id as usize);
+    }
+
+    /// Whether some sessions' addresses are not in their lines.
+    #[inline]
+    pub(crate) fn has_wide(&self) -> bool {
+        self.wide.is_used()
     }
 
     /// Asks for the addresses of a session when they are not in its line, which is looked at.
@@ -101,30 +107,12 @@ impl Sessions {
         }
     }
 
-    /// Whether a packet of IPv6 with these ends goes in `direction` of a session that the index has named; for those
-    /// of IPv4 see [`Session::is_of_v4`].
-    #[inline]
-    pub fn is_of_v6(
-        &self,
-        session: &Session,
-        direction: Direction,
-        protocol: u8,
-        src: (u128, u16),
-        dst: (u128, u16),
-    ) -> bool {
+    /// A session known to be live, to be changed, and its addresses when they are not in its line.
+    #[inline(always)]
+    pub(crate) fn get_with_wide(&mut self, id: SessionId) -> (&mut Session, Option<&Wide>) {
+        let session = &mut self.lines[id as usize];
         let wide = session.wide().and_then(|wide| self.wide.get(wide));
-        wide.is_some_and(|wide| session.is_of_v6(wide, direction, protocol, src, dst))
-    }
-
-    /// The other side's ends of a session of IPv6: source and destination that its packets get in a direction.
-    #[inline]
-    pub(crate) fn other_ends_v6(
-        &self,
-        session: &Session,
-        direction: Direction,
-    ) -> Option<((u128, u16), (u128, u16))> {
-        let wide = session.wide().and_then(|wide| self.wide.get(wide))?;
-        Some(session.other_ends_v6(wide, direction))
+        (session, wide)
     }
 
     /// A number that changes whenever the index does: as long as it stays, keys lead to the same sessions.
@@ -145,7 +133,7 @@ impl Sessions {
         let session = self.get(id);
         match session.is_wide() || session.is_template() {
             true => self.hash_of_wide(id, Direction::In),
-            false => self.index.hash_v4(session.protocol.into(), session.comes(Direction::In)),
+            false => self.index.hash_v4(session.protocol().into(), session.comes(Direction::In)),
         }
     }
 
@@ -155,7 +143,7 @@ impl Sessions {
         let session = self.get(id);
         match session.is_wide() {
             true => self.hash_of_wide(id, Direction::Out),
-            false => self.index.hash_v4(session.protocol.into(), session.comes(Direction::Out)),
+            false => self.index.hash_v4(session.protocol().into(), session.comes(Direction::Out)),
         }
     }
 
@@ -172,7 +160,7 @@ impl Sessions {
         let session = self.get(id);
         let found = match session.narrow(Direction::Out) {
             Some(ends) => {
-                let protocol = session.protocol.into();
+                let protocol = session.protocol().into();
                 self.index.find(hash, |entry| entry & 1 == 1 && self.has_key_v4(entry, protocol, ends))
             }
             None => {

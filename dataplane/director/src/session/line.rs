@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::narrow::Narrow;
 use super::side::{NOWHERE, SideId, Wide};
+use super::terms::Terms;
 use super::{Direction, Key, NONE, NewSession, Rank, SessionId, State, TEMPLATE, rank};
 use crate::Nanos;
 use crate::fastpath::Deltas;
@@ -21,11 +22,7 @@ const ACTIVE: u8 = 1 << 2;
 const NO_OUTPUT: u8 = 1 << 3;
 const LIVE: u8 = 1 << 4;
 const INDEXED: u8 = 1 << 5;
-const WIDE: u8 = 1 << 6;
-const STACKED: u8 = 1 << 7;
-
-/// By number.
-const METHODS: [Forward; 4] = [Forward::Nat, Forward::FullNat, Forward::Dr, Forward::Tun];
+const STACKED: u8 = 1 << 6;
 
 /// Places of the addresses and ports.
 pub(super) const CLIENT: usize = 0;
@@ -40,11 +37,13 @@ pub struct Session {
     /// Ends of the packets of a direction that come in. Where one is not of IPv4, the addresses of the first are where
     /// all are, and a bit for each that is of IPv6.
     comes: [Narrow; 2],
-    /// State; [`Sessions::state_changed`](super::Sessions::state_changed) is to be told of changes.
-    pub state: State,
-    /// IP protocol number.
-    pub protocol: u8,
+    /// What it is, and by which ways its packets come.
+    terms: Terms,
     flags: u8,
+    /// Packets from the client, to 255. // IPVS: in_pkts
+    pub in_packets: u8,
+    /// What its packets need beside new addresses and ports.
+    pub(crate) care: Care,
     /// Its server.
     pub destination: DestinationId,
     /// When it ends if nothing comes.
@@ -53,14 +52,6 @@ pub struct Session {
     timeout: u32,
     /// Next hops of its packets, by direction.
     hops: [HopId; 2],
-    /// What is remembered of its way counts as long as this is the engine's era.
-    pub(crate) era: u32,
-    /// By which interfaces its packets come, by direction.
-    interfaces: [u8; 2],
-    /// Packets from the client, to 255. // IPVS: in_pkts
-    pub in_packets: u8,
-    /// What its packets need beside new addresses and ports.
-    pub(crate) care: Care,
     /// What new addresses and ports do to checksums.
     pub(crate) deltas: Deltas,
     /// What the client's sequence numbers are shifted by for the server.
@@ -150,7 +141,9 @@ impl Session {
             ],
         };
         let mut session = Session::of(new.protocol, new.forward, new.state, comes, new.destination);
-        session.set(WIDE, wide.is_some());
+        if wide.is_some() {
+            session.terms.set_wide();
+        }
         session
     }
 
@@ -166,30 +159,55 @@ impl Session {
         let answered = matches!(forward, Forward::Nat | Forward::FullNat);
         Session {
             comes,
-            state,
-            protocol,
+            terms: Terms::new(protocol, state),
             flags: forward as u8
                 | LIVE
                 | INDEXED
                 | if state.is_active() { ACTIVE } else { 0 }
                 | if answered { 0 } else { NO_OUTPUT },
+            in_packets: 0,
+            care: Care::default(),
             destination,
             expires: 0,
             timeout: 0,
             hops: [NO_HOP; 2],
-            era: 0,
-            interfaces: [0; 2],
-            in_packets: 0,
-            care: Care::default(),
             deltas: Deltas::default(),
             offset: 0,
         }
     }
 
+    /// State.
+    #[inline]
+    pub fn state(&self) -> State {
+        self.terms.state()
+    }
+
+    /// Changes the state; [`Sessions::state_changed`](super::Sessions::state_changed) is to be told.
+    pub fn set_state(&mut self, state: State) {
+        self.terms.set_state(state);
+    }
+
+    /// IP protocol number.
+    #[inline]
+    pub fn protocol(&self) -> u8 {
+        self.terms.protocol()
+    }
+
+    /// What packets have to meet that go the short way.
+    #[inline(always)]
+    pub(crate) fn terms(&self) -> Terms {
+        self.terms
+    }
+
     /// Forwarding method, fixed when the session was made.
     #[inline]
     pub fn forward(&self) -> Forward {
-        METHODS[usize::from(self.flags & METHOD)]
+        match self.flags & METHOD {
+            0 => Forward::Nat,
+            1 => Forward::FullNat,
+            2 => Forward::Dr,
+            _ => Forward::Tun,
+        }
     }
 
     /// Whether it counts as an active one of its server.
@@ -217,7 +235,7 @@ impl Session {
     /// Whether it is a template.
     #[inline]
     pub fn is_template(&self) -> bool {
-        matches!(self.state, State::Template { .. })
+        matches!(self.state(), State::Template { .. })
     }
 
     /// Whether the place in the arena is in use.
@@ -250,7 +268,7 @@ impl Session {
     /// Whether its addresses are not all of IPv4.
     #[inline]
     pub fn is_wide(&self) -> bool {
-        self.has(WIDE)
+        self.terms.is_wide()
     }
 
     /// Where its addresses are when it is wide.
@@ -316,7 +334,22 @@ impl Session {
     /// Whether packets in a direction are remembered to come by this interface.
     #[inline]
     pub(crate) fn comes_by(&self, direction: Direction, interface: InterfaceId) -> bool {
-        InterfaceId::from(self.interfaces[direction as usize]) == interface
+        InterfaceId::from(self.terms.interface(direction)) == interface
+    }
+
+    /// Whether what is remembered of its way is of this era.
+    #[inline]
+    pub(crate) fn is_of_era(&self, era: u32) -> bool {
+        self.terms.era() == era
+    }
+
+    /// Remembers what its packets' ways have in common; where they go has to be remembered anew in a new era.
+    pub(crate) fn begin_era(&mut self, era: u32, deltas: Deltas) {
+        if !self.is_of_era(era) {
+            self.hops = [NO_HOP; 2];
+        }
+        self.terms.set_era(era);
+        self.deltas = deltas;
     }
 
     /// Remembers where packets in a direction go that come by this interface; not of one whose number is too large.
@@ -325,13 +358,8 @@ impl Session {
             Ok(interface) => (interface, hop),
             Err(_) => (0, NO_HOP),
         };
-        self.interfaces[direction as usize] = interface;
+        self.terms.set_interface(direction, interface);
         self.hops[direction as usize] = hop;
-    }
-
-    /// Forgets both hops.
-    pub(crate) fn forget_hops(&mut self) {
-        self.hops = [NO_HOP; 2];
     }
 
     /// The ends of its packets in a direction as they come in, of a session of IPv4.
@@ -351,7 +379,7 @@ impl Session {
 
     /// The same of IPv6, with the session's wide part.
     #[inline]
-    pub(super) fn other_ends_v6(&self, wide: &Wide, direction: Direction) -> ((u128, u16), (u128, u16)) {
+    pub(crate) fn other_ends_v6(&self, wide: &Wide, direction: Direction) -> ((u128, u16), (u128, u16)) {
         let (src, dst) = match direction {
             Direction::In => (LOCAL, SERVER),
             Direction::Out => (VIP, CLIENT),
@@ -359,22 +387,19 @@ impl Session {
         ((wide.addresses[src], self.at(src).1), (wide.addresses[dst], self.at(dst).1))
     }
 
-    /// Whether a packet of IPv4 with these ends goes in `direction` of this session, which the index has named.
+    /// Whether a packet of IPv4 with these ends goes in a direction of this session, which the index has named: if
+    /// the rest of their [`Terms`] agrees.
     #[inline(always)]
-    pub fn is_of_v4(&self, direction: Direction, protocol: u8, ends: Narrow) -> bool {
+    pub fn is_between(&self, direction: Direction, ends: Narrow) -> bool {
         self.comes[direction as usize] == ends
-            && self.protocol == protocol
-            && !self.is_wide()
-            && !self.is_template()
     }
 
     /// The same of IPv6, with the session's wide part.
     #[inline]
-    pub(super) fn is_of_v6(
+    pub(crate) fn is_between_v6(
         &self,
         wide: &Wide,
         direction: Direction,
-        protocol: u8,
         src: (u128, u16),
         dst: (u128, u16),
     ) -> bool {
@@ -385,9 +410,7 @@ impl Session {
         let families = (1 << from) | (1 << to);
         (wide.addresses[from], self.at(from).1) == src
             && (wide.addresses[to], self.at(to).1) == dst
-            && self.protocol == protocol
             && self.families() & families == families
-            && !self.is_template()
     }
 
     /// The ends in the key of packets from the client or from the server, when all are of IPv4.
@@ -404,14 +427,14 @@ impl Session {
     /// The protocol in the key of packets from the client.
     #[inline]
     pub(super) fn protocol_in(&self) -> u16 {
-        u16::from(self.protocol) | if self.is_template() { TEMPLATE } else { 0 }
+        u16::from(self.protocol()) | if self.is_template() { TEMPLATE } else { 0 }
     }
 
     /// Whether packets from the server come back through the director.
     #[inline]
     pub(super) fn is_answered(&self) -> bool {
         matches!(self.forward(), Forward::Nat | Forward::FullNat)
-            && !matches!(self.state, State::Template { .. } | State::OnePacket)
+            && !matches!(self.state(), State::Template { .. } | State::OnePacket)
     }
 
     /// Addresses and ports; `wide` is for sessions that are.
@@ -442,7 +465,7 @@ impl Session {
     #[inline]
     pub(super) fn key_out(&self, ends: &Ends) -> Option<Key> {
         self.is_answered().then_some(Key {
-            protocol: u16::from(self.protocol),
+            protocol: u16::from(self.protocol()),
             src: ends.server.0,
             sport: ends.server.1,
             dst: ends.local.0,

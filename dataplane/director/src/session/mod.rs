@@ -19,6 +19,7 @@ pub mod sctp;
 mod side;
 mod state;
 pub mod tcp;
+pub(crate) mod terms;
 #[cfg(test)]
 mod tests;
 mod wheel;
@@ -300,7 +301,7 @@ impl Sessions {
             self.queue_fresh();
         }
         self.fresh.push(id);
-        self.ranks.place(&mut self.cold, id, Rank::of(session.state));
+        self.ranks.place(&mut self.cold, id, Rank::of(session.state()));
         id
     }
 
@@ -372,7 +373,7 @@ impl Sessions {
 
     /// To be called when the state of a session has changed.
     pub fn state_changed(&mut self, id: SessionId) {
-        let rank = Rank::of(self.get(id).state);
+        let rank = Rank::of(self.get(id).state());
         self.ranks.place(&mut self.cold, id, rank);
     }
 

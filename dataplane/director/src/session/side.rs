@@ -16,7 +16,7 @@ pub(crate) const NOWHERE: SideId = SideId::MAX;
 /// (RFC 4291, 2.5.5.2); the session itself says which these are.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
-pub(super) struct Wide {
+pub(crate) struct Wide {
     pub(super) addresses: [u128; 4],
 }
 

@@ -28,6 +28,9 @@ use State::{
 };
 
 impl State {
+    /// All of them.
+    pub const ALL: [State; 11] = [State::None, ES, SS, SR, FW, TW, CL, CW, LA, LI, SA];
+
     /// IPVS's name.
     pub const fn name(self) -> &'static str {
         match self {
@@ -52,7 +55,7 @@ impl State {
 }
 
 /// How many states there are.
-pub const STATES: usize = 11;
+pub const STATES: usize = State::ALL.len();
 
 /// How long a session stays in each state without a packet, unless configured otherwise. // IPVS: tcp_timeouts
 pub const TIMEOUTS: [Nanos; STATES] = [

@@ -164,10 +164,10 @@ impl<P: Pool> Engine<P> {
             _ if data => None,
             how => {
                 let Ends { client, vip, .. } = self.sessions.ends(id);
-                identity::header(how, session.protocol, client.into(), vip.into())
+                identity::header(how, session.protocol(), client.into(), vip.into())
             }
         };
-        if session.protocol != ipv4::TCP {
+        if session.protocol() != ipv4::TCP {
             if header.is_some() {
                 self.sessions.get_mut(id).care.add(Care::HEADER);
             }
