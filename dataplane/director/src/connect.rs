@@ -11,62 +11,12 @@ use crate::marks::network;
 use crate::packet::{Packet, is_balanced};
 use crate::reason::{Event, Reason};
 use crate::schedule::Request;
-use crate::session::{Direction, Key, NONE, NewSession, Rank, SessionId, State, TEMPLATE, View};
+use crate::session::{Direction, Key, NONE, NewSession, SessionId, State, TEMPLATE, View};
 use crate::sip;
-use crate::snapshot::{
-    Destination, DestinationId, FTP, FTP_DATA, Forward, NO_DESTINATION, Persistence, Service, Snapshot,
-};
+use crate::snapshot::{Destination, FTP, FTP_DATA, Forward, NO_DESTINATION, Persistence, Service, Snapshot};
 
 /// The protocol that templates of marks have, whatever their sessions'. // IPVS: IPPROTO_IP
 const IP: u8 = 0;
-
-/// Local ports tried for one session at most; the search goes on there with the next session.
-const LOCAL_PORT_TRIES: u32 = 512;
-
-/// Where the search for a local port towards a server goes on: through the addresses, a port further each round.
-#[derive(Clone, Copy, Debug, Default)]
-struct LocalCursor {
-    /// Which of a range's ports that are this worker's.
-    nth: u32,
-    /// Of which range; may be none any more after a change.
-    range: u32,
-    /// How many ports of the longest range are this worker's.
-    depth: u32,
-    /// For which configuration, server and number of workers that was counted.
-    counted: (u32, DestinationId, u32),
-}
-
-impl LocalCursor {
-    fn range(&self, ranges: usize) -> usize {
-        if (self.range as usize) < ranges { self.range as usize } else { 0 }
-    }
-
-    fn advance(&mut self, ranges: usize) {
-        self.range = self.range(ranges) as u32 + 1;
-        if self.range as usize == ranges {
-            self.range = 0;
-            self.nth = if self.nth + 1 < self.depth { self.nth + 1 } else { 0 };
-        }
-    }
-}
-
-/// Cursors by destination id; ids that are far apart may share one.
-#[derive(Debug)]
-pub(crate) struct LocalCursors(Box<[LocalCursor]>);
-
-impl LocalCursors {
-    const COUNT: usize = 1 << 16;
-
-    fn of(&mut self, destination: DestinationId) -> &mut LocalCursor {
-        &mut self.0[destination as usize % LocalCursors::COUNT]
-    }
-}
-
-impl Default for LocalCursors {
-    fn default() -> LocalCursors {
-        LocalCursors(vec![LocalCursor::default(); LocalCursors::COUNT].into())
-    }
-}
 
 impl<P: Pool> Engine<P> {
     /// A packet to one of our addresses that belongs to no session.
@@ -401,101 +351,6 @@ impl<P: Pool> Engine<P> {
         {
             cells.sessions.add(1);
         }
-    }
-
-    /// A local address and port that is free towards a server. "Free" means that no session has the reply key;
-    /// a cursor per server goes round addresses and ports, so that a port rests as long as possible. Each worker
-    /// takes only ports of its own, by residue or by the devices' hash: a reply names its owner.
-    // Where no port is free, the most dispensable session gives its own up: of those that are met, the one that took
-    // its port first. The server accepts the port again, since its new user's numbers are higher.
-    pub(crate) fn take_local_port(
-        &mut self,
-        snap: &Snapshot,
-        protocol: u8,
-        service: &Service,
-        destination: &Destination,
-        server: (IpAddr, u16),
-    ) -> Result<(IpAddr, u16), Reason> {
-        let ranges = service.local_addresses_for(server.0);
-        if ranges.is_empty() {
-            return Err(Reason::NoLocalAddress);
-        }
-        let me = self.config.worker;
-        let by_hash = self.steer.rss().and_then(|rss| rss.search(protocol, server));
-        let (worker, workers) = match by_hash {
-            Some(_) => (0, 1),
-            None => (u32::from(me), u32::from(self.steer.workers())),
-        };
-        // By hash a port in so many is this worker's.
-        let tries = LOCAL_PORT_TRIES * by_hash.map_or(1, |_| u32::from(self.steer.workers()));
-        // How many ports of a range are this worker's, and the first of them.
-        let share = |first: u16, last: u16| {
-            if workers == 1 {
-                return (u32::from(first), (u32::from(last) + 1).saturating_sub(first.into()));
-            }
-            let start = u32::from(first) + (worker + workers - u32::from(first) % workers) % workers;
-            (start, (u32::from(last) + workers).saturating_sub(start) / workers)
-        };
-        let mut cursor = *self.local_cursors.of(destination.id);
-        let counted = (snap.generation as u32, destination.id, workers);
-        if cursor.counted != counted {
-            let depth = ranges.iter().map(|range| share(range.first, range.last).1).max().unwrap_or(0);
-            cursor = LocalCursor { depth, counted, ..cursor };
-        }
-        let mut hashed = None;
-        let mut dispensable: Option<(Rank, SessionId, LocalCursor, (IpAddr, u16))> = None;
-        for _ in 0..cursor.depth.saturating_mul(ranges.len() as u32).min(tries) {
-            let (range, nth) = (&ranges[cursor.range(ranges.len())], cursor.nth);
-            cursor.advance(ranges.len());
-            let (start, size) = share(range.first, range.last);
-            if nth >= size {
-                continue;
-            }
-            let port = (start + nth * workers) as u16;
-            if let Some(search) = by_hash {
-                if hashed.is_none_or(|(of, _)| of != range.address) {
-                    hashed = Some((range.address, search.address(range.address)));
-                }
-                if hashed.is_some_and(|(_, address)| search.owner(address, port) != me) {
-                    continue;
-                }
-            }
-            let key = Key {
-                protocol: u16::from(protocol),
-                src: server.0,
-                sport: server.1,
-                dst: range.address,
-                dport: port,
-            };
-            if let Some((taken, direction)) = self.sessions.find(key) {
-                if let Some(cells) = snap.local_cells(range.address, usize::from(me)) {
-                    cells.conflicts.add(1);
-                }
-                if direction == Direction::Out
-                    && let Some(rank) = self.sessions.rank(taken)
-                    && dispensable.is_none_or(|(least, ..)| rank < least)
-                {
-                    dispensable = Some((rank, taken, cursor, (range.address, port)));
-                }
-                continue;
-            }
-            if by_hash.is_none() {
-                // Most likely what the next session to this server asks for.
-                let range = &ranges[cursor.range(ranges.len())];
-                let port = share(range.first, range.last).0 + cursor.nth * workers;
-                self.sessions.prefetch_key(Key { dst: range.address, dport: port as u16, ..key });
-            }
-            *self.local_cursors.of(destination.id) = cursor;
-            return Ok((range.address, port));
-        }
-        let taken = dispensable.map(|(_, taken, behind, local)| {
-            self.counters.event(Event::LocalPortReclaimed);
-            self.end_session(snap, taken);
-            cursor = behind;
-            local
-        });
-        *self.local_cursors.of(destination.id) = cursor;
-        taken.ok_or(Reason::LocalPortsExhausted)
     }
 }
 

@@ -5,7 +5,6 @@
 use std::sync::Arc;
 
 use crate::buffer::Pool;
-use crate::connect::LocalCursors;
 use crate::counters::WorkerCounters;
 use crate::defence::Defence;
 use crate::export::{NeighbourView, SessionView};
@@ -15,6 +14,7 @@ use crate::fragments::{Fragments, Limits, MAX_PIECES};
 use crate::hash::Chance;
 use crate::host::Limiter;
 use crate::host::announce::Announcer;
+use crate::local_port::LocalCursors;
 use crate::message::{Envelope, First, Message, Stage};
 use crate::neighbour::{Neighbours, Resolver};
 use crate::output::Sent;

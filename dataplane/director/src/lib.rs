@@ -20,6 +20,7 @@ mod ftp;
 mod hash;
 mod host;
 mod icmp;
+mod local_port;
 mod marks;
 pub mod message;
 mod neighbour;

@@ -183,7 +183,15 @@ struct Pair {
 
 impl Pair {
     fn new(workers: u16) -> Pair {
-        let with = |short_way| Director::with(workers, &services(), |config| config.short_way = short_way);
+        Pair::of(&services(), workers, 1000)
+    }
+
+    fn of(services: &str, workers: u16, sessions: usize) -> Pair {
+        let with = |short_way| {
+            Director::with(workers, services, |config| {
+                (config.short_way, config.sessions) = (short_way, sessions)
+            })
+        };
         Pair { short: with(true), whole: with(false), seen: Vec::new() }
     }
 
@@ -279,6 +287,82 @@ proptest! {
                     change.apply(&mut pair.whole);
                 }
                 _ => {}
+            }
+        }
+        pair.burst(0, &burst)?;
+        pair.compare()?;
+    }
+}
+
+/// Services that ask for nothing but servers, by each method, with few local ports; one whose servers are told their
+/// clients, one whose segments are kept short.
+fn plain_services() -> String {
+    let mut file = format!(
+        "{}[[route]]\nto = \"198.51.100.0/24\"\nvia = \"10.0.0.254\"\n",
+        POOLS.replacen("[\"10.1.0.200\"]", "[\"10.1.0.200\"]\nports = \"2000-2020\"", 1)
+    );
+    let kinds = [
+        ("nat", ""),
+        ("fullnat", ""),
+        ("fullnat", "client-address = \"toa\"\n"),
+        ("fullnat", "mss = 1200\n"),
+    ];
+    for (at, (method, more)) in kinds.into_iter().enumerate() {
+        let pool = if method == "fullnat" { "local-pool = \"inside\"\n" } else { "" };
+        file += &format!(
+            "[[service]]\naddress = \"10.0.0.10{at}:53\"\nprotocol = \"tcp\"\nscheduler = \"rr\"\n{pool}{more}"
+        );
+        for server in ["10.1.0.11:5300", "10.1.0.12:5300"] {
+            file += &format!("[[service.server]]\naddress = \"{server}\"\nforward = \"{method}\"\n");
+        }
+    }
+    format!("{SIX}{file}")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    /// Sessions that come and go, in a table and with local ports that do not suffice: SYNs with options, twice in a
+    /// burst, with data, answered or not.
+    #[test]
+    fn it_opens_the_same_sessions(
+        workers in 1u16..4,
+        acts in prop::collection::vec((0u8..60, 0usize..4, 0u8..6, 0u64..3, 0u8..12), 1..300),
+    ) {
+        let mut pair = Pair::of(&plain_services(), workers, 40);
+        let mut burst: Vec<(u16, Vec<u8>)> = Vec::new();
+        for (number, &(from, vip, kind, wait, twist)) in acts.iter().enumerate() {
+            let options = [
+                vec![],
+                vec![2, 4, 5, 180, 8, 10, 1, 2, 3, 4, 0, 0, 0, 0, 1, 1],
+                vec![1, 8, 10, 9, 9, 9, 9, 8, 8, 8, 8, 0],
+                vec![254, 4, 1, 2],
+            ];
+            let flags = [SYN, SYN, SYN, SYN | PSH, ACK, RST][usize::from(kind)];
+            let (src, dst) = (client(from, false), end(VIPS[vip], 53));
+            let segment = Segment {
+                src,
+                dst,
+                seq: 77_000 * number as u32,
+                ack: 0,
+                flags,
+                options: options[number % options.len()].clone(),
+                data: vec![7; number % 3],
+            };
+            let mut frame = segment.frame(WAN);
+            match twist {
+                0 => frame = with_ip(frame, |ip| ip[8] = 1),
+                1 => frame = with_ip(frame, |ip| ip[12..16].copy_from_slice(&[10, 0, 0, 100])),
+                2 => frame.resize(frame.len() + 9, 0xee),
+                _ => {}
+            }
+            burst.push((0, frame));
+            if let Some(&(local, server, _)) = pair.seen.last().filter(|_| kind == 2) {
+                burst.push((1, made(LAN, server, local, false, SYN | ACK, 1000, Twist::Nothing)));
+            }
+            if burst.len() > 8 {
+                pair.burst(number % usize::from(workers), &std::mem::take(&mut burst))?;
+                prop_assert_eq!(pair.short.wait(wait * 20 * SECOND), pair.whole.wait(wait * 20 * SECOND));
             }
         }
         pair.burst(0, &burst)?;

@@ -132,19 +132,24 @@ impl<P: Pool> Engine<P> {
         (hop, syn): (HopId, &mut [u8]),
     ) -> Result<SessionId, Reason> {
         let (client, (_, dport)) = glance.ends.ends();
-        let port = if destination.port != 0 { destination.port } else { dport };
+        let IpAddr::V4(address) = destination.address else { return Err(Reason::NoLocalAddress) };
+        let server = (address.to_bits(), if destination.port != 0 { destination.port } else { dport });
         let fullnat = destination.forward == Forward::FullNat;
-        let local = match fullnat {
-            true => {
-                let server = (destination.address, port);
-                self.take_local_port(ctx.snap, ipv4::TCP, service, destination, server)?
+        let next = match fullnat {
+            true => self.next_local_port(ctx.snap, ipv4::TCP, service, destination.id, server),
+            false => None,
+        };
+        let (local, reply) = match next {
+            Some((local, reply)) => (local, Some(reply)),
+            None if fullnat => {
+                let to = (destination.address, server.1);
+                let local = self.take_local_port(ctx.snap, ipv4::TCP, service, destination, to)?;
+                let (IpAddr::V4(address), port) = local else { return Err(Reason::NoLocalAddress) };
+                ((address.to_bits(), port), None)
             }
-            false => (IpAddr::V4(client.0.into()), client.1),
+            None => (client, None),
         };
-        let (IpAddr::V4(server), IpAddr::V4(address)) = (destination.address, local.0) else {
-            return Err(Reason::NoLocalAddress);
-        };
-        let comes = [glance.ends, Narrow::new((server.to_bits(), port), (address.to_bits(), local.1))];
+        let comes = [glance.ends, Narrow::new(server, local)];
         let state = State::new(ipv4::TCP).next(View::Input, tcp::SYN, self.defence.secure_tcp);
         let mut session = Session::of(ipv4::TCP, destination.forward, state, comes, destination.id);
         session.in_packets = 1;
@@ -157,7 +162,7 @@ impl<P: Pool> Engine<P> {
         }
         session.begin_era(self.era, Deltas::between_v4(glance.ends, session.goes(Direction::In)));
         session.set_hop(Direction::In, glance.interface(), hop);
-        let id = self.sessions.insert_v4(session).ok_or(Reason::SessionsFull)?;
+        let id = self.sessions.insert_v4(session, glance.hash, reply).ok_or(Reason::SessionsFull)?;
         self.count_opened(ctx.snap, destination, id, (1, glance.total.into()));
         Ok(id)
     }

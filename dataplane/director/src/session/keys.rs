@@ -122,9 +122,17 @@ impl Sessions {
     }
 
     pub(super) fn add_keys(&mut self, id: SessionId) {
-        self.index.insert(self.hash_in(id), id << 1);
-        if self.get(id).is_answered() {
-            self.insert_reply(id);
+        self.add_keys_by(id, self.hash_in(id), None);
+    }
+
+    /// The same, by hashes that are known: of its client's packets, and of its server's when nobody has their key.
+    #[inline]
+    pub(super) fn add_keys_by(&mut self, id: SessionId, hash: u64, reply: Option<u64>) {
+        self.index.insert(hash, id << 1);
+        match reply {
+            Some(reply) => self.index.insert(reply, (id << 1) | 1),
+            None if self.get(id).is_answered() => self.insert_reply(id),
+            None => {}
         }
     }
 

@@ -281,22 +281,28 @@ impl Sessions {
         session.set_timeout(NEW_TIMEOUT);
         session.touch(now);
         let id = self.begin(session, new.control);
+        self.add_keys(id);
         if new.control != NONE {
             self.cold[new.control as usize].controls += 1;
         }
         Some(id)
     }
 
-    /// Makes a session of one that nobody controls and whose ends are of IPv4; `None` when there is no room.
+    /// Makes a session of one that nobody controls and whose ends are of IPv4; `None` when there is no room. `hash` is
+    /// that of its clients' packets, `reply` that of its server's if it is sure that no session has their key.
     #[inline]
-    pub(crate) fn insert_v4(&mut self, session: Session) -> Option<SessionId> {
-        (!self.is_full()).then(|| self.begin(session, NONE))
+    pub(crate) fn insert_v4(&mut self, session: Session, hash: u64, reply: Option<u64>) -> Option<SessionId> {
+        if self.is_full() {
+            return None;
+        }
+        let id = self.begin(session, NONE);
+        self.add_keys_by(id, hash, reply);
+        Some(id)
     }
 
     #[inline]
     fn begin(&mut self, session: Session, control: SessionId) -> SessionId {
         let id = self.occupy(session, Cold::new(control));
-        self.add_keys(id);
         if self.fresh.len() == FRESH {
             self.queue_fresh();
         }
