@@ -321,6 +321,8 @@ fn queue_counts(info: &PortInfo, workers: usize, spreads: bool) -> (u16, u16) {
     match info.driver.as_str() {
         // The kernel spreads over all queues that there are, each of which is a pair.
         "net_af_xdp" | "net_af_packet" => (rx, rx),
+        // Each is a file, to be read whoever there is.
+        "net_pcap" => (rx, tx.min(workers)),
         // These spread over those in use by themselves, or have queues that do not differ.
         "net_tap" | "net_ring" | "net_null" | "net_memif" => (rx.min(workers), tx.min(workers)),
         // Without RSS or rules everything comes by the first queue.
@@ -355,6 +357,7 @@ mod tests {
         assert_eq!(queue_counts(&info("net_tap", 16, 16, false), 4, false), (4, 4));
         assert_eq!(queue_counts(&info("net_af_xdp", 8, 8, false), 2, false), (8, 8));
         assert_eq!(queue_counts(&info("net_pcap", 1, 1, false), 3, false), (1, 1));
+        assert_eq!(queue_counts(&info("net_pcap", 3, 1, false), 2, false), (3, 1));
         assert_eq!(queue_counts(&info("net_ice", 256, 256, true), 3, true), (3, 3));
         assert_eq!(queue_counts(&info("net_virtio", 4, 4, false), 3, false), (1, 3));
         assert_eq!(queue_counts(&info("net_virtio", 4, 4, false), 3, true), (3, 3));

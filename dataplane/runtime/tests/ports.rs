@@ -67,6 +67,25 @@ fn ports_say_how_packets_come_to_their_workers() {
     assert!(alone.iter().all(|port| *port == words("software", "there is one worker")), "{alone:?}");
 }
 
+#[test]
+fn more_workers_than_processors_have_queues_and_hashes_all_the_same() {
+    for workers in [3, 8] {
+        let place = Place::new(&vec![lcore().to_string(); workers].join(","), PORTS);
+        let running = place.start(None, &[]);
+        running.program(1, &place.state());
+        let status = running.status();
+        running.stop();
+        let ways: Vec<_> =
+            status.ports.iter().flat_map(|port| &port.steering).map(|it| &it.way[..]).collect();
+        assert_eq!(ways, ["rss", "rss", "software"]);
+        let polled: Vec<_> = status.workers.iter().map(|worker| worker.queues.clone()).collect();
+        let queues_of = |n| ["wan", "lan", "plain"].map(|port| format!("{port} {n}")).to_vec();
+        assert_eq!(polled, (0..workers).map(queues_of).collect::<Vec<_>>());
+        let said = format!("host: lcore {} is given to several workers", lcore());
+        assert!(status.warnings.iter().any(|line| line.starts_with(&said)), "{:?}", status.warnings);
+    }
+}
+
 const LARGE: &str = r#"
 [[port]]
 name = "wan"
@@ -129,6 +148,41 @@ fn jumbo_frames_are_answered() {
     // All but type and checksum comes back.
     let data = &request[14 + 20 + 4..];
     assert!(out.windows(data.len()).any(|window| window == data), "an echo reply of 9000 bytes was written");
+}
+
+#[test]
+fn every_queue_is_polled_by_workers_more_or_fewer() {
+    for workers in [1, 2, 3, 8] {
+        let place = Place::new(&vec![lcore().to_string(); workers].join(","), "");
+        // By three queues; all but one frame by the first.
+        let files =
+            [vec![echo_request(100); 50], vec![], vec![echo_request(100)]].map(|frames| pcap(&frames));
+        let mut device = "net_pcap0".to_owned();
+        for (file, name) in files.iter().zip(["first", "second", "third"]) {
+            fs::write(place.path(name), file).unwrap();
+            device += &format!(",rx_pcap={}", place.path(name).display());
+        }
+        device += &format!(",tx_pcap={}", place.path("out").display());
+        let config = fs::read_to_string(place.path("fulcrum.toml")).unwrap();
+        let port = format!("[[port]]\nname = \"wan\"\ndevice = \"{device}\"\n");
+        fs::write(place.path("fulcrum.toml"), config + &port).unwrap();
+        let running = place.start(None, &[]);
+        wait_for(&running, |status| {
+            let drops = &status.ports[0].drops;
+            drops.iter().any(|drop| drop.name == "not-programmed" && drop.count == 51)
+        });
+        let status = running.status();
+        assert_eq!((status.ports[0].rx_queues, status.ports[0].tx_queues), (3, 1));
+        let received: Vec<_> = status.workers.iter().map(|worker| worker.rx_packets).collect();
+        let expected: &[u64] = match workers {
+            1 => &[51],
+            2 => &[51, 0],
+            3 => &[50, 0, 1],
+            _ => &[50, 0, 1, 0, 0, 0, 0, 0],
+        };
+        assert_eq!(received, expected);
+        running.stop();
+    }
 }
 
 #[test]
