@@ -346,6 +346,11 @@ impl<P: Pool> Engine<P> {
         frames: &mut impl Iterator<Item = T>,
     ) -> Option<T> {
         let Engine { sessions, neighbours, counters, path_mtus, ip_id, era, glances, config, .. } = self;
+        let next = glances.list[..glances.count].get(glances.next);
+        if next.is_none_or(|glance| !glance.marks.is_plain()) {
+            glances.next = (glances.next + 1).min(glances.count);
+            return frames.next();
+        }
         let worker = usize::from(config.worker);
         let cells = ctx.snap.destination_cells.of(worker).zip(ctx.snap.service_cells.of(worker));
         let Some((servers, services)) = cells else { return frames.next() };
