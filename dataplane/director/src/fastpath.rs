@@ -225,7 +225,7 @@ impl Hands<'_> {
         }
         session.touch(self.now);
         if !OUT {
-            session.in_packets += u8::from(session.in_packets != u8::MAX);
+            session.count_in();
         }
         match (rewrites, V6) {
             (false, false) => rewrite::route_v4(packet),

@@ -259,7 +259,7 @@ impl<P: Pool> Engine<P> {
         }
         match direction {
             Direction::Out => session.set_answered(),
-            Direction::In => session.in_packets = session.in_packets.saturating_add(1),
+            Direction::In => session.count_in(),
         }
         let before = session.timeout();
         let view = match direction {

@@ -319,6 +319,14 @@ impl Session {
         self.expires = now + self.timeout();
     }
 
+    /// Counts a packet from the client.
+    #[inline(always)]
+    pub(crate) fn count_in(&mut self) {
+        if self.in_packets < u8::MAX {
+            self.in_packets += 1;
+        }
+    }
+
     /// Port the client asked for.
     #[inline]
     pub fn vip_port(&self) -> u16 {
