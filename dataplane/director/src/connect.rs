@@ -303,7 +303,7 @@ impl<P: Pool> Engine<P> {
         self.begin_care(ctx.now, id, packet, &destination.profile);
         if own {
             let session = self.sessions.get_mut(id);
-            session.in_packets = 1;
+            session.count_in();
             if let Some(timeout) = state.timeout(&destination.profile.timeouts) {
                 session.set_timeout(timeout);
                 session.touch(ctx.now);

@@ -70,7 +70,7 @@ impl Defence {
 
     /// Whether a session with few packets is drawn, of those that are quiet. // IPVS: todrop_entry
     fn draw(&mut self, session: &Session, now: Nanos) -> bool {
-        let packets = usize::from(session.in_packets);
+        let packets = usize::from(session.in_packets());
         let quiet = now.saturating_sub(session.expires.saturating_sub(session.timeout())) >= QUIET;
         if !quiet || !(1..=FEW).contains(&packets) {
             return false;

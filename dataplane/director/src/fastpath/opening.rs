@@ -152,7 +152,7 @@ impl<P: Pool> Engine<P> {
         let comes = [glance.ends, Narrow::new(server, local)];
         let state = State::new(ipv4::TCP).next(View::Input, tcp::SYN, self.defence.secure_tcp);
         let mut session = Session::of(ipv4::TCP, destination.forward, state, comes, destination.id);
-        session.in_packets = 1;
+        session.count_in();
         if let Some(timeout) = state.timeout(&destination.profile.timeouts) {
             session.set_timeout(timeout);
             session.touch(ctx.now);

@@ -24,6 +24,9 @@ const LIVE: u8 = 1 << 4;
 const INDEXED: u8 = 1 << 5;
 const STACKED: u8 = 1 << 6;
 
+/// So many packets of a client are many to all who ask.
+pub(crate) const MANY: u8 = 16;
+
 /// Places of the addresses and ports.
 pub(super) const CLIENT: usize = 0;
 pub(super) const VIP: usize = 1;
@@ -40,8 +43,8 @@ pub struct Session {
     /// What it is, and by which ways its packets come.
     terms: Terms,
     flags: u8,
-    /// Packets from the client, to 255. // IPVS: in_pkts
-    pub in_packets: u8,
+    /// Packets from the client, as far as they are counted. // IPVS: in_pkts
+    in_packets: u8,
     /// What its packets need beside new addresses and ports.
     pub(crate) care: Care,
     /// Its server.
@@ -319,12 +322,17 @@ impl Session {
         self.expires = now + self.timeout();
     }
 
-    /// Counts a packet from the client.
+    /// Counts a packet from the client, to [`MANY`].
     #[inline(always)]
     pub(crate) fn count_in(&mut self) {
-        if self.in_packets < u8::MAX {
+        if self.in_packets < MANY {
             self.in_packets += 1;
         }
+    }
+
+    /// Packets from the client, [`MANY`] or more as that.
+    pub(crate) fn in_packets(&self) -> u8 {
+        self.in_packets
     }
 
     /// Port the client asked for.
