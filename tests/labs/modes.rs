@@ -191,6 +191,7 @@ fn run(mode: &Mode, family: Family, setup: &Setup) {
     }
     check_local_addresses(mode, family, &seen);
     lab.rest();
+    director.rest();
     sessions_end_on_schedule(&director, mode.closed.1);
 }
 

@@ -77,6 +77,7 @@ fn sticks(setup: &Setup, name: &str) {
     let short = || director.sessions().into_iter().filter(|row| row.virtual_ == "172.16.100.9:81").count();
     assert_eq!(short(), 7, "a template and six connections");
     lab.rest();
+    director.rest();
     std::thread::sleep(Duration::from_secs(60));
     assert!(short() >= 1, "the template lives as long as its connections");
     // TIME_WAIT of the connections; a template that still had connections looks again after 60 s, as in IPVS.

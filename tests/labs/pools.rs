@@ -67,6 +67,7 @@ fn a_full_pool_refuses_and_serves_another_server_from_the_same_ports() {
         director.sessions().iter().all(|row| row.state == "TIME_WAIT").then_some(())
     });
     lab.rest();
+    director.rest();
     sessions_end_on_schedule(&director, 120);
     let third = fill(&lab, &net, "third.log");
     assert_eq!(tally(&third.log()), expected([("web8", 4), ("refused", 1), ("open", 1)]));

@@ -95,6 +95,33 @@ fn what_the_machine_could_do_better_is_said_at_start_and_without_one() {
 }
 
 #[test]
+fn every_workers_sessions_are_to_be_on_huge_pages() {
+    const SESSIONS: usize = 300_000;
+    if !fs::exists("/sys/kernel/mm/transparent_hugepage").unwrap() {
+        return eprintln!("not run: this kernel has no transparent huge pages");
+    }
+    let place = Place::new(&format!("{0},{0}", lcore()), RING);
+    let config = fs::read_to_string(place.path("fulcrum.toml")).unwrap();
+    fs::write(place.path("fulcrum.toml"), config.replace("4096", &SESSIONS.to_string())).unwrap();
+    let running = place.start(None, &[]);
+    let maps = fs::read_to_string(format!("/proc/{}/smaps", running.pid())).unwrap();
+    running.stop();
+    let (mut size, mut advised) = (0, 0);
+    for line in maps.lines() {
+        if let Some(kib) = line.strip_prefix("Size:") {
+            size = kib.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10;
+        }
+        // The kernel was asked for huge pages there.
+        if line.strip_prefix("VmFlags:").is_some_and(|flags| flags.split(' ').any(|flag| flag == "hg")) {
+            advised += size;
+        }
+    }
+    // Those that only sessions of IPv6 need are beside.
+    let tables = 2 * SESSIONS * 100;
+    assert!(advised > tables, "{advised} of {tables} bytes");
+}
+
+#[test]
 fn a_transaction_is_all_or_nothing() {
     let place = Place::new(&format!("{}", lcore()), RING);
     let running = place.start(None, &[]);
