@@ -253,9 +253,14 @@ impl Hands<'_> {
         Some(hop.port)
     }
 
-    /// Whether the index still says of a packet what it said when the burst was looked at.
-    #[cold]
+    /// Whether the index still says of a packet what it said when the burst was looked at, if that session is its own.
+    #[inline(always)]
     fn is_still(&self, glance: &Glance) -> bool {
+        self.sessions.get(glance.session).is_found_alone() || self.is_named(glance)
+    }
+
+    #[cold]
+    fn is_named(&self, glance: &Glance) -> bool {
         self.sessions.candidate(glance.hash) == Some((glance.session, glance.marks.direction()))
     }
 

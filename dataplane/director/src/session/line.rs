@@ -255,6 +255,13 @@ impl Session {
         self.has(INDEXED)
     }
 
+    /// Whether its keys lead to it, and no other session has, or has had, one of them meanwhile: then packets that are
+    /// between its ends are its own, whatever has come and gone.
+    #[inline(always)]
+    pub(crate) fn is_found_alone(&self) -> bool {
+        self.flags & (INDEXED | STACKED) == INDEXED
+    }
+
     pub(super) fn set_indexed(&mut self, indexed: bool) {
         self.set(INDEXED, indexed);
     }
