@@ -273,8 +273,9 @@ impl Hands<'_> {
         if let Some(last) = ether.last_chunk_mut() {
             *last = kind.to_be_bytes();
         }
-        let ends = (hop.source, self.sessions.ends(id).server.0);
-        tunnel::encapsulate_plain(packet, outer, ends, self.may_cut, self.ip_id);
+        if let Some(server) = self.sessions.untranslated_server(id) {
+            tunnel::encapsulate_plain(packet, outer, (hop.source, server), self.may_cut, self.ip_id);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use core::net::Ipv4Addr;
 
 use crate::Malformed;
-use crate::checksum::{Delta, checksum};
+use crate::checksum::{Delta, checksum, fold};
 use crate::field::{put_u16, put_u32, u16_at, u32_at};
 
 const VERSION_IHL: usize = 0;
@@ -261,18 +261,18 @@ impl Header {
     /// Writes the header with its checksum into the first [`HEADER`] of `bytes`.
     #[inline]
     pub fn emit(&self, bytes: &mut [u8]) {
-        bytes[VERSION_IHL] = 0x45;
-        bytes[TOS] = self.tos;
-        put_u16(bytes, TOTAL, self.total_len);
-        put_u16(bytes, ID, self.id);
-        put_u16(bytes, FRAGMENT, self.fragment);
-        bytes[TTL] = self.ttl;
-        bytes[PROTOCOL] = self.protocol;
-        put_u16(bytes, CHECKSUM, 0);
-        bytes[SRC..DST].copy_from_slice(&self.src.octets());
-        bytes[DST..HEADER].copy_from_slice(&self.dst.octets());
-        let sum = checksum(&bytes[..HEADER]);
-        put_u16(bytes, CHECKSUM, sum);
+        let mut words = [
+            0x45 << 24 | u32::from(self.tos) << 16 | u32::from(self.total_len),
+            u32::from(self.id) << 16 | u32::from(self.fragment),
+            u32::from(self.ttl) << 24 | u32::from(self.protocol) << 16,
+            self.src.to_bits(),
+            self.dst.to_bits(),
+        ];
+        let sum = words.iter().map(|&word| u64::from(word)).sum();
+        words[CHECKSUM / 4] |= u32::from(!fold(sum));
+        for (field, word) in bytes[..HEADER].chunks_exact_mut(4).zip(words) {
+            field.copy_from_slice(&word.to_be_bytes());
+        }
     }
 }
 

@@ -275,7 +275,9 @@ pub struct Header {
 
 impl Header {
     /// Writes the header to the front of `bytes`, which hold at least [`HEADER`].
+    #[inline]
     pub fn emit(&self, bytes: &mut [u8]) {
+        let bytes = &mut bytes[..HEADER];
         let first = (6 << 28) | (u32::from(self.traffic_class) << 20) | (self.flow_label & 0x000f_ffff);
         put_u32(bytes, VERSION_CLASS_FLOW, first);
         put_u16(bytes, LENGTH, self.payload_len);

@@ -38,18 +38,22 @@ impl core::error::Error for Malformed {}
 
 /// Big-endian reads and writes at fixed offsets; the views have proved that they are in range.
 mod field {
+    #[inline]
     pub(crate) fn u16_at(bytes: &[u8], at: usize) -> u16 {
         u16::from_be_bytes([bytes[at], bytes[at + 1]])
     }
 
+    #[inline]
     pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
         u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
     }
 
+    #[inline]
     pub(crate) fn put_u16(bytes: &mut [u8], at: usize, value: u16) {
         bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
     }
 
+    #[inline]
     pub(crate) fn put_u32(bytes: &mut [u8], at: usize, value: u32) {
         bytes[at..at + 4].copy_from_slice(&value.to_be_bytes());
     }
