@@ -36,6 +36,8 @@ pub(crate) struct Established {
     pub(crate) cost: Cost,
     /// Of one dependent load, measured just before.
     pub(crate) latency: f64,
+    /// Of one cache line that is asked for ahead, measured just before.
+    pub(crate) ahead: f64,
     /// Memory that a session of the table took.
     pub(crate) session_bytes: f64,
 }
@@ -43,8 +45,8 @@ pub(crate) struct Established {
 impl Established {
     pub(crate) fn head() -> String {
         format!(
-            "{:<48} {:>8} {:>8} {:>8} {:>7} {:>7} {:>9}",
-            "established sessions", "ns/pkt", "ceiling", "above", "of L", "spread", "Mpps/core"
+            "{:<48} {:>8} {:>8} {:>8} {:>7} {:>7} {:>7} {:>9}",
+            "established sessions", "ns/pkt", "ceiling", "above", "of L", "line", "spread", "Mpps/core"
         )
     }
 
@@ -53,7 +55,10 @@ impl Established {
         let ratio = above / self.latency;
         let rate = 1e3 / ns;
         let name = self.row.name();
-        format!("{name:<48} {ns:>8.1} {ceiling:>8.1} {above:>8.1} {ratio:>7.3} {spread:>7.1} {rate:>9.2}")
+        let line = self.ahead;
+        format!(
+            "{name:<48} {ns:>8.1} {ceiling:>8.1} {above:>8.1} {ratio:>7.3} {line:>7.1} {spread:>7.1} {rate:>9.2}"
+        )
     }
 
     fn json(&self) -> Value {
@@ -64,6 +69,7 @@ impl Established {
             "above_ceiling_ns": self.cost.above,
             "spread_ns": self.cost.spread,
             "latency_ns": self.latency,
+            "line_ahead_ns": self.ahead,
             "above_in_latencies": self.cost.above / self.latency,
             "mpps_per_core_second": 1e3 / self.cost.ns,
             "bytes_per_session": self.session_bytes,

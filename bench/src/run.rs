@@ -280,11 +280,11 @@ fn measure_established(pool: Mempool, rows: &[Row], effort: Effort) -> (Vec<Esta
             };
             let sizes = row.size.wires().iter().map(|&wire| Template::new(row.world.family, wire));
             let stream = Stream::new(flows, sizes.collect());
-            let latency = memory.latency(200_000);
+            let (latency, ahead) = (memory.latency(200_000), memory.ahead(4_000));
             match measure::established(&mut table, &mut ceiling, &stream, effort) {
                 Ok(cost) => {
                     let session_bytes = table.session_bytes;
-                    let row = Established { row: *row, cost, latency, session_bytes };
+                    let row = Established { row: *row, cost, latency, ahead, session_bytes };
                     println!("{}", row.line());
                     measured.push(row);
                 }
