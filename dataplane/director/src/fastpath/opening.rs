@@ -2,7 +2,7 @@
 //!
 //! A SYN of IPv4 that the glance found to be of no session needs none of the first steps again: it is where
 //! `receive`, `dispatch` and `deliver` would have brought it, before `connect`. What these check beyond the glance is
-//! checked here. When its service asks for nothing beside a server, and a packet to that server has gone out before,
+//! checked here. What another worker owns goes to it at once. When its service asks for nothing beside a server, and a packet to that server has gone out before,
 //! the session is opened and its SYN sent by numbers alone ([`Engine::open_v4`]); what is not so plain goes on as a
 //! [`Packet`], from where it has got to.
 
@@ -38,9 +38,11 @@ impl<P: Pool> Engine<P> {
         (port, hops, stage): (u16, u8, Stage),
         mut buf: P::Buf,
     ) {
-        let seen = self.glances.last();
-        let seen =
-            seen.and_then(|glance| Some((glance, self.service_to_open(ctx.snap, &glance, hops, &buf)?)));
+        let new = self.glances.last().filter(|glance| glance.marks.is_new() && ctx.snap.marks.is_empty());
+        if let Some(to) = new.and_then(|glance| self.other_owner(ctx.snap, &glance, hops, &buf)) {
+            return self.hand_over(ctx, to, port, hops, stage, buf);
+        }
+        let seen = new.and_then(|glance| Some((glance, self.service_to_open(ctx.snap, &glance, &buf)?)));
         let Some((glance, service)) = seen else {
             return self.receive(ctx, port, hops, stage, buf);
         };
@@ -66,18 +68,21 @@ impl<P: Pool> Engine<P> {
         }
     }
 
-    /// The service of a packet that is sure to be of no session, may open one, and is this worker's.
+    /// The other worker that owns a packet which no session here may be of. That one reads it from the beginning.
+    fn other_owner(&self, snap: &Snapshot, glance: &Glance, hops: u8, buf: &P::Buf) -> Option<u16> {
+        if self.steer.workers() == 1 {
+            return None;
+        }
+        let owner = self.steer.owner_of(snap, any_key(glance, buf.bytes())?, 0)?;
+        self.next_worker(owner, hops)
+    }
+
+    /// The service of a packet that may open a session; it is this worker's, and no mark's.
     #[inline]
-    fn service_to_open<'a>(
-        &self,
-        snap: &'a Snapshot,
-        glance: &Glance,
-        hops: u8,
-        buf: &P::Buf,
-    ) -> Option<&'a Service> {
+    fn service_to_open<'a>(&self, snap: &'a Snapshot, glance: &Glance, buf: &P::Buf) -> Option<&'a Service> {
         let Glance { marks, terms, .. } = glance;
-        let fresh = marks.is_new() && marks.is_tcp() && !marks.is_v6() && terms.are_known();
-        if !fresh || !snap.marks.is_empty() || self.sessions.expects() {
+        let fresh = marks.is_tcp() && !marks.is_v6() && terms.are_known();
+        if !fresh || self.sessions.expects() {
             return None;
         }
         // Sessions may have come since, by packets before this one.
@@ -91,12 +96,6 @@ impl<P: Pool> Engine<P> {
         let service = snap.service(ipv4::TCP, vip.into(), dport)?;
         if is_no_source(client) || snap.locals.contains_key(&client.into()) {
             return None;
-        }
-        if self.steer.workers() > 1 {
-            let owner = self.steer.owner_of(snap, key(glance), 0);
-            if owner.is_some_and(|owner| self.next_worker(owner, hops).is_some()) {
-                return None;
-            }
         }
         Some(service)
     }
@@ -215,6 +214,16 @@ fn key(glance: &Glance) -> Key {
     let ((src, sport), (dst, dport)) = glance.ends.ends();
     let (src, dst) = (IpAddr::V4(src.into()), IpAddr::V4(dst.into()));
     Key { protocol: ipv4::TCP.into(), src, sport, dst, dport }
+}
+
+/// The key of any packet whose headers have been read.
+fn any_key(glance: &Glance, frame: &[u8]) -> Option<Key> {
+    let protocol = if glance.marks.is_tcp() { ipv4::TCP } else { ipv4::UDP }.into();
+    if !glance.marks.is_v6() {
+        return Some(Key { protocol, ..key(glance) });
+    }
+    let ((src, sport), (dst, dport)) = glance.ends_v6(frame)?;
+    Some(Key { protocol, src: IpAddr::V6(src.into()), sport, dst: IpAddr::V6(dst.into()), dport })
 }
 
 /// Its segment.
