@@ -8,7 +8,7 @@ use crate::buffer::Pool;
 use crate::counters::WorkerCounters;
 use crate::defence::Defence;
 use crate::export::{NeighbourView, SessionView};
-use crate::fastpath::{BURST, Courses, Gate, Glances};
+use crate::fastpath::{self, BURST, Courses, Gate, Glances};
 use crate::fragments::follow::Waiting;
 use crate::fragments::{Fragments, Limits, MAX_PIECES};
 use crate::hash::Chance;
@@ -207,6 +207,8 @@ impl<P: Pool> Engine<P> {
         }
         while !inbox.is_empty() {
             let count = inbox.len().min(BURST);
+            // Another processor has just had them in its cache.
+            fastpath::fetch(&inbox[..count]);
             self.look(ctx.snap, &inbox[..count]);
             let mut messages = inbox.drain(..count);
             while let Some(message) = self.send_short(&mut ctx, &mut messages) {

@@ -14,7 +14,7 @@ mod rewrite;
 
 use std::net::IpAddr;
 
-use fulcrum_machine::prefetch_at;
+use fulcrum_machine::{prefetch, prefetch_at};
 use fulcrum_packet::{ethernet, ipv4, ipv6};
 
 use crate::buffer::{Buf, Pool};
@@ -288,6 +288,13 @@ fn begin<B: Buf>(buf: &mut B, l3: usize, front: usize) -> bool {
             buf.shrink_front(l3 - front);
             true
         }
+    }
+}
+
+/// Asks for the headers of frames.
+pub(crate) fn fetch<B: Buf, T: Offered<B>>(offered: &[T]) {
+    for (_, buf) in offered.iter().filter_map(Offered::fresh) {
+        buf.bytes().first().into_iter().for_each(prefetch);
     }
 }
 
