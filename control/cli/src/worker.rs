@@ -121,6 +121,7 @@ fn show(worker: &Worker, out: &mut Output<'_>) -> Result<(), Failure> {
     writeln!(out, "burst     {} of 64 frames", unless_none(worker.burst_fill, 1))?;
     writeln!(out, "received  {} packets, {}/s", worker.rx_packets, worker.rx_pps)?;
     writeln!(out, "sent      {} packets, {}/s", worker.tx_packets, worker.tx_pps)?;
+    writeln!(out, "short way {} of these", worker.short_way)?;
     writeln!(out, "handed    {} packets to other workers", worker.handed_off)?;
     writeln!(out, "sessions  {} of {}", worker.sessions, worker.session_limit)?;
     let drops = DropRow::all(&worker.drops);
@@ -154,6 +155,7 @@ mod tests {
             rx_pps: 500,
             tx_pps: 495,
             queues: vec!["wan 1".into(), "lan 1".into()],
+            short_way: 870,
             drops: vec![NamedCount { name: "no-service".into(), count: 3 }],
         }
     }
@@ -170,6 +172,7 @@ mod tests {
         let expected = "worker    1 on lcore 3\npolls     wan 1, lan 1\nbusy      25%, asleep 50%\n\
                         packet    312 cycles, 112 ns\nburst     17.2 of 64 frames\n\
                         received  1000 packets, 500/s\nsent      990 packets, 495/s\n\
+                        short way 870 of these\n\
                         handed    12 packets to other workers\nsessions  7 of 4096\n\ndropped\n";
         assert!(text.starts_with(expected), "{text}");
         assert!(text.contains("  no-service  3 "), "{text}");

@@ -66,6 +66,7 @@ fn worker(control: &Control, id: usize, link: &WorkerLink) -> Worker {
         rx_pps: pace.rx_pps.round() as u64,
         tx_pps: pace.tx_pps.round() as u64,
         queues: queues(control, id),
+        short_way: counters.short_way.get(),
     }
 }
 
