@@ -324,8 +324,7 @@ impl<P: Pool> Engine<P> {
             return self.sessions.retire(id);
         }
         let worker = usize::from(self.config.worker);
-        let local = self.sessions.local(id);
-        let session = self.sessions.remove(id);
+        let session = self.sessions.get(id);
         if let Some(destination) = snap.destination(session.destination) {
             let cells = destination.counters.of(worker);
             match session.state() {
@@ -337,10 +336,11 @@ impl<P: Pool> Engine<P> {
         }
         if session.forward() == Forward::FullNat
             && !session.is_template()
-            && let Some(cells) = snap.local_cells(local, worker)
+            && let Some(cells) = snap.local_cells(self.sessions.local(id), worker)
         {
             cells.sessions.sub_one();
         }
+        self.sessions.remove(id);
     }
 
     /// Counts a packet from a client, as IPVS does: only while the server belongs to a service.

@@ -43,6 +43,25 @@ impl Bucket {
     fn matches(&self, tag: u16) -> Matches {
         Matches(lanes_equal(&self.tags, tag))
     }
+
+    /// Where an entry is, if it is in this bucket.
+    #[inline(always)]
+    fn slot_of(&self, hash: u64, entry: u32) -> Option<usize> {
+        self.matches(Index::tag(hash)).find(|&slot| self.entries[slot] == entry)
+    }
+
+    /// Takes an entry in, or lets it pass when there is no room.
+    #[inline(always)]
+    fn take(&mut self, hash: u64, entry: u32) -> bool {
+        let Some(slot) = self.matches(0).next() else {
+            let passed = &mut self.passed[class(hash)];
+            *passed = passed.saturating_add(1);
+            return false;
+        };
+        self.tags[slot] = Index::tag(hash);
+        self.entries[slot] = entry;
+        true
+    }
 }
 
 /// Slots of a bucket, the first first.
@@ -207,23 +226,41 @@ impl Index {
         None
     }
 
+    #[inline]
     pub(super) fn insert(&mut self, hash: u64, entry: u32) {
         self.epoch = self.epoch.wrapping_add(1);
-        let (mut at, class) = (self.home(hash), class(hash));
-        for _ in 0..self.buckets.len() {
-            let bucket = &mut self.buckets[at];
-            if let Some(slot) = bucket.matches(0).next() {
-                bucket.tags[slot] = Index::tag(hash);
-                bucket.entries[slot] = entry;
+        let home = self.home(hash);
+        if !self.buckets[home].take(hash, entry) {
+            self.insert_behind(home, hash, entry);
+        }
+    }
+
+    #[inline(never)]
+    fn insert_behind(&mut self, mut at: usize, hash: u64, entry: u32) {
+        for _ in 1..self.buckets.len() {
+            at = self.behind(at);
+            if self.buckets[at].take(hash, entry) {
                 return;
             }
-            bucket.passed[class] = bucket.passed[class].saturating_add(1);
-            at = self.behind(at);
         }
         unreachable!("the index has room for every entry of a full session table");
     }
 
+    #[inline]
     pub(super) fn remove(&mut self, hash: u64, entry: u32) {
+        let home = self.home(hash);
+        let bucket = &mut self.buckets[home];
+        match bucket.slot_of(hash, entry) {
+            Some(slot) => {
+                bucket.tags[slot] = 0;
+                self.epoch = self.epoch.wrapping_add(1);
+            }
+            None => self.remove_behind(hash, entry),
+        }
+    }
+
+    #[inline(never)]
+    fn remove_behind(&mut self, hash: u64, entry: u32) {
         let Some((at, slot)) = self.locate(hash, entry) else { return };
         self.epoch = self.epoch.wrapping_add(1);
         self.buckets[at].tags[slot] = 0;
@@ -243,14 +280,13 @@ impl Index {
     }
 
     fn locate(&self, hash: u64, entry: u32) -> Option<(usize, usize)> {
-        let (tag, class) = (Index::tag(hash), class(hash));
         let mut at = self.home(hash);
         for _ in 0..self.buckets.len() {
             let bucket = &self.buckets[at];
-            if let Some(slot) = bucket.matches(tag).find(|&slot| bucket.entries[slot] == entry) {
+            if let Some(slot) = bucket.slot_of(hash, entry) {
                 return Some((at, slot));
             }
-            if bucket.passed[class] == 0 {
+            if bucket.passed[class(hash)] == 0 {
                 return None;
             }
             at = self.behind(at);

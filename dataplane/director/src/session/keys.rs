@@ -187,13 +187,19 @@ impl Sessions {
         }
     }
 
+    #[inline]
     fn remove_reply(&mut self, id: SessionId) {
-        let (mut older, mut newer) = (NONE, NONE);
-        if self.get(id).is_stacked() {
-            let links = self.stack(id);
-            older = std::mem::replace(&mut links.older, NONE);
-            newer = std::mem::replace(&mut links.newer, NONE);
+        match self.get(id).is_stacked() {
+            true => self.leave_stack(id),
+            false => self.index.remove(self.hash_out(id), (id << 1) | 1),
         }
+    }
+
+    #[cold]
+    fn leave_stack(&mut self, id: SessionId) {
+        let links = self.stack(id);
+        let older = std::mem::replace(&mut links.older, NONE);
+        let newer = std::mem::replace(&mut links.newer, NONE);
         if older != NONE {
             self.stack(older).newer = newer;
         }
@@ -228,6 +234,7 @@ impl Sessions {
     }
 
     /// Takes a session's keys away, so that no packet finds it any more.
+    #[inline]
     pub(crate) fn retire(&mut self, id: SessionId) {
         if !self.get(id).is_indexed() {
             return;

@@ -339,25 +339,23 @@ impl Sessions {
     }
 
     /// Ends a session: every index forgets it, its template has one less. The caller settles the counts.
-    pub fn remove(&mut self, id: SessionId) -> Session {
+    pub fn remove(&mut self, id: SessionId) {
         self.retire(id);
         self.ranks.remove(&mut self.cold, id);
-        let slot = &mut self.lines[id as usize];
-        let session = *slot;
-        slot.end();
-        let Cold { control, rare, .. } = self.cold[id as usize];
-        self.rare.remove(rare);
+        let session = &mut self.lines[id as usize];
+        session.end();
         if let Some(wide) = session.wide() {
             self.wide.remove(wide);
         }
         self.expected -= usize::from(session.care.is_expected());
+        let cold = &mut self.cold[id as usize];
+        self.rare.remove(cold.rare);
+        let control = std::mem::replace(&mut cold.control, self.free);
         if control != NONE {
             self.cold[control as usize].controls -= 1;
         }
-        self.cold[id as usize].control = self.free;
         self.free = id;
         self.live -= 1;
-        session
     }
 
     /// What was changed in a session's stream.
