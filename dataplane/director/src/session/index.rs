@@ -3,8 +3,8 @@
 //! An entry is 32 bits that the owner gives meaning; a 16-bit tag saves most looks at the session itself. What finds
 //! its bucket full goes on to the next one, which the same look at memory brings along on most machines; a bucket
 //! counts those that passed it, so that a search ends at the first bucket that nobody passed. It counts them apart by
-//! four bits of their hash: in a full table whose entries come and go, many a bucket has been passed by somebody, and
-//! searches for what is not there would be long. The table does not grow: it is made for the number of entries
+//! four bits of their hash: in a full table whose entries come and go, nearly every bucket has been passed by somebody,
+//! and a search for what is not there would hardly end. The table does not grow: it is made for the number of entries
 //! it will hold, at a load of [`LOAD`].
 
 use std::net::IpAddr;
@@ -18,10 +18,9 @@ use crate::hash::folded_multiply;
 /// Entries of a bucket.
 const WIDTH: usize = 8;
 
-/// How full the table is, in percent, when all entries are there. Then of a hundred entries some three are behind
-/// their own bucket. At 85 it would be ten, and a SYN of a flood on a full table, which looks for two keys, takes two
-/// out and puts two in, would take nearly a fifth more instructions.
-const LOAD: usize = 65;
+/// How full the table is, in percent, when all entries are there. Then of a hundred entries some ten are in the
+/// bucket behind their own, and one further on.
+const LOAD: usize = 85;
 
 /// Kinds of entries by which a bucket counts those that passed it.
 const CLASSES: usize = 16;
@@ -361,7 +360,7 @@ mod tests {
         let steps: Vec<_> = hashes.iter().enumerate().map(steps).collect();
         let share =
             |far: usize| steps.iter().filter(|&&step| step >= far).count() as f64 / steps.len() as f64;
-        assert!(share(1) < 0.06 && share(2) < 0.01, "{} {}", share(1), share(2));
+        assert!(share(1) < 0.15 && share(2) < 0.02, "{} {}", share(1), share(2));
         assert!(steps.iter().all(|&step| step < 8), "{:?}", steps.iter().max());
     }
 
@@ -386,7 +385,7 @@ mod tests {
                 + 1
         };
         let total: usize = absent.iter().map(|&hash| searched(hash)).sum();
-        assert!(total * 4 < 5 * absent.len(), "{total} of {}", absent.len());
+        assert!(total < 2 * absent.len(), "{total} of {}", absent.len());
     }
 
     #[test]
