@@ -47,7 +47,7 @@ enum Command {
         size: usize,
         count: u32,
         order: helper::pieces::Order,
-        #[arg(long, default_value_t = 10_000)]
+        #[arg(long, default_value_t = 2000)]
         wait_ms: u64,
     },
     /// Keep FLOWS UDP flows busy.

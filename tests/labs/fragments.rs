@@ -1,7 +1,7 @@
 //! Datagrams that are larger than a packet, in every way of forwarding, with their fragments in any order.
 
 use fulcrum_e2e::Lab;
-use fulcrum_e2e::client::{ask_in_pieces, assert_answered};
+use fulcrum_e2e::client::{ask_in_pieces, ask_in_pieces_again, assert_answered};
 use fulcrum_e2e::director::{Director, Setup};
 use fulcrum_e2e::net::Family;
 use fulcrum_e2e::{topology, ways};
@@ -20,14 +20,7 @@ fn datagrams_arrive_whole(family: Family, setup: &Setup) {
         }
         for order in ["kernel", "forward", "backward", "shuffled"] {
             for size in [4000, 8000] {
-                let mut answers = ask_in_pieces(&net.client, &service, size, 4, order);
-                // What a busy machine loses on its way is asked for again, as a resolver would.
-                for _ in 0..3 {
-                    let Some(lost) = answers.remove("-") else { break };
-                    for (server, count) in ask_in_pieces(&net.client, &service, size, lost, order) {
-                        *answers.entry(server).or_default() += count;
-                    }
-                }
+                let answers = ask_in_pieces_again(&net.client, &service, size, 4, order);
                 println!("{} {order} {size}: {answers:?}", way.vip);
                 assert_answered(&answers, 4);
             }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use fulcrum_e2e::Lab;
-use fulcrum_e2e::client::{ask_in_pieces, ask_udp, download, expected, get, upload};
+use fulcrum_e2e::client::{ask_in_pieces_again, ask_udp, download, expected, get, upload};
 use fulcrum_e2e::net::Family;
 use fulcrum_e2e::process::{Process, program};
 use fulcrum_e2e::topology;
@@ -24,7 +24,7 @@ fn a_router_in_the_directors_place_carries_whole_files_with_right_sums() {
         assert_eq!(get(&net.client, &format!("{web7}:8080"), 5), expected([("web7", 5)]));
         assert_eq!(ask_udp(&net.client, &format!("{web8}:5001"), 5), expected([("web8", 5)]));
         for order in ["kernel", "forward", "backward", "shuffled"] {
-            let answers = ask_in_pieces(&net.client, &format!("{web8}:5001"), 8000, 2, order);
+            let answers = ask_in_pieces_again(&net.client, &format!("{web8}:5001"), 8000, 2, order);
             assert_eq!(answers, expected([("web8", 2)]), "{order}");
         }
         download(&net.client, &format!("{web7}:8080"), lab.directory());
