@@ -22,7 +22,7 @@ use crate::path_mtu::PathMtus;
 use crate::reason::{Event, Verdict, VerdictKind};
 use crate::rss::Rss;
 use crate::session::{Session, SessionId, Sessions};
-use crate::snapshot::{DestinationId, NO_DESTINATION, Snapshot};
+use crate::snapshot::{DestinationId, NO_DESTINATION, Service, Snapshot};
 use crate::steer::Steer;
 use crate::{Nanos, SECOND};
 
@@ -132,6 +132,8 @@ pub(crate) struct Context<'a, P: Pool> {
     pub(crate) snap: &'a Snapshot,
     pub(crate) pool: &'a mut P,
     pub(crate) out: &'a mut Output<P::Buf>,
+    /// The service that was last opened a session of by the short way, and its address and port.
+    pub(crate) opened: Option<((u32, u16), &'a Service)>,
 }
 
 impl<P: Pool> Context<'_, P> {
@@ -194,7 +196,7 @@ impl<P: Pool> Engine<P> {
         let snapshot = self.snapshot.take().expect("a step puts it back");
         let sent_before = out.tx.len();
         self.counters.rx_packets.add(burst.len() as u64);
-        let mut ctx = Context { now, snap: &snapshot, pool, out };
+        let mut ctx = Context { now, snap: &snapshot, pool, out, opened: None };
         while !burst.is_empty() {
             let count = burst.len().min(BURST);
             // What goes to a wrong worker first has to go the whole way there.

@@ -42,7 +42,7 @@ impl<P: Pool> Engine<P> {
         if let Some(to) = new.and_then(|glance| self.other_owner(ctx.snap, &glance, hops, &buf)) {
             return self.hand_over(ctx, to, port, hops, stage, buf);
         }
-        let seen = new.and_then(|glance| Some((glance, self.service_to_open(ctx.snap, &glance, &buf)?)));
+        let seen = new.and_then(|glance| Some((glance, self.service_to_open(ctx, &glance, &buf)?)));
         let Some((glance, service)) = seen else {
             return self.receive(ctx, port, hops, stage, buf);
         };
@@ -79,7 +79,12 @@ impl<P: Pool> Engine<P> {
 
     /// The service of a packet that may open a session; it is this worker's, and no mark's.
     #[inline]
-    fn service_to_open<'a>(&self, snap: &'a Snapshot, glance: &Glance, buf: &P::Buf) -> Option<&'a Service> {
+    fn service_to_open<'a>(
+        &self,
+        ctx: &mut Context<'a, P>,
+        glance: &Glance,
+        buf: &P::Buf,
+    ) -> Option<&'a Service> {
         let Glance { marks, terms, .. } = glance;
         let fresh = marks.is_tcp() && !marks.is_v6() && terms.are_known();
         if !fresh || self.sessions.expects() {
@@ -91,10 +96,17 @@ impl<P: Pool> Engine<P> {
         {
             return None;
         }
-        let ((client, _), (vip, dport)) = glance.ends.ends();
-        let (client, vip) = (Ipv4Addr::from_bits(client), Ipv4Addr::from_bits(vip));
-        let service = snap.service(ipv4::TCP, vip.into(), dport)?;
-        if is_no_source(client) || snap.locals.contains_key(&client.into()) {
+        let ((client, _), to) = glance.ends.ends();
+        let service = match ctx.opened {
+            Some((of, service)) if of == to => service,
+            _ => {
+                let service = ctx.snap.service(ipv4::TCP, Ipv4Addr::from_bits(to.0).into(), to.1)?;
+                ctx.opened = Some((to, service));
+                service
+            }
+        };
+        let client = Ipv4Addr::from_bits(client);
+        if is_no_source(client) || ctx.snap.locals.contains_key(&client.into()) {
             return None;
         }
         Some(service)

@@ -46,6 +46,7 @@ impl State {
     }
 
     /// The state after a packet with these TCP flags, or this leading chunk of SCTP; `secure_tcp` as by the setting.
+    #[inline]
     pub fn next(self, view: View, flags: u8, secure_tcp: bool) -> State {
         match self {
             State::Tcp(state) => State::Tcp(tcp::next(state, view, flags, secure_tcp)),

@@ -115,6 +115,7 @@ const SECURE_INPUT_ONLY: [Row; 4] = [
 ];
 
 /// The state after a segment with these flags; `secure` while the setting secure_tcp works.
+#[inline]
 pub fn next(state: State, view: View, flags: u8, secure: bool) -> State {
     let row = if flags & tcp::RST != 0 {
         3
