@@ -339,7 +339,7 @@ impl<P: Pool> Engine<P> {
 
     /// Counts a session that is there now with its server and its local address; [`Engine::end_session`] takes it
     /// back.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn count_begun(&self, snap: &Snapshot, destination: &Destination, id: SessionId) {
         let worker = usize::from(self.config.worker);
         let session = self.sessions.get(id);

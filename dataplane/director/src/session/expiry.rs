@@ -52,7 +52,7 @@ impl Sessions {
             let id = self.wheel.due(now)?;
             *budget -= 1;
             self.prefetch_due(now);
-            self.wheel.remove(&mut self.cold, id);
+            self.wheel.take_due(&mut self.cold);
             if !self.lines[id as usize].is_live() {
                 continue;
             }

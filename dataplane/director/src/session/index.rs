@@ -255,16 +255,16 @@ impl Index {
                 bucket.tags[slot] = 0;
                 self.epoch = self.epoch.wrapping_add(1);
             }
-            None => self.remove_behind(hash, entry),
+            None => self.remove_behind(home, hash, entry),
         }
     }
 
     #[inline(never)]
-    fn remove_behind(&mut self, hash: u64, entry: u32) {
-        let Some((at, slot)) = self.locate(hash, entry) else { return };
+    fn remove_behind(&mut self, home: usize, hash: u64, entry: u32) {
+        let Some((at, slot)) = self.locate_behind(home, hash, entry) else { return };
         self.epoch = self.epoch.wrapping_add(1);
         self.buckets[at].tags[slot] = 0;
-        let (mut passed, class) = (self.home(hash), class(hash));
+        let (mut passed, class) = (home, class(hash));
         while passed != at {
             let count = &mut self.buckets[passed].passed[class];
             *count -= u8::from(*count < u8::MAX);
@@ -280,16 +280,22 @@ impl Index {
     }
 
     fn locate(&self, hash: u64, entry: u32) -> Option<(usize, usize)> {
-        let mut at = self.home(hash);
-        for _ in 0..self.buckets.len() {
-            let bucket = &self.buckets[at];
-            if let Some(slot) = bucket.slot_of(hash, entry) {
-                return Some((at, slot));
-            }
-            if bucket.passed[class(hash)] == 0 {
+        let home = self.home(hash);
+        match self.buckets[home].slot_of(hash, entry) {
+            Some(slot) => Some((home, slot)),
+            None => self.locate_behind(home, hash, entry),
+        }
+    }
+
+    fn locate_behind(&self, mut at: usize, hash: u64, entry: u32) -> Option<(usize, usize)> {
+        for _ in 1..self.buckets.len() {
+            if self.buckets[at].passed[class(hash)] == 0 {
                 return None;
             }
             at = self.behind(at);
+            if let Some(slot) = self.buckets[at].slot_of(hash, entry) {
+                return Some((at, slot));
+            }
         }
         None
     }

@@ -339,6 +339,7 @@ impl Sessions {
     }
 
     /// Ends a session: every index forgets it, its template has one less. The caller settles the counts.
+    #[inline]
     pub fn remove(&mut self, id: SessionId) {
         self.retire(id);
         self.ranks.remove(&mut self.cold, id);

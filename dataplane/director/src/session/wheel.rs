@@ -98,13 +98,30 @@ impl Wheel {
     }
 
     /// Takes a session out, if it is in.
-    pub(super) fn remove(&mut self, cold: &mut [Cold], id: SessionId) {
+    fn remove(&mut self, cold: &mut [Cold], id: SessionId) {
         let leaver = &mut cold[id as usize];
         let (at, slot) = (std::mem::replace(&mut leaver.timer, NONE), leaver.slot);
         if at == NONE {
             return;
         }
-        let pile = &mut self.piles[usize::from(slot)];
+        let topmost = self.take_topmost(slot.into());
+        if topmost != id {
+            self.chunks[(at >> 4) as usize].sessions[(at & 15) as usize] = topmost;
+            cold[topmost as usize].timer = at;
+        }
+    }
+
+    /// Takes the session out that [`Wheel::due`] has given.
+    #[inline]
+    pub(super) fn take_due(&mut self, cold: &mut [Cold]) {
+        let due = self.take_topmost((self.tick % SLOTS) as usize);
+        cold[due as usize].timer = NONE;
+    }
+
+    /// Takes the topmost session from a slot that has one.
+    #[inline]
+    fn take_topmost(&mut self, slot: usize) -> SessionId {
+        let pile = &mut self.piles[slot];
         pile.count -= 1;
         let top = &mut self.chunks[pile.top as usize];
         let topmost = top.sessions[pile.count as usize];
@@ -114,10 +131,7 @@ impl Wheel {
             top.below = self.free;
             self.free = emptied;
         }
-        if topmost != id {
-            self.chunks[(at >> 4) as usize].sessions[(at & 15) as usize] = topmost;
-            cold[topmost as usize].timer = at;
-        }
+        topmost
     }
 
     /// Queues a session for `at` when it is queued for later.
