@@ -18,8 +18,9 @@ use crate::hash::folded_multiply;
 /// Entries of a bucket.
 const WIDTH: usize = 8;
 
-/// How full the table is, in percent, when all entries are there. Then of a hundred entries some ten are in the
-/// bucket behind their own, and one further on.
+/// How full the table is, in percent, when all entries are there. Then of a hundred entries some six are in the
+/// bucket behind their own, and five further on; in a full table whose entries come and go a search for what is not
+/// there meets four buckets (at 78, fewer than two).
 const LOAD: usize = 85;
 
 /// Kinds of entries by which a bucket counts those that passed it.
@@ -319,7 +320,9 @@ mod tests {
     use super::*;
 
     fn hashes(count: u64) -> Vec<u64> {
-        (0..count).map(|i| folded_multiply(i + 1, 0x9e37_79b9_7f4a_7c15)).collect()
+        // Twice: multiples of one number would be spread more evenly than keys are.
+        let once = |i: u64| folded_multiply(i + 1, 0x9e37_79b9_7f4a_7c15);
+        (0..count).map(|i| folded_multiply(once(i) ^ 0x2437_54a8_85a3_08d3, 0xd6e8_feb8_6659_fd93)).collect()
     }
 
     #[test]
@@ -366,8 +369,8 @@ mod tests {
         let steps: Vec<_> = hashes.iter().enumerate().map(steps).collect();
         let share =
             |far: usize| steps.iter().filter(|&&step| step >= far).count() as f64 / steps.len() as f64;
-        assert!(share(1) < 0.15 && share(2) < 0.02, "{} {}", share(1), share(2));
-        assert!(steps.iter().all(|&step| step < 8), "{:?}", steps.iter().max());
+        assert!(share(1) < 0.15 && share(2) < 0.06, "{} {}", share(1), share(2));
+        assert!(steps.iter().all(|&step| step < 48), "{:?}", steps.iter().max());
     }
 
     #[test]
@@ -391,7 +394,7 @@ mod tests {
                 + 1
         };
         let total: usize = absent.iter().map(|&hash| searched(hash)).sum();
-        assert!(total < 2 * absent.len(), "{total} of {}", absent.len());
+        assert!(total < 5 * absent.len(), "{total} of {}", absent.len());
     }
 
     #[test]
