@@ -10,14 +10,14 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use fulcrum_packet::{ipv4, tcp};
 
-use super::{Deltas, Glance, Glances, begin, rewrite};
+use super::{Deltas, EVENTS, Glance, Glances, begin, rewrite};
 use crate::Transmit;
 use crate::buffer::{Buf, Pool};
 use crate::engine::{Context, Engine};
 use crate::message::Stage;
 use crate::neighbour::HopId;
 use crate::packet::Packet;
-use crate::reason::{Event, Reason, VerdictKind};
+use crate::reason::{Reason, VerdictKind};
 use crate::receive::is_no_source;
 use crate::session::{Direction, Key, NONE, Narrow, Session, SessionId, State, View};
 use crate::snapshot::{ClientAddress, Destination, FTP, FTP_DATA, Forward, InterfaceId, Service, Snapshot};
@@ -125,13 +125,13 @@ impl<P: Pool> Engine<P> {
         let (interface, hop) = self.course_of_server(ctx.now, destination.id, destination.address)?;
         let mss = |interface: InterfaceId| ctx.snap.interfaces[usize::from(interface)].mss;
         let is_plain = destination.address.is_ipv4()
-            && matches!(destination.forward, Forward::Nat | Forward::FullNat)
+            && destination.forward != Forward::Tun
             && glance.total <= self.neighbours.hops()[usize::from(hop)].mtu
             && (service.profile.mss, mss(glance.interface()), mss(interface)) == (0, 0, 0);
         is_plain.then_some(hop)
     }
 
-    /// Opens a session of IPv4 by NAT or FULLNAT whose packets need nothing beside other ends and numbers, like
+    /// Opens a session of IPv4 by another method than TUN whose packets need nothing beside other ends and numbers, like
     /// [`Engine::open`]; it remembers where its client's packets go. `syn` is its first segment.
     #[inline]
     fn open_v4(
@@ -146,6 +146,7 @@ impl<P: Pool> Engine<P> {
         let IpAddr::V4(address) = destination.address else { return Err(Reason::NoLocalAddress) };
         let server = (address.to_bits(), if destination.port != 0 { destination.port } else { dport });
         let fullnat = destination.forward == Forward::FullNat;
+        let view = if destination.forward == Forward::Dr { View::InputOnly } else { View::Input };
         let next = match fullnat {
             true => self.next_local_port(ctx.snap, ipv4::TCP, service, destination.id, server),
             false => None,
@@ -161,7 +162,7 @@ impl<P: Pool> Engine<P> {
             None => (client, None),
         };
         let comes = [glance.ends, Narrow::new(server, local)];
-        let state = State::new(ipv4::TCP).next(View::Input, tcp::SYN, self.defence.secure_tcp);
+        let state = State::new(ipv4::TCP).next(view, tcp::SYN, self.defence.secure_tcp);
         let mut session = Session::of(ipv4::TCP, destination.forward, state, comes, destination.id);
         session.count_in();
         if let Some(timeout) = state.timeout(&destination.profile.timeouts) {
@@ -199,10 +200,14 @@ impl<P: Pool> Engine<P> {
         buf.truncate(front + usize::from(glance.total));
         let frame = buf.bytes_mut();
         hop.emit(frame);
-        let change = session.deltas.to_server(session.offset);
-        rewrite::rewrite_v4(&mut frame[front..], true, session.goes(Direction::In), change);
-        let event =
-            if session.forward() == Forward::FullNat { Event::ForwardedFullNat } else { Event::ForwardedNat };
+        let forward = session.forward();
+        if forward == Forward::Dr {
+            rewrite::route_v4(&mut frame[front..]);
+        } else {
+            let change = session.deltas.to_server(session.offset);
+            rewrite::rewrite_v4(&mut frame[front..], true, session.goes(Direction::In), change);
+        }
+        let event = EVENTS[forward as usize];
         ctx.out.tx.push(Transmit { port: hop.port, buf });
         self.counters.event(event);
         self.verdict(ctx, VerdictKind::Forward, event.name(), server);
