@@ -74,12 +74,15 @@ impl<P: Pool> Engine<P> {
         }
     }
 
-    /// Sees to it that there is room for another session: when the table is full the most dispensable one ends.
+    /// Sees to it that there is room for another session: when the table is full the most dispensable one ends. Not
+    /// for everybody in a worker that has no time to spare: established sessions would pay for a flood.
     pub(crate) fn make_room(&mut self, snap: &Snapshot) -> bool {
         if !self.sessions.is_full() {
             return true;
         }
+        let Some(left) = self.may_make_room.checked_sub(1) else { return false };
         let Some(id) = self.sessions.most_dispensable() else { return false };
+        self.may_make_room = left;
         self.counters.event(Event::SessionReclaimed);
         self.end_session(snap, id);
         true

@@ -32,6 +32,10 @@ pub(crate) const RESOLVER: u16 = 0;
 /// Sessions looked at for expiry per step at most.
 const EXPIRY_BUDGET: usize = 128;
 
+/// Sessions that may be ended for others in a row. Each step adds one: a worker that has time takes many steps, one that
+/// has none takes a step for each full burst.
+const ROOM_IN_A_ROW: u32 = 64;
+
 /// Sessions looked at per step while those of deleted servers are searched for.
 const FLUSH_BUDGET: SessionId = 128;
 
@@ -117,6 +121,8 @@ pub struct Engine<P: Pool> {
     /// Where the search for sessions of deleted servers goes on, while there is one.
     flush: Option<SessionId>,
     pub(crate) defence: Defence,
+    /// How many sessions may be ended for others now.
+    pub(crate) may_make_room: u32,
     /// How frames are judged that come in by a port, by port.
     pub(crate) gates: Vec<Gate>,
     /// What sessions remember of where their packets go counts when it is of this era.
@@ -167,6 +173,7 @@ impl<P: Pool> Engine<P> {
             local_cursors: LocalCursors::default(),
             flush: None,
             defence: Defence::default(),
+            may_make_room: ROOM_IN_A_ROW,
             gates: Gate::all(&snapshot, 1),
             era: 1,
             courses: Courses::default(),
@@ -195,6 +202,7 @@ impl<P: Pool> Engine<P> {
         // Taken, not cloned: all workers would write to the same count with every burst.
         let snapshot = self.snapshot.take().expect("a step puts it back");
         let sent_before = out.tx.len();
+        self.may_make_room = (self.may_make_room + 1).min(ROOM_IN_A_ROW);
         self.counters.rx_packets.add(burst.len() as u64);
         let mut ctx = Context { now, snap: &snapshot, pool, out, opened: None };
         while !burst.is_empty() {

@@ -223,3 +223,30 @@ fn a_fullnat_server_of_a_one_packet_service_can_answer() {
     let answer = udp_frame(LAN, (server, server_port), (local, local_port), b"answer");
     assert_eq!(director.send(1, &answer)[0].ends(), (VIP, 80, CLIENT, 7));
 }
+
+#[test]
+fn room_is_made_as_often_as_there_is_time() {
+    let mut director = Director::with(1, &service("tcp", "nat", ""), |c| c.sessions = 100);
+    (101..=120).for_each(|port| _ = establish(&mut director, port));
+    let mut next = 1000;
+    let mut flood = |director: &mut Director, count: u16| {
+        let syns: Vec<_> = (next..next + count)
+            .map(|port| (0, tcp_frame(WAN, (CLIENT, port), (VIP, 80), SYN, b"")))
+            .collect();
+        next += count;
+        let sent = director.send_burst(0, &syns).len();
+        (sent, director.happened(Event::SessionReclaimed))
+    };
+    assert_eq!(flood(&mut director, 80), (80, 0));
+    // What was saved up, then one for each burst.
+    assert_eq!(flood(&mut director, 200), (64, 64));
+    for burst in 1..=10 {
+        assert_eq!(flood(&mut director, 60), (1, 64 + burst));
+    }
+    expect_drops!(director, "sessions-full": 136 + 590);
+    // With time to spare there is room for all.
+    (0..64).for_each(|_| _ = send(&mut director, 101, ACK));
+    assert_eq!(flood(&mut director, 60), (60, 64 + 10 + 60));
+    let established = sessions(&director).iter().filter(|(_, state)| *state == "ESTABLISHED").count();
+    assert_eq!(established, 20);
+}
