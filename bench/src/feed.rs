@@ -85,6 +85,13 @@ impl Feed {
         self.second = Some((second, share));
     }
 
+    /// With how many frames of each burst it is mixed from now on.
+    pub(crate) fn set_share(&mut self, frames: usize) {
+        if let Some((_, share)) = &mut self.second {
+            *share = frames;
+        }
+    }
+
     /// The stream that is offered.
     pub(crate) fn stream(&mut self) -> Option<&mut Stream> {
         self.stream.as_mut()

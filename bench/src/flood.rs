@@ -37,7 +37,7 @@ pub(crate) struct Flood {
 
 pub(crate) const NAME: &str = "fullnat flood 1m 64b ipv4";
 
-/// Measures established packets alone, then with a flood; no established session may be lost.
+/// Measures established packets alone and with a flood in turns; no established session may be lost.
 pub(crate) fn measure(pool: Mempool, effort: Effort) -> Result<Flood, Lost> {
     let world = plain(Family::V4, Forward::FullNat);
     let mut table = Table::open_with_room(pool, world, ESTABLISHED, 2 * ESTABLISHED)?;
@@ -47,31 +47,28 @@ pub(crate) fn measure(pool: Mempool, effort: Effort) -> Result<Flood, Lost> {
     let established = Stream::of(&table.requests, Template::new(world.family, 64));
     let flood = Stream::of(&Arc::new(spoofed), Template::with_flags(world.family, 64, tcp::SYN));
 
-    let offer = |table: &mut Table, flooded: bool| {
-        feed(&mut table.worker).set_stream(Some(established.clone()));
-        if flooded {
-            feed(&mut table.worker).mix(flood.clone(), SHARE);
-        }
-    };
-    offer(&mut table, false);
-    table.slice(effort.packets);
-    let mut calm: Vec<f64> = (0..effort.slices).map(|_| table.slice(effort.packets)).collect();
-    let calm = median(&mut calm);
-
-    offer(&mut table, true);
+    feed(&mut table.worker).set_stream(Some(established));
+    feed(&mut table.worker).mix(flood, SHARE);
     // Until the table is full.
     let room = (ESTABLISHED + SPOOFED / 4) * BURST / SHARE;
     table.slice(room as u64);
     let reclaimed = table.worker.counters().happened(Event::SessionReclaimed);
-    let mut mixed: Vec<f64> = (0..effort.slices).map(|_| table.slice(effort.packets)).collect();
+    let (mut calm, mut syn) = (Vec::new(), Vec::new());
+    for _ in 0..effort.slices {
+        feed(&mut table.worker).set_share(0);
+        let alone = table.slice(effort.packets);
+        feed(&mut table.worker).set_share(SHARE);
+        let burst = table.slice(effort.packets) * BURST as f64;
+        calm.push(alone);
+        syn.push((burst - alone * (BURST - SHARE) as f64) / SHARE as f64);
+    }
+    let (calm, syn) = (median(&mut calm), median(&mut syn));
     let reclaimed = table.worker.counters().happened(Event::SessionReclaimed) - reclaimed;
-    let burst = median(&mut mixed) * BURST as f64;
-    let syn = (burst - calm * (BURST - SHARE) as f64) / SHARE as f64;
     if reclaimed == 0 {
         return Err(Lost("the table did not become full".to_owned()));
     }
 
-    offer(&mut table, false);
+    feed(&mut table.worker).set_share(0);
     let before = (feed(&mut table.worker).given, drain(&mut table.worker).taken);
     table.slice(ESTABLISHED as u64);
     let given = feed(&mut table.worker).given - before.0;
@@ -82,5 +79,5 @@ pub(crate) fn measure(pool: Mempool, effort: Effort) -> Result<Flood, Lost> {
             "after the flood {taken} of {given} established packets came out: {drops}"
         )));
     }
-    Ok(Flood { calm, syn, kept: (1.0 - FLOOD * syn * 1e-9).max(0.0), reclaimed })
+    Ok(Flood { calm, syn, kept: (1.0 - FLOOD * syn * 1e-9).clamp(0.0, 1.0), reclaimed })
 }

@@ -53,9 +53,10 @@ impl<P: Pool> Engine<P> {
         let chosen = self.admit(ctx.snap).and_then(|()| self.choose(ctx, service, key(glance)));
         let destination = match chosen {
             Ok(destination) => destination,
-            Err(reason) => {
-                return self.connected(ctx, service, opening(glance, port, hops, buf), Err(reason));
+            Err(Reason::NoServer) => {
+                return self.connected(ctx, service, opening(glance, port, hops, buf), Err(Reason::NoServer));
             }
+            Err(reason) => return self.drop_frame(ctx, port, reason),
         };
         let Some(hop) = self.hop_of_first(ctx, service, destination, glance) else {
             let packet = opening(glance, port, hops, buf);
