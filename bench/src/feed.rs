@@ -23,7 +23,7 @@ pub(crate) struct Feed {
     pub(crate) given: u64,
     /// Of these, such as were mixed with the stream.
     pub(crate) mixed: u64,
-    /// Whether it gives none of its stream for now.
+    /// Whether its stream rests.
     pub(crate) paused: bool,
 }
 

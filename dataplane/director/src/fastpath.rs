@@ -42,8 +42,8 @@ pub(crate) trait Offered<B> {
     fn fresh(&self) -> Option<(u16, &B)>;
     /// The frame, to be changed.
     fn frame_mut(&mut self) -> Option<&mut B>;
-    /// The frame and the port it came in by; `None` of what is no frame.
-    fn into_frame(self) -> Option<(u16, B)>;
+    /// The frame; `None` of what is none.
+    fn into_frame(self) -> Option<B>;
 }
 
 /// Frames that go through the stages together at most.
@@ -64,8 +64,8 @@ impl<B> Offered<B> for Received<B> {
     }
 
     #[inline(always)]
-    fn into_frame(self) -> Option<(u16, B)> {
-        Some((self.port, self.buf))
+    fn into_frame(self) -> Option<B> {
+        Some(self.buf)
     }
 }
 
@@ -87,9 +87,9 @@ impl<B> Offered<B> for Message<B> {
     }
 
     #[inline(always)]
-    fn into_frame(self) -> Option<(u16, B)> {
+    fn into_frame(self) -> Option<B> {
         match self {
-            Message::Packet { port, buf, .. } => Some((port, buf)),
+            Message::Packet { buf, .. } => Some(buf),
             _ => None,
         }
     }
@@ -366,7 +366,10 @@ impl<P: Pool> Engine<P> {
         }
         let worker = usize::from(config.worker);
         let cells = ctx.snap.destination_cells.of(worker).zip(ctx.snap.service_cells.of(worker));
-        let Some((servers, services)) = cells else { return frames.next() };
+        let Some((servers, services)) = cells else {
+            glances.next += 1;
+            return frames.next();
+        };
         let mut hands = Hands {
             stale: sessions.epoch() != glances.epoch,
             sessions,
@@ -401,7 +404,7 @@ impl<P: Pool> Engine<P> {
                 rest = Some(frame);
                 break;
             };
-            if let Some((_, buf)) = frame.into_frame() {
+            if let Some(buf) = frame.into_frame() {
                 ctx.out.tx.push(Transmit { port, buf });
             }
             if telling {
