@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use fulcrum_cli::Output;
 use fulcrum_cli::ipvsadm::{Face, Streams, run};
-use fulcrum_manager::process::{Arguments, LogFormat};
+use fulcrum_log::LogArguments;
+use fulcrum_manager::process::Arguments;
 
 /// Runs `test` beside a fulcrum-control of its own that has no data plane.
 async fn with_control<F: Future<Output = ()>>(test: impl FnOnce(PathBuf) -> F) {
@@ -20,7 +21,7 @@ async fn with_control<F: Future<Output = ()>>(test: impl FnOnce(PathBuf) -> F) {
         socket: Some(socket.clone()),
         dataplane: Some(dir.path().join("dataplane.sock")),
         state: Some(dir.path().join("state.toml")),
-        log_format: LogFormat::Text,
+        log: LogArguments::default(),
     };
     let up = async {
         while !socket.exists() {

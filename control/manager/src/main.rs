@@ -3,12 +3,12 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use fulcrum_manager::process::{Arguments, run, start_log};
+use fulcrum_manager::process::{Arguments, run};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    start_log(arguments.log_format);
+    fulcrum_log::start(arguments.log);
     match run(arguments).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use fulcrum_api::socket::{ListenError, Listener};
+use fulcrum_log::LogArguments;
 use fulcrum_model::file::{self, Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, watch};
@@ -36,18 +37,9 @@ pub struct Arguments {
     /// Where changes made at run time survive a restart [default: the file's, else /var/lib/fulcrum/state.toml]
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
-    /// How to log; RUST_LOG says how much
-    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
-    pub log_format: LogFormat,
-}
-
-/// How to log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// Lines for people.
-    Text,
-    /// One JSON object a line.
-    Json,
+    /// How to log
+    #[command(flatten)]
+    pub log: LogArguments,
 }
 
 /// Why the process could not start or go on.
@@ -190,16 +182,5 @@ fn said(result: Result<(), FileError>) -> String {
             error!(%error, "the configuration file is not in effect; the desired state stays as it is");
             error.to_string()
         }
-    }
-}
-
-/// Sets up logging to standard error.
-pub fn start_log(format: LogFormat) {
-    use tracing_subscriber::filter::{EnvFilter, LevelFilter};
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
-        LogFormat::Json => log.json().init(),
     }
 }

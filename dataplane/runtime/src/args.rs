@@ -4,7 +4,8 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
+use fulcrum_log::LogArguments;
 use fulcrum_model::file::{DEFAULT_DATAPLANE_SOCKET, DEFAULT_PATH};
 
 use crate::worker::Fault;
@@ -29,9 +30,9 @@ pub struct Args {
     #[arg(long, value_name = "NAME", value_parser = instance_name)]
     pub(crate) instance: Option<String>,
 
-    /// How to log; RUST_LOG says how much
-    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
-    pub(crate) log_format: LogFormat,
+    /// How to log
+    #[command(flatten)]
+    pub(crate) log: LogArguments,
 
     /// Seconds without a sign of life after which a worker counts as hung and the process aborts
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -48,15 +49,6 @@ pub struct Args {
     /// For tests: a fault that worker 0 commits a second after its start, to see that it is noticed
     #[arg(long, value_name = "FAULT")]
     pub(crate) test_fault: Option<Fault>,
-}
-
-/// How to log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogFormat {
-    /// Lines for people.
-    Text,
-    /// One JSON object a line.
-    Json,
 }
 
 impl Args {

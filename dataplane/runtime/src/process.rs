@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-use std::io::{self, IsTerminal as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -17,10 +17,9 @@ use fulcrum_model::file::{Config, Dataplane, FileErrors, HugePages, Idle, read_t
 use fulcrum_program::{PortFacts, Program};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
-use tracing_subscriber::EnvFilter;
 
 use crate::advice::{self, Wants};
-use crate::args::{Args, LogFormat};
+use crate::args::Args;
 use crate::control::{Control, Identity, WorkerLink};
 use crate::crew::{Crew, Recruit, Running};
 use crate::frames;
@@ -101,7 +100,7 @@ impl From<OpenError> for Failure {
 
 /// Runs the data plane until it is told to end.
 pub fn run(args: &Args) -> Result<(), Failure> {
-    log_to_stderr(args.log_format);
+    fulcrum_log::start(args.log);
     let (dataplane, state) = read(&args.config)?;
     if args.check_host {
         return check_host(args, &dataplane, &state);
@@ -109,20 +108,6 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     watch::report_panics();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(live(args, dataplane, state))
-}
-
-fn log_to_stderr(format: LogFormat) {
-    // DPDK's own lines are for who asks for them: RUST_LOG=info,dpdk=debug.
-    let said = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_else(|_| "info,dpdk=off".to_owned());
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(said))
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal());
-    // A log that is set up already is the caller's, and as good.
-    let _ = match format {
-        LogFormat::Text => log.try_init(),
-        LogFormat::Json => log.json().try_init(),
-    };
 }
 
 fn read(path: &Path) -> Result<(Dataplane, State), Failure> {

@@ -8,7 +8,8 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use fulcrum_manager::process::{Arguments, LogFormat, run};
+use fulcrum_log::LogArguments;
+use fulcrum_manager::process::{Arguments, run};
 use serde_json::Value;
 
 /// What it begins with.
@@ -61,7 +62,7 @@ impl Room {
             socket: Some(self.path("control.sock")),
             dataplane: Some(self.path("dataplane.sock")),
             state: Some(self.path("state.toml")),
-            log_format: LogFormat::Text,
+            log: LogArguments::default(),
         };
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
