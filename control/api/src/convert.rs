@@ -2,12 +2,13 @@
 //!
 //! Out is infallible. In is checked: a message from a socket may say anything, and what makes no sense is an
 //! error that names the field. Rules that span several fields are fulcrum-model's `validate`. Services are in
-//! `service`, ports to marks in `network`, time-outs and settings in `switches`.
+//! `service`, ports to marks in `network`, checks in `check`, time-outs and settings in `switches`.
 
 use std::net::IpAddr;
 
 use fulcrum_model as model;
 
+mod check;
 mod network;
 mod service;
 mod switches;
@@ -114,6 +115,7 @@ impl From<&model::State> for wire::Network {
             timeouts: Some((&state.timeouts).into()),
             settings: Some((&state.settings).into()),
             marks: state.marks.iter().map(Into::into).collect(),
+            checks: state.checks.iter().map(Into::into).collect(),
         }
     }
 }
@@ -130,6 +132,7 @@ impl TryFrom<wire::Network> for model::State {
             neighbours: each("neighbours", network.neighbours)?,
             local_pools: each("local_pools", network.local_pools)?,
             marks: each("marks", network.marks)?,
+            checks: each("checks", network.checks)?,
             services: Vec::new(),
             timeouts: present("timeouts", network.timeouts)?
                 .try_into()

@@ -69,6 +69,9 @@ impl From<&Edit> for wire::Edit {
             }),
             Edit::AddLocalPool(pool) => Out::AddLocalPool(pool.into()),
             Edit::DeleteLocalPool(name) => Out::DeleteLocalPool(name.clone()),
+            Edit::AddCheck(check) => Out::AddCheck(check.into()),
+            Edit::UpdateCheck(check) => Out::UpdateCheck(check.into()),
+            Edit::DeleteCheck(name) => Out::DeleteCheck(name.clone()),
         };
         wire::Edit { edit: Some(edit) }
     }
@@ -129,6 +132,9 @@ impl TryFrom<wire::Edit> for Edit {
             }
             In::AddLocalPool(pool) => Edit::AddLocalPool(pool.try_into()?),
             In::DeleteLocalPool(name) => Edit::DeleteLocalPool(name),
+            In::AddCheck(check) => Edit::AddCheck(check.try_into()?),
+            In::UpdateCheck(check) => Edit::UpdateCheck(check.try_into()?),
+            In::DeleteCheck(name) => Edit::DeleteCheck(name),
         })
     }
 }
@@ -298,6 +304,9 @@ mod tests {
                 ports: PortRange::default(),
             }),
             Edit::DeleteLocalPool("inside".into()),
+            Edit::AddCheck(Check::new("web", CheckKind::Tcp)),
+            Edit::UpdateCheck(Check::new("web", CheckKind::Ping)),
+            Edit::DeleteCheck("web".into()),
         ];
         for edit in edits {
             let bytes = wire::Edit::from(&edit).encode_to_vec();

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use fulcrum_api::{apply_changes, changes, difference, fingerprint, state::Change};
 use fulcrum_model::*;
@@ -136,6 +137,62 @@ fn mark() -> impl Strategy<Value = MarkRule> {
     )
 }
 
+fn check_tls() -> impl Strategy<Value = CheckTls> {
+    (of(name()), of(name()), any::<bool>()).prop_map(|(name, ca, verify)| CheckTls { name, ca, verify })
+}
+
+fn check_kind() -> impl Strategy<Value = CheckKind> {
+    let status = vec(any::<(u16, u16)>().prop_map(|(first, last)| StatusRange { first, last }), 1..3);
+    let digest = prop_oneof![
+        any::<[u8; 16]>().prop_map(BodyDigest::Md5),
+        any::<[u8; 32]>().prop_map(BodyDigest::Sha256)
+    ];
+    let http = (of(check_tls()), 0usize..3, name(), of(name()), status, of(name()), of(digest));
+    let dns = (name(), 0usize..DnsRecord::WORDS.len(), 0usize..DnsRcode::WORDS.len(), vec(name(), 0..3));
+    prop_oneof![
+        Just(CheckKind::Tcp),
+        Just(CheckKind::Ping),
+        http.prop_map(|(tls, method, path, host, status, body, digest)| CheckKind::Http {
+            tls,
+            method: HttpMethod::WORDS[method].1,
+            path,
+            host,
+            status: StatusSet(status),
+            body,
+            digest,
+        }),
+        (vec(any::<u8>(), 0..9), of(vec(any::<u8>(), 0..9)))
+            .prop_map(|(send, reply)| CheckKind::Udp { send, reply }),
+        dns.prop_map(|(query, record, rcode, answer)| CheckKind::Dns {
+            query,
+            record: DnsRecord::WORDS[record].1,
+            rcode: DnsRcode::WORDS[rcode].1,
+            answer,
+        }),
+        (of(name()), of(check_tls())).prop_map(|(helo, tls)| CheckKind::Smtp { helo, tls }),
+        (name(), vec(name(), 0..3)).prop_map(|(program, arguments)| CheckKind::Exec { program, arguments }),
+        (name(), of(check_tls())).prop_map(|(service, tls)| CheckKind::Grpc { service, tls }),
+    ]
+}
+
+fn check() -> impl Strategy<Value = Check> {
+    let numbers = (any::<[u32; 3]>(), any::<[u32; 2]>(), of(any::<u16>()));
+    (name(), check_kind(), numbers, of(ip()), 0usize..3).prop_map(
+        |(name, kind, ([interval, timeout, warm_up], [rise, fall], port), source, via)| Check {
+            name,
+            kind,
+            interval: Duration::from_millis(interval.into()),
+            timeout: Duration::from_millis(timeout.into()),
+            rise,
+            fall,
+            warm_up: Duration::from_millis(warm_up.into()),
+            port,
+            source,
+            via: Via::WORDS[via].1,
+        },
+    )
+}
+
 /// Any settings that are in range.
 fn settings() -> impl Strategy<Value = Settings> {
     vec((0..Settings::NAMES.len(), 0u32..5), 0..6).prop_map(|changes| {
@@ -202,14 +259,16 @@ fn network() -> impl Strategy<Value = State> {
         udp,
         states,
     });
-    (ports, interfaces, routes, neighbours, pools, vec(mark(), 0..3), timeouts, settings()).prop_map(
-        |(ports, interfaces, routes, neighbours, local_pools, marks, timeouts, settings)| State {
+    let rules = (vec(mark(), 0..3), vec(check(), 0..3));
+    (ports, interfaces, routes, neighbours, pools, rules, timeouts, settings()).prop_map(
+        |(ports, interfaces, routes, neighbours, local_pools, (marks, checks), timeouts, settings)| State {
             ports,
             interfaces,
             routes,
             neighbours,
             local_pools,
             marks,
+            checks,
             services: Vec::new(),
             timeouts,
             settings,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Display;
 
+use fulcrum_model::file::{CHECK_KEYS, check_entries};
 use fulcrum_model::{RouteTarget, Server, Service, Settings, State, TimeoutState, Timeouts};
 
 /// What has to change for `old` to become `new`; nothing when they are equal.
@@ -96,6 +97,11 @@ fn things(state: &State) -> Vec<Thing> {
     }
     for (at, rule) in state.marks.iter().enumerate() {
         add(format!("mark rule {}", at + 1), vec![("rule", rule.to_string())]);
+    }
+    for check in &state.checks {
+        let mut values: HashMap<_, _> = check_entries(check).into_iter().collect();
+        let keys = CHECK_KEYS.map(|key| (key, values.remove(key).unwrap_or_default()));
+        add(format!("check {}", check.name), keys.to_vec());
     }
     for service in &state.services {
         add(format!("service {}", service.key), service_properties(service));

@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::state::{
-    ClientAddress, LocalPool, MarkRule, Neighbour, Route, Server, ServerKey, Service, ServiceKey, Settings,
-    State, TimeoutState, Timeouts,
+    Check, ClientAddress, LocalPool, MarkRule, Neighbour, Route, Server, ServerKey, Service, ServiceKey,
+    Settings, State, TimeoutState, Timeouts,
 };
 use crate::validate;
 
@@ -87,6 +87,12 @@ pub enum Edit {
     AddLocalPool(LocalPool),
     /// Removes a pool that no service uses.
     DeleteLocalPool(String),
+    /// Adds a check that services may name.
+    AddCheck(Check),
+    /// Replaces the check of that name.
+    UpdateCheck(Check),
+    /// Removes the check of that name.
+    DeleteCheck(String),
 }
 
 /// Why an edit was refused.

@@ -1,9 +1,10 @@
 //! The nouns of a director's configuration.
 //!
-//! Plain data with public fields: services and servers (`service`), ports to pools (`network`), rules that mark
+//! Plain data with public fields: services and servers (`service`), checks of servers (`check`), ports to pools (`network`), rules that mark
 //! packets (`mark`), time-outs (`timeouts`), behaviour switches (`settings`). Rules that span several objects are
 //! in `validate`.
 
+mod check;
 mod mac;
 mod mark;
 mod network;
@@ -16,6 +17,11 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub use check::{
+    BodyDigest, Check, CheckKind, CheckTls, DnsRcode, DnsRecord, EXEC_VIP_WORDS, HttpMethod, StatusRange,
+    StatusSet, UnknownWord, Via,
+};
+pub(crate) use check::{from_hex, hex};
 pub use mac::{BadMac, Mac};
 pub use mark::MarkRule;
 pub use network::{
@@ -128,6 +134,8 @@ pub struct State {
     pub local_pools: Vec<LocalPool>,
     /// Rules that mark packets, in order.
     pub marks: Vec<MarkRule>,
+    /// Checks that services name.
+    pub checks: Vec<Check>,
     /// Virtual services in order of addition, oldest first.
     pub services: Vec<Service>,
     /// Time-outs.

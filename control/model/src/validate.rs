@@ -2,7 +2,7 @@
 //!
 //! Every rule says what is wrong and what would be right, and names the key it concerns, so that a file can
 //! point at its line (`file`) and an edit can be refused (`edit`). A rule never changes anything. Ports to pools
-//! are in `network`, services and servers in `service`, rules that mark packets in `mark`, time-outs and settings
+//! are in `network`, services and servers in `service`, rules that mark packets in `mark`, checks in `check`, time-outs and settings
 //! in `switches`.
 
 use std::collections::HashSet;
@@ -14,11 +14,15 @@ use ipnet::IpNet;
 
 use crate::state::{LocalPool, Mac, State};
 
+mod check;
 mod mark;
 mod network;
 mod service;
 mod switches;
 
+pub use check::{
+    CHECK_BYTES, CHECK_INTERVAL, CHECK_ROW, CHECK_TIMEOUT, CHECK_WARM_UP, check, nameless_check,
+};
 pub use mark::mark;
 pub use network::{interface, local_pool, neighbour, port, route};
 pub(crate) use service::{Holders, local_address_among, service_among};
@@ -62,6 +66,8 @@ pub enum Place {
     LocalPool(usize),
     /// `state.marks[_]`
     Mark(usize),
+    /// `state.checks[_]`
+    Check(usize),
     /// `state.services[_]`
     Service(usize),
     /// `state.services[_].servers[_]`
@@ -150,6 +156,12 @@ pub fn state(state: &State) -> Vec<(Place, Problem)> {
     }
     for (at, rule) in state.marks.iter().enumerate() {
         put(Place::Mark(at), self::mark(state, rule));
+    }
+    let mut checks = Twice::default();
+    for (at, check) in state.checks.iter().enumerate() {
+        put(Place::Check(at), self::check(check));
+        let why = || format!("two checks are called `{}`", check.name);
+        put(Place::Check(at), checks.check("name", &check.name, why));
     }
     let mut services = Twice::default();
     let holders = Holders::index(state);

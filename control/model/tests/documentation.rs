@@ -1,7 +1,8 @@
 //! The configuration files and ipvsadm lines of the documentation are ones that work.
 
+use fulcrum_model::file::CHECK_KEYS;
 use fulcrum_model::validate::SCHEDULERS;
-use fulcrum_model::{ClientAddress, Config, PortSteering, State, TimeoutState, ipvsadm};
+use fulcrum_model::{CheckKind, ClientAddress, Config, PortSteering, State, TimeoutState, ipvsadm};
 
 fn pages() -> Vec<(String, String)> {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
@@ -41,6 +42,9 @@ fn the_reference_names_everything_that_has_a_name() {
     let clients = ClientAddress::ALL.map(ClientAddress::name);
     let steering = PortSteering::WORDS.map(|(word, _)| word);
     for name in SCHEDULERS.into_iter().chain(clients).chain(steering) {
+        assert!(words(name), "{name}");
+    }
+    for name in CheckKind::NAMES.into_iter().chain(CHECK_KEYS) {
         assert!(words(name), "{name}");
     }
     let block = blocks(&page, "toml").into_iter().max_by_key(|block| block.len()).unwrap();

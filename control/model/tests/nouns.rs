@@ -1,6 +1,7 @@
 //! States of every noun: they are valid, read back from a file as they were, and edits build the same ones.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use fulcrum_model::file::{Config, state_to_toml};
 use fulcrum_model::iptables;
@@ -191,11 +192,85 @@ fn mark() -> impl Strategy<Value = MarkRule> {
     })
 }
 
+fn check_tls() -> impl Strategy<Value = CheckTls> {
+    (of("[a-z.]{1,9}"), of(Just("/etc/ca.pem".to_owned())), any::<bool>())
+        .prop_map(|(name, ca, verify)| CheckTls { name, ca: ca.filter(|_| verify), verify })
+}
+
+fn check_kind() -> impl Strategy<Value = CheckKind> {
+    let status = vec((100..=599u16, 100..=599u16), 1..4).prop_map(|ranges| {
+        let range = |(a, b): (u16, u16)| StatusRange { first: a.min(b), last: a.max(b) };
+        StatusSet(ranges.into_iter().map(range).collect())
+    });
+    let digest = of(prop_oneof![
+        any::<[u8; 16]>().prop_map(BodyDigest::Md5),
+        any::<[u8; 32]>().prop_map(BodyDigest::Sha256)
+    ]);
+    let http = (of(check_tls()), 0..3usize, "/[!-~]{0,9}", of("[!-~]{1,9}"), status, of(".{1,9}"), digest);
+    let bytes = || prop_oneof![vec(any::<u8>(), 1..20), ".{1,9}".prop_map(String::into_bytes)];
+    let reply = prop_oneof![Just(None), Just(Some(Vec::new())), bytes().prop_map(Some)];
+    let record = proptest::sample::select(DnsRecord::WORDS.to_vec());
+    let rcode = proptest::sample::select(DnsRcode::WORDS.to_vec());
+    let dns = ("[a-z]{1,9}(\\.[a-z]{1,9}){0,3}\\.?", record, rcode, vec(".{1,9}", 0..3));
+    prop_oneof![
+        Just(CheckKind::Tcp),
+        Just(CheckKind::Ping),
+        http.prop_map(|(tls, method, path, host, status, body, digest)| {
+            let (_, method) = HttpMethod::WORDS[method];
+            let read = method != HttpMethod::Head;
+            let (body, digest) = (body.filter(|_| read), digest.filter(|_| read));
+            CheckKind::Http { tls, method, path, host, status, body, digest }
+        }),
+        (bytes(), reply).prop_map(|(send, reply)| CheckKind::Udp { send, reply }),
+        dns.prop_map(|(query, (_, record), (_, rcode), answer)| CheckKind::Dns {
+            query,
+            record,
+            rcode,
+            answer
+        }),
+        (of("[a-z.]{1,9}"), of(check_tls())).prop_map(|(helo, tls)| CheckKind::Smtp { helo, tls }),
+        ("/[^\0]{0,9}", vec("[^\0]{0,9}", 0..3))
+            .prop_map(|(program, arguments)| CheckKind::Exec { program, arguments }),
+        ("[a-zA-Z0-9./]{0,9}", of(check_tls())).prop_map(|(service, tls)| CheckKind::Grpc { service, tls }),
+    ]
+}
+
+fn check() -> impl Strategy<Value = Check> {
+    let time = || prop_oneof![100..=86_400_000u64, (1..=86_400u64).prop_map(|seconds| seconds * 1000)];
+    let times = (time(), 10..=86_400_000u64, time()).prop_map(|times| {
+        let (interval, timeout, warm_up) = times;
+        [interval, timeout.min(interval), warm_up].map(Duration::from_millis)
+    });
+    let source = of(any::<u16>().prop_map(|low| Ipv4Addr::from_bits(0x0a01_0000 | u32::from(low)).into()));
+    let rows = (validate::CHECK_ROW, validate::CHECK_ROW);
+    (check_kind(), times, rows, of(1..=u16::MAX), source, 0..3usize).prop_map(
+        |(kind, [interval, timeout, warm_up], (rise, fall), port, source, via)| {
+            let program = matches!(kind, CheckKind::Exec { .. });
+            let via = if program { Via::Direct } else { Via::WORDS[via].1 };
+            Check {
+                name: String::new(),
+                interval,
+                timeout,
+                rise,
+                fall,
+                warm_up,
+                port: port.filter(|_| kind.has_port()),
+                source: source.filter(|_| via == Via::Direct && !program),
+                via,
+                kind,
+            }
+        },
+    )
+}
+
 fn state() -> impl Strategy<Value = State> {
     let settings = vec((proptest::sample::select(Settings::NAMES.to_vec()), 0..4u32), 0..6);
-    (vec(service(), 0..5), vec(mark(), 0..4), state_timeouts(), settings).prop_map(
-        |(services, marks, timeouts, settings)| {
+    (vec(service(), 0..5), vec(mark(), 0..4), vec(check(), 0..4), state_timeouts(), settings).prop_map(
+        |(services, marks, checks, timeouts, settings)| {
             let mut state = State { marks, ..network() };
+            for (at, check) in checks.into_iter().enumerate() {
+                state.checks.push(Check { name: format!("check-{at}"), ..check });
+            }
             for service in services {
                 if state.service(service.key).is_none() {
                     state.services.push(service);
@@ -215,6 +290,10 @@ fn state() -> impl Strategy<Value = State> {
 fn edits(state: &State) -> Vec<Edit> {
     let mut edits: Vec<Edit> =
         state.marks.iter().rev().map(|rule| Edit::AddMark(rule.clone(), Some(0))).collect();
+    for check in &state.checks {
+        edits.push(Edit::AddCheck(Check::new(&check.name, CheckKind::Ping)));
+        edits.push(Edit::UpdateCheck(check.clone()));
+    }
     for service in &state.services {
         let key = service.key;
         let plain = Service {
@@ -274,8 +353,8 @@ proptest! {
     #[test]
     fn what_is_taken_is_valid_and_reads_back(state in state(), at in any::<prop::sample::Index>(), with in "[a-z0-9\"=,./:\\[\\]-]{0,2}") {
         let mut text = state_to_toml(&state);
-        let at = at.index(text.len());
-        text.replace_range(at..=at, &with);
+        let (at, old) = *at.get(&text.char_indices().collect::<Vec<_>>());
+        text.replace_range(at..at + old.len_utf8(), &with);
         if let Ok(config) = Config::parse("f", &text) {
             prop_assert_eq!(validate::state(&config.state), vec![]);
             prop_assert_eq!(Config::parse("g", &state_to_toml(&config.state)).unwrap().state, config.state);

@@ -167,6 +167,23 @@ impl Draft {
                 remove_where(&mut self.state.local_pools, |p| p.name == *name)
                     .ok_or_else(|| EditError::Missing(format!("local pool `{name}`")))
             }
+            Edit::AddCheck(check) => {
+                if self.state.checks.iter().any(|known| known.name == check.name) {
+                    return Err(EditError::Exists(format!("check `{}`", check.name)));
+                }
+                valid(validate::check(check))?;
+                self.state.checks.push(check.clone());
+                Ok(())
+            }
+            Edit::UpdateCheck(check) => {
+                valid(validate::check(check))?;
+                let known = self.state.checks.iter_mut().find(|known| known.name == check.name);
+                let known = known.ok_or_else(|| EditError::Missing(format!("check `{}`", check.name)))?;
+                known.clone_from(check);
+                Ok(())
+            }
+            Edit::DeleteCheck(name) => remove_where(&mut self.state.checks, |check| check.name == *name)
+                .ok_or_else(|| EditError::Missing(format!("check `{name}`"))),
         }
     }
 

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use crate::state::State;
 
-pub use write::{state_to_toml, to_toml};
+pub use write::{CHECK_KEYS, check_entries, state_to_toml, to_toml};
 
 /// Where the configuration file is unless told otherwise.
 pub const DEFAULT_PATH: &str = "/etc/fulcrum/fulcrum.toml";

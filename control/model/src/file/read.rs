@@ -1,6 +1,6 @@
 //! From TOML to a [`Config`]: shapes first, then the rules of `validate`, each mistake with its place.
 //!
-//! Ports to pools are in `network`, services and servers in `service`, rules that mark packets in `mark`, time-outs
+//! Ports to pools are in `network`, services and servers in `service`, rules that mark packets in `mark`, checks in `check`, time-outs
 //! and settings in `switches`.
 
 use std::collections::HashMap;
@@ -13,6 +13,7 @@ use super::{Config, ControlSettings, Dataplane, HugePages, Idle, MAX_BYTES};
 use crate::state::State;
 use crate::validate::{self, Place};
 
+mod check;
 mod mark;
 mod network;
 mod service;
@@ -122,6 +123,10 @@ fn state(root: &mut Table<'_>, places: &mut HashMap<Place, Places>) -> State {
     for mut table in root.tables("mark", "[[mark]]") {
         let read = mark::mark(&mut table);
         keep(&mut state.marks, read, Place::Mark, table.finish(), places);
+    }
+    for mut table in root.tables("check", "[[check]]") {
+        let read = check::check(&mut table);
+        keep(&mut state.checks, read, Place::Check, table.finish(), places);
     }
     for mut table in root.tables("service", "[[service]]") {
         let at = state.services.len();

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 use std::ops::{Range, RangeInclusive};
 use std::str::FromStr;
+use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -203,6 +204,34 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// A number of seconds, or a text with its unit, such as "500ms".
+    pub(super) fn duration(&mut self, key: &'static str) -> Option<Duration> {
+        let value = self.take(key)?;
+        let read = match value.get_ref() {
+            DeValue::Integer(number) => {
+                u64::from_str_radix(number.as_str(), number.radix()).ok().map(Duration::from_secs)
+            }
+            DeValue::String(text) => duration(text),
+            _ => None,
+        };
+        if read.is_none() {
+            let text = match value.get_ref() {
+                DeValue::String(text) => text.as_ref(),
+                DeValue::Integer(number) => number.as_str(),
+                DeValue::Float(number) => number.as_str(),
+                other => return self.wrong_kind(key, "a number of seconds, or such as \"500ms\"", other),
+            };
+            let right = "a number of seconds, or a text such as \"500ms\", \"2s\", \"1m\", \"1h\"";
+            self.complain(key, format!("{key} `{text}` is no time; {right}"));
+        }
+        read
+    }
+
+    /// Lets what nobody asks for pass.
+    pub(super) fn ignore_rest(&mut self) {
+        self.entries.clear();
+    }
+
     /// The tables of `[[key]]`.
     pub(super) fn tables(&mut self, key: &'static str, title: &'static str) -> Vec<Table<'a>> {
         let Some(value) = self.take(key) else { return Vec::new() };
@@ -248,6 +277,19 @@ impl<'a> Table<'a> {
         self.complain(key, format!("{key} is {} {kind}; it must be {right}", article(kind)));
         None
     }
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit.trim() {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor).map(Duration::from_millis)
 }
 
 fn article(kind: &str) -> &'static str {

@@ -1,5 +1,7 @@
 //! From a [`Config`] to TOML that reads back as the same.
 
+mod check;
+
 use std::fmt::{self, Display, Write as _};
 
 use super::{Config, ControlSettings, Dataplane, HugePages};
@@ -8,6 +10,8 @@ use crate::state::{
     RouteTarget, Server, ServerKey, Service, ServiceKey, Settings, State, Timeouts, Tunnel, TunnelChecksum,
     TunnelKind, TunnelSource,
 };
+
+pub use check::{KEYS as CHECK_KEYS, entries as check_entries};
 
 /// The whole file of a configuration.
 pub fn to_toml(config: &Config) -> String {
@@ -64,6 +68,7 @@ fn state(out: &mut Out, state: &State) {
     state.marks.iter().for_each(|rule| mark(out, rule));
     timeouts(out, &state.timeouts);
     settings(out, &state.settings);
+    state.checks.iter().for_each(|c| check::check(out, "[[check]]", c));
     state.services.iter().for_each(|s| service(out, s));
 }
 
