@@ -2,13 +2,15 @@
 //!
 //! Out is infallible. In is checked: a message from a socket may say anything, and what makes no sense is an
 //! error that names the field. Rules that span several fields are fulcrum-model's `validate`. Services are in
-//! `service`, ports to marks in `network`, checks in `check`, time-outs and settings in `switches`.
+//! `service`, what follows from checks in `health`, checks in `check`, ports to marks in `network`, time-outs and
+//! settings in `switches`.
 
 use std::net::IpAddr;
 
 use fulcrum_model as model;
 
 mod check;
+mod health;
 mod network;
 mod service;
 mod switches;
@@ -93,6 +95,14 @@ fn byte(field: &str, number: u32) -> Checked<u8> {
 /// The value of the field `field`, which must be there.
 pub fn present<T>(field: &str, value: Option<T>) -> Checked<T> {
     value.ok_or_else(|| BadMessage::new(field, "is missing"))
+}
+
+/// The value of the field `field`, its default when it is not there.
+pub(crate) fn optional<T, U: TryFrom<T, Error = BadMessage> + Default>(
+    field: &str,
+    value: Option<T>,
+) -> Checked<U> {
+    value.map_or(Ok(U::default()), |value| U::try_from(value).map_err(|bad| bad.within(field)))
 }
 
 /// Converts each element, errors named `field[index]…`.

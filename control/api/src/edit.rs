@@ -8,7 +8,7 @@ use prost::Message as _;
 use tonic::{Code, Status};
 
 use crate::control::{self as wire, edit, refusal};
-use crate::convert::{BadMessage, address, address_bytes, client_address, present, small, state};
+use crate::convert::{BadMessage, address, address_bytes, client_address, optional, present, small, state};
 use crate::status::clipped;
 
 impl From<&Edit> for wire::Edit {
@@ -40,6 +40,23 @@ impl From<&Edit> for wire::Edit {
                 Out::SetServiceClientAddress(wire::ServiceClientAddress {
                     service: Some(key.into()),
                     client_address: crate::state::ClientAddress::from(*way).into(),
+                })
+            }
+            Edit::SetServiceHealth(key, health) => Out::SetServiceHealth(wire::SetServiceHealth {
+                service: Some(key.into()),
+                health: Some(health.into()),
+            }),
+            Edit::SetServerHealth(service, server, health) => Out::SetServerHealth(wire::SetServerHealth {
+                service: Some(service.into()),
+                server: Some(server.into()),
+                health: Some(health.into()),
+            }),
+            Edit::SetServerAdmin { service, address, port, admin } => {
+                Out::SetServerAdmin(wire::SetServerAdmin {
+                    service: service.as_ref().map(Into::into),
+                    address: address_bytes(*address),
+                    port: port.map(Into::into),
+                    admin: Some((*admin).into()),
                 })
             }
             Edit::SetStateTimeout(key, state, seconds) => Out::SetStateTimeout(wire::SetStateTimeout {
@@ -102,6 +119,20 @@ impl TryFrom<wire::Edit> for Edit {
             In::SetServiceClientAddress(set) => {
                 Edit::SetServiceClientAddress(service(set.service)?, client_address(set.client_address)?)
             }
+            In::SetServiceHealth(set) => {
+                Edit::SetServiceHealth(service(set.service)?, optional("health", set.health)?)
+            }
+            In::SetServerHealth(set) => {
+                let (key, server) =
+                    both(wire::ServiceServerKey { service: set.service, server: set.server })?;
+                Edit::SetServerHealth(key, server, optional("health", set.health)?)
+            }
+            In::SetServerAdmin(set) => Edit::SetServerAdmin {
+                service: set.service.map(|key| service(Some(key))).transpose()?,
+                address: address("address", &set.address)?,
+                port: set.port.map(|number| small("port", number)).transpose()?,
+                admin: set.admin.map(Into::into).unwrap_or_default(),
+            },
             In::SetStateTimeout(set) => {
                 let key = set.service.map(|key| service(Some(key))).transpose()?;
                 Edit::SetStateTimeout(key, state("state", &set.state)?, set.seconds)
@@ -275,6 +306,41 @@ mod tests {
             Edit::SetServiceMss(SERVICE, Some(1400)),
             Edit::SetServiceMss(SERVICE, None),
             Edit::SetServiceClientAddress(SERVICE, ClientAddress::ProxyV2),
+            Edit::SetServiceHealth(SERVICE, ServiceHealth::default()),
+            Edit::SetServiceHealth(
+                SERVICE,
+                ServiceHealth {
+                    checks: vec!["dns".into()],
+                    on_failure: OnFailure::Quiesce,
+                    quorum: 3,
+                    hysteresis: 1,
+                    sorry_server: Some(Box::new(server.clone())),
+                    slow_start: 30,
+                },
+            ),
+            Edit::SetServerHealth(SERVICE, SERVER, ServerHealth::default()),
+            Edit::SetServerHealth(
+                SERVICE,
+                SERVER,
+                ServerHealth {
+                    checks: Some(Vec::new()),
+                    on_failure: Some(OnFailure::Remove),
+                    address: Some(SERVER.address),
+                    port: Some(80),
+                },
+            ),
+            Edit::SetServerAdmin {
+                service: Some(SERVICE),
+                address: SERVER.address,
+                port: Some(SERVER.port),
+                admin: Admin::Drain { until: Some(1 << 32) },
+            },
+            Edit::SetServerAdmin {
+                service: None,
+                address: SERVER.address,
+                port: None,
+                admin: Admin::Disabled,
+            },
             Edit::SetStateTimeout(Some(SERVICE), TimeoutState::TcpSynRecv, Some(3)),
             Edit::SetStateTimeout(None, TimeoutState::SctpInit1, None),
             Edit::AddServer(SERVICE, server.clone()),

@@ -66,17 +66,48 @@ fn state_timeouts() -> impl Strategy<Value = StateTimeouts> {
     btree_map((0..TimeoutState::ALL.len()).prop_map(|at| TimeoutState::ALL[at]), any::<u32>(), 0..3)
 }
 
+fn admin() -> impl Strategy<Value = Admin> {
+    let drain = of(any::<u64>()).prop_map(|until| Admin::Drain { until });
+    prop_oneof![Just(Admin::Enabled), Just(Admin::Disabled), drain]
+}
+
+fn on_failure() -> impl Strategy<Value = OnFailure> {
+    prop_oneof![Just(OnFailure::Remove), Just(OnFailure::Quiesce)]
+}
+
+fn server_health() -> impl Strategy<Value = ServerHealth> {
+    (of(vec(name(), 0..3)), of(on_failure()), of(ip()), of(any::<u16>()))
+        .prop_map(|(checks, on_failure, address, port)| ServerHealth { checks, on_failure, address, port })
+}
+
+fn health() -> impl Strategy<Value = ServiceHealth> {
+    (vec(name(), 0..3), on_failure(), any::<[u32; 3]>(), of(server())).prop_map(
+        |(checks, on_failure, [quorum, hysteresis, slow_start], sorry)| ServiceHealth {
+            checks,
+            on_failure,
+            quorum,
+            hysteresis,
+            sorry_server: sorry.map(Box::new),
+            slow_start,
+        },
+    )
+}
+
 fn server() -> impl Strategy<Value = Server> {
     let forward =
         prop_oneof![Just(Forward::Nat), Just(Forward::FullNat), Just(Forward::Dr), Just(Forward::Tun)];
-    (ip(), any::<u16>(), forward, tunnel(), any::<[u32; 3]>()).prop_map(
-        |(address, port, forward, tunnel, [weight, upper_threshold, lower_threshold])| Server {
-            key: ServerKey { address, port },
-            forward,
-            tunnel,
-            weight,
-            upper_threshold,
-            lower_threshold,
+    (ip(), any::<u16>(), forward, tunnel(), any::<[u32; 3]>(), admin(), server_health()).prop_map(
+        |(address, port, forward, tunnel, [weight, upper_threshold, lower_threshold], admin, health)| {
+            Server {
+                key: ServerKey { address, port },
+                forward,
+                tunnel,
+                weight,
+                upper_threshold,
+                lower_threshold,
+                admin,
+                health,
+            }
         },
     )
 }
@@ -85,11 +116,11 @@ fn service() -> impl Strategy<Value = Service> {
     let balance =
         (service_key(), name(), any::<u8>(), any::<bool>(), of(any::<u32>()), any::<u8>(), of(name()));
     let local = (of(name()), vec(ip(), 0..3), of(name()));
-    let more = (state_timeouts(), of(any::<u16>()), 0usize..4, vec(server(), 0..3));
+    let more = (state_timeouts(), of(any::<u16>()), 0usize..4, health(), vec(server(), 0..3));
     (balance, local, more).prop_map(|(balance, local, more)| {
         let (key, scheduler, scheduler_flags, one_packet, persistent, prefix, persistence_engine) = balance;
         let (local_pool, locals, interface) = local;
-        let (timeouts, mss, client_address, servers) = more;
+        let (timeouts, mss, client_address, health, servers) = more;
         Service {
             key,
             scheduler,
@@ -104,6 +135,7 @@ fn service() -> impl Strategy<Value = Service> {
             timeouts,
             mss,
             client_address: ClientAddress::ALL[client_address],
+            health,
             servers,
         }
     })

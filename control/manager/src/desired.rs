@@ -3,13 +3,14 @@
 //! A change is first stored, then announced: whoever follows [`Desired::revisions`] never sees a state that a
 //! crash could take back.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fulcrum_api::fingerprint;
 use fulcrum_model::file::{Config, read_text};
-use fulcrum_model::{Edit, EditError, State, validate};
+use fulcrum_model::{Admin, Edit, EditError, State, validate};
 use tokio::sync::watch;
 
 use crate::merge::merge;
@@ -110,8 +111,29 @@ impl Desired {
         Ok(self.put(state, self.file.clone())?)
     }
 
+    /// What [`Desired::replace`] would make of a state: servers about which it says nothing else keep their admin
+    /// states.
+    pub fn with_admin_states(&self, mut state: State) -> State {
+        let current = self.current().state;
+        let drained = current.services.iter().flat_map(|service| {
+            let servers = service.servers.iter().filter(|server| server.admin != Admin::Enabled);
+            servers.map(|server| ((service.key, server.key), server.admin))
+        });
+        let drained: HashMap<_, _> = drained.collect();
+        if drained.is_empty() {
+            return state;
+        }
+        for service in &mut state.services {
+            for server in service.servers.iter_mut().filter(|server| server.admin == Admin::Enabled) {
+                server.admin = drained.get(&(service.key, server.key)).copied().unwrap_or_default();
+            }
+        }
+        state
+    }
+
     /// Replaces the whole state; gives back the revision that has it.
     pub fn replace(&mut self, state: State) -> Result<u64, ChangeError> {
+        let state = self.with_admin_states(state);
         valid(&state).map_err(ChangeError::Invalid)?;
         Ok(self.put(state, self.file.clone())?)
     }
@@ -165,7 +187,7 @@ fn valid(state: &State) -> Result<(), String> {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use fulcrum_model::{Protocol, Service, ServiceKey};
+    use fulcrum_model::{Forward, Protocol, Server, ServerKey, Service, ServiceKey};
 
     use super::*;
 
@@ -206,6 +228,27 @@ mod tests {
         assert!(matches!(desired.replace(twice), Err(ChangeError::Invalid(_))));
         assert_eq!(desired.current().number, 1);
         assert!(desired.current().state.services.is_empty());
+    }
+
+    #[test]
+    fn admin_states_survive_restarts_and_whole_states() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let key = ServerKey { address: Ipv4Addr::new(10, 0, 1, 1).into(), port: 80 };
+        let whole = |weight| {
+            let server = Server { weight, ..Server::new(key, Forward::Nat) };
+            State { services: vec![Service { servers: vec![server], ..service(80) }], ..State::default() }
+        };
+        let mut desired = open(&path);
+        desired.replace(whole(1)).unwrap();
+        let admin = Admin::Drain { until: Some(1_900_000_000) };
+        let drain = Edit::SetServerAdmin { service: None, address: key.address, port: None, admin };
+        desired.edit(&[drain]).unwrap();
+        drop(desired);
+        let mut desired = open(&path);
+        desired.replace(whole(2)).unwrap();
+        let server = &desired.current().state.services[0].servers[0];
+        assert_eq!((server.weight, server.admin), (2, admin));
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::fmt::Display;
+use std::time::{Duration, UNIX_EPOCH};
 
 use fulcrum_model::file::{CHECK_KEYS, check_entries};
-use fulcrum_model::{RouteTarget, Server, Service, Settings, State, TimeoutState, Timeouts};
+use fulcrum_model::{Admin, RouteTarget, Server, Service, Settings, State, TimeoutState, Timeouts};
 
 /// What has to change for `old` to become `new`; nothing when they are equal.
 pub fn differences(old: &State, new: &State) -> Vec<String> {
@@ -124,6 +125,11 @@ fn things(state: &State) -> Vec<Thing> {
 }
 
 fn service_properties(service: &Service) -> Vec<(&'static str, String)> {
+    let sorry = service.health.sorry_server.as_ref().map_or(String::new(), |sorry| {
+        let properties = server_properties(sorry).into_iter().filter(|(_, value)| !value.is_empty());
+        let words: Vec<_> = properties.map(|(name, value)| format!("{name} {value}")).collect();
+        format!("{} ({})", sorry.key, words.join(", "))
+    });
     let locals: Vec<_> = service.local_addresses.iter().map(|local| local.0).collect();
     vec![
         ("scheduler", service.scheduler.clone()),
@@ -137,18 +143,48 @@ fn service_properties(service: &Service) -> Vec<(&'static str, String)> {
         ("interface", text(&service.interface)),
         ("mss", text(&service.mss)),
         ("client-address", unless_default(service.client_address)),
+        ("checks", service.health.checks.join(" ")),
+        ("on-failure", unless_default(service.health.on_failure)),
+        ("quorum", unless(1, service.health.quorum)),
+        ("hysteresis", unless_default(service.health.hysteresis)),
+        ("sorry-server", sorry),
+        ("slow-start", unless_default(service.health.slow_start)),
         ("timeouts", all(&service.timeouts.iter().map(|(s, n)| format!("{s} {n}")).collect::<Vec<_>>())),
     ]
 }
 
 fn server_properties(server: &Server) -> Vec<(&'static str, String)> {
+    let checks = server.health.checks.as_ref().map_or(String::new(), |checks| match checks.is_empty() {
+        true => "[]".to_owned(),
+        false => checks.join(" "),
+    });
     vec![
         ("forward", server.forward.to_string()),
         ("tunnel", unless_default(server.tunnel)),
         ("weight", server.weight.to_string()),
         ("upper-threshold", unless_default(server.upper_threshold)),
         ("lower-threshold", unless_default(server.lower_threshold)),
+        ("checks", checks),
+        ("on-failure", text(&server.health.on_failure)),
+        ("check-address", text(&server.health.address)),
+        ("check-port", text(&server.health.port)),
+        ("admin", admin(server.admin)),
     ]
+}
+
+fn admin(admin: Admin) -> String {
+    match admin {
+        Admin::Enabled => String::new(),
+        Admin::Drain { until: Some(until) } => {
+            let time = UNIX_EPOCH + Duration::from_secs(until);
+            format!("drain until {}", humantime::format_rfc3339_seconds(time))
+        }
+        Admin::Drain { until: None } | Admin::Disabled => admin.name().to_owned(),
+    }
+}
+
+fn unless(usual: u32, value: u32) -> String {
+    if value == usual { String::new() } else { value.to_string() }
 }
 
 fn unless_default<T: Default + PartialEq + Display>(value: T) -> String {

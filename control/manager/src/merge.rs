@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use fulcrum_model::{Server, Service, State};
+use fulcrum_model::{Admin, Server, Service, State};
 
 /// What `run_time`, based on a file that said `old`, becomes now that the file says `new`.
 pub fn merge(old: &State, run_time: &State, new: &State) -> State {
@@ -39,9 +39,21 @@ fn service(old: Option<&Service>, run_time: Option<&Service>, new: Option<&Servi
     };
     let head = |service: &Service| Service { servers: Vec::new(), ..service.clone() };
     let none: &[Server] = &[];
-    let servers = list(old.map_or(none, |old| &old.servers), &run_time.servers, &new.servers, |s| s.key);
+    let old_servers = old.map_or(none, |old| &old.servers);
+    let servers = lists(old_servers, &run_time.servers, &new.servers, |s| s.key, server);
     let head = one(&old.map(head), &Some(head(run_time)), &Some(head(new))).clone()?;
     Some(Service { servers, ..head })
+}
+
+/// What the operator wants of a server is one thing, the rest of it is another.
+fn server(old: Option<&Server>, run_time: Option<&Server>, new: Option<&Server>) -> Option<Server> {
+    let (Some(run_time), Some(new)) = (run_time, new) else {
+        return one(&old, &run_time, &new).cloned();
+    };
+    let rest = |server: &Server| Server { admin: Admin::Enabled, ..server.clone() };
+    let admin = *one(&old.map_or(Admin::Enabled, |old| old.admin), &run_time.admin, &new.admin);
+    let rest = one(&old.map(rest), &Some(rest(run_time)), &Some(rest(new))).clone()?;
+    Some(Server { admin, ..rest })
 }
 
 fn list<T, K>(old: &[T], run_time: &[T], new: &[T], key: impl Fn(&T) -> K) -> Vec<T>
@@ -151,6 +163,25 @@ mod tests {
             ("10.0.0.9:80", "rr", &[]),
         ]);
         assert_eq!(merge(&old, &run_time, &new), merged);
+    }
+
+    #[test]
+    fn an_admin_state_outlives_changes_of_its_server_in_the_file() {
+        let old = state(&[("10.0.0.1:80", "rr", &[("10.0.1.1:80", 1)])]);
+        let new = state(&[("10.0.0.1:80", "wrr", &[("10.0.1.1:80", 5)])]);
+        let mut run_time = old.clone();
+        run_time.services[0].servers[0].admin = Admin::Disabled;
+        let mut expected = new.clone();
+        expected.services[0].servers[0].admin = Admin::Disabled;
+        assert_eq!(merge(&old, &run_time, &new), expected);
+        // And the reverse: what the file says of it anew leaves weights of run time alone.
+        let mut run_time = old.clone();
+        run_time.services[0].servers[0].weight = 9;
+        let mut new = old.clone();
+        new.services[0].servers[0].admin = Admin::Drain { until: None };
+        let mut expected = new.clone();
+        expected.services[0].servers[0].weight = 9;
+        assert_eq!(merge(&old, &run_time, &new), expected);
     }
 
     #[test]

@@ -122,6 +122,7 @@ impl Control for Service {
         let whole = request.state.ok_or_else(|| BadMessage::new("state", "is missing"))?;
         apply_changes(&mut state, whole.changes)?;
         let mut desired = self.desired.lock().await;
+        let state = desired.with_admin_states(state);
         let differences = differences(&desired.current().state, &state);
         if request.dry_run {
             if let Some((_, problem)) = validate::state(&state).into_iter().next() {

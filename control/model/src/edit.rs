@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::state::{
-    Check, ClientAddress, LocalPool, MarkRule, Neighbour, Route, Server, ServerKey, Service, ServiceKey,
-    Settings, State, TimeoutState, Timeouts,
+    Admin, Check, ClientAddress, LocalPool, MarkRule, Neighbour, Route, Server, ServerHealth, ServerKey,
+    Service, ServiceHealth, ServiceKey, Settings, State, TimeoutState, Timeouts,
 };
 use crate::validate;
 
@@ -24,7 +24,7 @@ pub enum Edit {
     /// Adds a service at the end. Its `servers` are not looked at: they follow as [`Edit::AddServer`].
     AddService(Service),
     /// Sets what `ipvsadm -E` sets of a service: scheduler and its flags, persistence with prefix and engine,
-    /// one-packet scheduling. Servers are kept; pool, interface and MSS are kept when `None`, local addresses and
+    /// one-packet scheduling. Servers and what follows from their health are kept; pool, interface and MSS are kept when `None`, local addresses and
     /// time-outs when empty, the client address's way when `none`, so that `ipvsadm -E`, which knows none of
     /// them, disturbs nothing.
     UpdateService(Service),
@@ -40,13 +40,29 @@ pub enum Edit {
     SetServiceMss(ServiceKey, Option<u16>),
     /// Sets how FULLNAT servers of a service learn the client's address.
     SetServiceClientAddress(ServiceKey, ClientAddress),
+    /// Sets what follows from checks of a service's servers.
+    SetServiceHealth(ServiceKey, ServiceHealth),
     /// Sets the seconds that sessions stay in a state, of one service or (`None`) of all; without seconds the
     /// service has the director's time-out again, the director IPVS's.
     SetStateTimeout(Option<ServiceKey>, TimeoutState, Option<u32>),
     /// Adds a server at the end of a service's list.
     AddServer(ServiceKey, Server),
-    /// Replaces forwarding method, tunnel, weight and thresholds of a server.
+    /// Replaces forwarding method, tunnel, weight and thresholds of a server. Its checks and its admin state stay:
+    /// `ipvsadm -e` knows of neither.
     UpdateServer(ServiceKey, Server),
+    /// Sets what is special about the checks of a server.
+    SetServerHealth(ServiceKey, ServerKey, ServerHealth),
+    /// Sets what the operator wants of a server, in one service or (`None`) in all that have it.
+    SetServerAdmin {
+        /// The service.
+        service: Option<ServiceKey>,
+        /// The server's address.
+        address: IpAddr,
+        /// Its port; `None`: whatever its port is.
+        port: Option<u16>,
+        /// What is wanted.
+        admin: Admin,
+    },
     /// Removes a server.
     DeleteServer(ServiceKey, ServerKey),
     /// Adds a local address of a service's own.
@@ -191,7 +207,9 @@ impl Edit {
     /// The service whose local addresses must still do after this edit.
     const fn settles(&self) -> Option<ServiceKey> {
         match self {
+            Edit::AddService(service) => Some(service.key),
             Edit::SetServicePool(key, _)
+            | Edit::SetServiceHealth(key, _)
             | Edit::AddServer(key, _)
             | Edit::UpdateServer(key, _)
             | Edit::DeleteLocalAddress(key, _) => Some(*key),

@@ -1,10 +1,11 @@
 //! The nouns of a director's configuration.
 //!
-//! Plain data with public fields: services and servers (`service`), checks of servers (`check`), ports to pools (`network`), rules that mark
-//! packets (`mark`), time-outs (`timeouts`), behaviour switches (`settings`). Rules that span several objects are
-//! in `validate`.
+//! Plain data with public fields: services and servers (`service`), what follows from checks (`health`), checks of
+//! servers (`check`), ports to pools (`network`), rules that mark packets (`mark`), time-outs (`timeouts`), behaviour
+//! switches (`settings`). Rules that span several objects are in `validate`.
 
 mod check;
+mod health;
 mod mac;
 mod mark;
 mod network;
@@ -22,6 +23,7 @@ pub use check::{
     StatusSet, UnknownWord, Via,
 };
 pub(crate) use check::{from_hex, hex};
+pub use health::{Admin, OnFailure, ServerHealth, ServiceHealth};
 pub use mac::{BadMac, Mac};
 pub use mark::MarkRule;
 pub use network::{

@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use crate::state::{LocalPool, Mac, State};
 
 mod check;
+mod health;
 mod mark;
 mod network;
 mod service;
@@ -23,6 +24,7 @@ mod switches;
 pub use check::{
     CHECK_BYTES, CHECK_INTERVAL, CHECK_ROW, CHECK_TIMEOUT, CHECK_WARM_UP, check, nameless_check,
 };
+pub use health::{MAX_DRAIN_UNTIL, sorry_server};
 pub use mark::mark;
 pub use network::{interface, local_pool, neighbour, port, route};
 pub(crate) use service::{Holders, local_address_among, service_among};
@@ -41,6 +43,9 @@ pub const MAX_TIMEOUT: u32 = 31 * 24 * 3600;
 
 /// The largest weight of a server, as in IPVS.
 pub const MAX_WEIGHT: u32 = i32::MAX as u32;
+
+/// The longest slow start in seconds: a day.
+pub const MAX_SLOW_START: u32 = 24 * 3600;
 
 /// Persistence engines that exist, by their IPVS names.
 pub const PERSISTENCE_ENGINES: [&str; 1] = ["sip"];
@@ -72,6 +77,8 @@ pub enum Place {
     Service(usize),
     /// `state.services[_].servers[_]`
     Server(usize, usize),
+    /// `state.services[_].health.sorry_server`
+    SorryServer(usize),
     /// `state.timeouts`
     Timeouts,
     /// `state.settings`
@@ -180,8 +187,9 @@ pub fn state(state: &State) -> Vec<(Place, Problem)> {
             let why = || format!("two servers {} of service {}", server.key, service.key);
             put(place, servers.check("address", &server.key, why));
         }
+        put(Place::SorryServer(at), sorry_server(service));
         if let Err((nth, problem)) = has_local_addresses(state, service) {
-            put(Place::Server(at, nth), vec![problem]);
+            put(nth.map_or(Place::SorryServer(at), |nth| Place::Server(at, nth)), vec![problem]);
         }
     }
     put(Place::Timeouts, timeouts(&state.timeouts));

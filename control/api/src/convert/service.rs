@@ -3,7 +3,7 @@
 use fulcrum_model as model;
 
 use super::switches::{read_state_timeouts, state_timeouts};
-use super::{BadMessage, Checked, address, address_bytes, byte, each, port, present, small};
+use super::{BadMessage, Checked, address, address_bytes, byte, each, optional, port, present, small};
 use crate::state as wire;
 
 impl From<model::Protocol> for wire::Protocol {
@@ -206,6 +206,8 @@ impl From<&model::Server> for wire::Server {
             upper_threshold: server.upper_threshold,
             lower_threshold: server.lower_threshold,
             tunnel: (server.tunnel != model::Tunnel::default()).then(|| server.tunnel.into()),
+            admin: (server.admin != model::Admin::Enabled).then(|| server.admin.into()),
+            health: (server.health != model::ServerHealth::default()).then(|| (&server.health).into()),
         }
     }
 }
@@ -224,6 +226,8 @@ impl TryFrom<wire::Server> for model::Server {
                 Some(tunnel) => tunnel.try_into().map_err(|bad: BadMessage| bad.within("tunnel"))?,
                 None => model::Tunnel::default(),
             },
+            admin: server.admin.map(Into::into).unwrap_or_default(),
+            health: optional("health", server.health)?,
         })
     }
 }
@@ -245,6 +249,7 @@ impl From<&model::Service> for wire::Service {
             timeouts: state_timeouts(&service.timeouts),
             mss: service.mss.map(Into::into),
             client_address: wire::ClientAddress::from(service.client_address).into(),
+            health: (service.health != model::ServiceHealth::default()).then(|| (&service.health).into()),
         }
     }
 }
@@ -272,6 +277,7 @@ impl TryFrom<wire::Service> for model::Service {
             timeouts: read_state_timeouts("timeouts", service.timeouts)?,
             mss: service.mss.map(|mss| small("mss", mss)).transpose()?,
             client_address: client_address(service.client_address)?,
+            health: optional("health", service.health)?,
         })
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::draft::Draft;
 use super::{Edit, EditError};
 use crate::state::{
-    ClientAddress, LocalAddress, Neighbour, Server, ServerKey, Service, ServiceKey, Timeouts,
+    Admin, ClientAddress, LocalAddress, Neighbour, Server, ServerKey, Service, ServiceKey, Timeouts,
 };
 use crate::validate;
 
@@ -25,6 +25,11 @@ impl Draft {
             }
             Edit::SetServiceMss(key, mss) => self.change_service(*key, |s| s.mss = *mss),
             Edit::SetServiceClientAddress(key, way) => self.change_service(*key, |s| s.client_address = *way),
+            Edit::SetServiceHealth(key, health) => {
+                let changed = Service { health: health.clone(), ..self.known(*key)?.clone() };
+                valid(validate::sorry_server(&changed))?;
+                self.put_service(changed)
+            }
             Edit::SetStateTimeout(Some(key), state, seconds) => {
                 self.change_service(*key, |s| match seconds {
                     Some(seconds) => drop(s.timeouts.insert(*state, *seconds)),
@@ -46,15 +51,43 @@ impl Draft {
                 }
                 valid(validate::server(service.key, server))?;
                 service.servers.push(server.clone());
+                valid(validate::sorry_server(service))?;
                 Ok(())
             }
             Edit::UpdateServer(key, server) => {
                 let service = self.service_mut(*key)?;
                 known_thresholds(server)?;
                 let at = server_index(service, server.key)?;
-                valid(validate::server(service.key, server))?;
-                service.servers[at] = server.clone();
+                let known = &service.servers[at];
+                let changed = Server { admin: known.admin, health: known.health.clone(), ..server.clone() };
+                valid(validate::server(service.key, &changed))?;
+                service.servers[at] = changed;
                 Ok(())
+            }
+            Edit::SetServerHealth(key, server, health) => {
+                let service = self.service_mut(*key)?;
+                let at = server_index(service, *server)?;
+                let changed = Server { health: health.clone(), ..service.servers[at].clone() };
+                valid(validate::server(service.key, &changed))?;
+                service.servers[at] = changed;
+                Ok(())
+            }
+            Edit::SetServerAdmin { service: Some(key), address, port, admin } => {
+                let set = set_admin(self.service_mut(*key)?, *address, *port, *admin)?;
+                let named = match port {
+                    Some(port) => EditError::NoServer(*key, ServerKey { address: *address, port: *port }),
+                    None => EditError::Missing(format!("server {address} of service {key}")),
+                };
+                if set { Ok(()) } else { Err(named) }
+            }
+            Edit::SetServerAdmin { service: None, address, port, admin } => {
+                let mut found = false;
+                for service in self.services_mut() {
+                    found |= set_admin(service, *address, *port, *admin)?;
+                }
+                let named = port
+                    .map_or(address.to_string(), |port| ServerKey { address: *address, port }.to_string());
+                if found { Ok(()) } else { Err(EditError::Missing(format!("server {named} in any service"))) }
             }
             Edit::DeleteServer(key, server) => {
                 let service = self.service_mut(*key)?;
@@ -194,6 +227,7 @@ impl Draft {
         known_names(service)?;
         let service = Service { servers: Vec::new(), ..service.clone() };
         valid(self.judge(&service))?;
+        valid(validate::sorry_server(&service))?;
         self.push(service);
         Ok(())
     }
@@ -203,6 +237,7 @@ impl Draft {
         known_names(new)?;
         let changed = Service {
             servers: old.servers.clone(),
+            health: old.health.clone(),
             local_pool: new.local_pool.clone().or_else(|| old.local_pool.clone()),
             interface: new.interface.clone().or_else(|| old.interface.clone()),
             mss: new.mss.or(old.mss),
@@ -241,6 +276,24 @@ impl Draft {
 
 fn server_index(service: &Service, key: ServerKey) -> Result<usize, EditError> {
     service.servers.iter().position(|s| s.key == key).ok_or(EditError::NoServer(service.key, key))
+}
+
+/// Sets the admin state of a service's servers with this address and port; false when there is none.
+fn set_admin(
+    service: &mut Service,
+    address: IpAddr,
+    port: Option<u16>,
+    admin: Admin,
+) -> Result<bool, EditError> {
+    let mut found = false;
+    for server in &mut service.servers {
+        if server.key.address == address && port.is_none_or(|port| server.key.port == port) {
+            server.admin = admin;
+            valid(validate::server(service.key, server))?;
+            found = true;
+        }
+    }
+    Ok(found)
 }
 
 fn same_neighbour(neighbour: &Neighbour, interface: &str, address: IpAddr) -> bool {

@@ -68,6 +68,12 @@ impl Draft {
         Ok(&mut self.state.services[place])
     }
 
+    /// All services, whose servers are to be edited: their addresses must stay.
+    pub(super) fn services_mut(&mut self) -> &mut [Service] {
+        self.sweep();
+        &mut self.state.services
+    }
+
     /// Changes a service in anything but its key.
     pub(super) fn change(
         &mut self,

@@ -3,6 +3,7 @@
 use super::*;
 use crate::file::Config;
 use crate::ipvsadm::edits;
+use crate::state::{Family, Forward};
 
 const POOL: &str = "[[port]]\nname = \"p\"\ndevice = \"net_null0\"\n\
     [[interface]]\nname = \"i\"\nport = \"p\"\naddresses = [\"10.0.0.1/24\"]\n\
@@ -128,4 +129,99 @@ fn one_transaction_does_what_its_edits_do_one_by_one() {
             assert_eq!(state, alone, "{lines:?}");
         }
     }
+}
+
+#[test]
+fn weight_health_and_admin_state_do_not_touch_each_other() {
+    let mut state = state(&["-A -t 10.9.0.1:80", "-a -t 10.9.0.1:80 -r 10.1.0.1:80 -m -w 3"]);
+    let (service, server) = (state.services[0].key, state.services[0].servers[0].key);
+    let health = ServerHealth { checks: Some(vec![]), port: Some(81), ..ServerHealth::default() };
+    let drain = Admin::Drain { until: Some(1_900_000_000) };
+    let of_service = ServiceHealth { quorum: 4, hysteresis: 3, slow_start: 9, ..ServiceHealth::default() };
+    let admin = |admin| Edit::SetServerAdmin {
+        service: Some(service),
+        address: server.address,
+        port: Some(server.port),
+        admin,
+    };
+    state
+        .apply_all(&[
+            Edit::SetServerHealth(service, server, health.clone()),
+            Edit::SetServiceHealth(service, of_service.clone()),
+            admin(drain),
+        ])
+        .unwrap();
+    state.apply_all(&all(&["-e -t 10.9.0.1:80 -r 10.1.0.1:80 -m -w 9", "-E -t 10.9.0.1:80 -s rr"])).unwrap();
+    let now = &state.services[0];
+    assert_eq!((now.servers[0].weight, &now.servers[0].health, now.servers[0].admin), (9, &health, drain));
+    assert_eq!((now.scheduler.as_str(), &now.health), ("rr", &of_service));
+    state.apply(&admin(Admin::Enabled)).unwrap();
+    assert_eq!(
+        (state.services[0].servers[0].weight, state.services[0].servers[0].admin),
+        (9, Admin::Enabled)
+    );
+}
+
+#[test]
+fn an_admin_state_is_of_a_server_in_one_service_or_in_all() {
+    let mut state = state(&[
+        "-A -t 10.9.0.1:80",
+        "-a -t 10.9.0.1:80 -r 10.1.0.1:80 -m",
+        "-a -t 10.9.0.1:80 -r 10.1.0.1:81 -m",
+        "-A -t 10.9.0.2:80",
+        "-a -t 10.9.0.2:80 -r 10.1.0.1:80 -m",
+        "-a -t 10.9.0.2:80 -r 10.1.0.2:80 -m",
+    ]);
+    let first = state.services[0].key;
+    let set = |state: &mut State, service, last, port, admin| {
+        state.apply(&Edit::SetServerAdmin { service, address: [10, 1, 0, last].into(), port, admin })
+    };
+    let disabled = |state: &State| -> Vec<bool> {
+        state.services.iter().flat_map(|s| &s.servers).map(|s| s.admin == Admin::Disabled).collect()
+    };
+    set(&mut state, Some(first), 1, Some(80), Admin::Disabled).unwrap();
+    assert_eq!(disabled(&state), [true, false, false, false]);
+    set(&mut state, None, 1, Some(80), Admin::Disabled).unwrap();
+    assert_eq!(disabled(&state), [true, false, true, false]);
+    set(&mut state, None, 1, None, Admin::Disabled).unwrap();
+    assert_eq!(disabled(&state), [true, true, true, false]);
+    let before = state.clone();
+    let refused = [
+        (set(&mut state, Some(first), 2, Some(80), Admin::Disabled), "service tcp 10.9.0.1:80 has no server"),
+        (set(&mut state, Some(first), 2, None, Admin::Disabled), "no server 10.1.0.2 of service"),
+        (set(&mut state, None, 3, None, Admin::Disabled), "there is no server 10.1.0.3 in any service"),
+        (set(&mut state, None, 1, None, Admin::Drain { until: Some(u64::MAX) }), "drain-until is later"),
+    ];
+    for (refused, why) in refused {
+        let said = refused.unwrap_err().to_string();
+        assert!(said.contains(why), "{said}");
+    }
+    assert_eq!(state, before);
+}
+
+#[test]
+fn a_sorry_server_is_judged_like_a_server_and_is_none_of_them() {
+    let mut state = state(&["-A -t 10.9.0.1:80", "-a -t 10.9.0.1:80 -r 10.1.0.1:80 -m"]);
+    let key = state.services[0].key;
+    let sorry = |last: u8, forward| ServiceHealth {
+        sorry_server: Some(Box::new(Server::new(
+            ServerKey { address: [10, 1, 0, last].into(), port: 80 },
+            forward,
+        ))),
+        ..ServiceHealth::default()
+    };
+    for (health, why) in [
+        (sorry(1, Forward::Nat), "is a server of the service already"),
+        (sorry(9, Forward::FullNat), "has no local address"),
+    ] {
+        let said = state.apply(&Edit::SetServiceHealth(key, health)).unwrap_err().to_string();
+        assert!(said.contains(why), "{said}");
+    }
+    state.apply(&Edit::SetServiceHealth(key, sorry(9, Forward::Nat))).unwrap();
+    assert!(state.apply_all(&all(&["-a -t 10.9.0.1:80 -r 10.1.0.9:80 -m"])).is_err());
+    let new = Service {
+        health: sorry(9, Forward::FullNat),
+        ..Service::new(ServiceKey::Mark { family: Family::V4, mark: 1 }, "rr")
+    };
+    assert!(state.apply(&Edit::AddService(new)).is_err());
 }

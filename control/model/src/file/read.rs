@@ -1,6 +1,7 @@
 //! From TOML to a [`Config`]: shapes first, then the rules of `validate`, each mistake with its place.
 //!
-//! Ports to pools are in `network`, services and servers in `service`, rules that mark packets in `mark`, checks in `check`, time-outs
+//! Ports to pools are in `network`, services and servers in `service`, what follows from checks in `health`, rules
+//! that mark packets in `mark`, checks in `check`, time-outs
 //! and settings in `switches`.
 
 use std::collections::HashMap;
@@ -14,6 +15,7 @@ use crate::state::State;
 use crate::validate::{self, Place};
 
 mod check;
+mod health;
 mod mark;
 mod network;
 mod service;
@@ -131,7 +133,7 @@ fn state(root: &mut Table<'_>, places: &mut HashMap<Place, Places>) -> State {
     for mut table in root.tables("service", "[[service]]") {
         let at = state.services.len();
         let read = service::service(&mut table, |nth, at_server| {
-            places.insert(Place::Server(at, nth), at_server);
+            places.insert(nth.map_or(Place::SorryServer(at), |nth| Place::Server(at, nth)), at_server);
         });
         keep(&mut state.services, read, Place::Service, table.finish(), places);
     }

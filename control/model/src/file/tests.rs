@@ -4,6 +4,7 @@ use super::*;
 use crate::state::*;
 
 mod checks;
+mod health;
 mod nouns;
 
 const EXAMPLE: &str = r#"

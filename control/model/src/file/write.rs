@@ -3,12 +3,13 @@
 mod check;
 
 use std::fmt::{self, Display, Write as _};
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::{Config, ControlSettings, Dataplane, HugePages};
 use crate::state::{
-    ClientAddress, Family, Interface, LocalPool, MarkRule, Neighbour, Port, PortRange, PortSteering, Route,
-    RouteTarget, Server, ServerKey, Service, ServiceKey, Settings, State, Timeouts, Tunnel, TunnelChecksum,
-    TunnelKind, TunnelSource,
+    Admin, ClientAddress, Family, Interface, LocalPool, MarkRule, Neighbour, Port, PortRange, PortSteering,
+    Route, RouteTarget, Server, ServerHealth, ServerKey, Service, ServiceHealth, ServiceKey, Settings, State,
+    Timeouts, Tunnel, TunnelChecksum, TunnelKind, TunnelSource,
 };
 
 pub use check::{KEYS as CHECK_KEYS, entries as check_entries};
@@ -222,11 +223,61 @@ fn service(out: &mut Out, service: &Service) {
         let each: Vec<String> = service.timeouts.iter().map(|(state, n)| format!("{state} = {n}")).collect();
         out.bare("timeouts", format_args!("{{ {} }}", each.join(", ")));
     }
-    service.servers.iter().for_each(|s| server(out, s));
+    health(out, &service.health);
+    for server in &service.servers {
+        out.table("[[service.server]]");
+        self::server(out, server);
+        server_health(out, &server.health);
+        admin(out, server.admin);
+    }
+}
+
+fn health(out: &mut Out, health: &ServiceHealth) {
+    let default = ServiceHealth::default();
+    if !health.checks.is_empty() {
+        out.list("checks", &health.checks);
+    }
+    if health.on_failure != default.on_failure {
+        out.text("on-failure", health.on_failure);
+    }
+    for (key, value, usual) in [
+        ("quorum", health.quorum, default.quorum),
+        ("hysteresis", health.hysteresis, default.hysteresis),
+        ("slow-start", health.slow_start, default.slow_start),
+    ] {
+        if value != usual {
+            out.bare(key, value);
+        }
+    }
+    if let Some(sorry) = &health.sorry_server {
+        out.table("[service.sorry-server]");
+        server(out, sorry);
+    }
+}
+
+fn server_health(out: &mut Out, health: &ServerHealth) {
+    if let Some(checks) = &health.checks {
+        out.list("checks", checks);
+    }
+    out.maybe("on-failure", health.on_failure);
+    out.maybe("check-address", health.address);
+    if let Some(port) = health.port {
+        out.bare("check-port", port);
+    }
+}
+
+fn admin(out: &mut Out, admin: Admin) {
+    if admin == Admin::Enabled {
+        return;
+    }
+    out.text("admin", admin.name());
+    if let Admin::Drain { until: Some(until) } = admin {
+        let time = UNIX_EPOCH + Duration::from_secs(until);
+        out.text("drain-until", humantime::format_rfc3339_seconds(time));
+    }
 }
 
 fn server(out: &mut Out, server: &Server) {
-    out.table("[[service.server]]");
     out.text("address", server.key);
     out.text("forward", server.forward);
     tunnel(out, server.tunnel);

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Family, Protocol, StateTimeouts};
+use super::{Admin, Family, Protocol, ServerHealth, ServiceHealth, StateTimeouts};
 
 /// How a packet reaches its real server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -246,6 +246,10 @@ pub struct Server {
     pub upper_threshold: u32,
     /// Connections below which it is not overloaded any more, 0 = three quarters of the upper one.
     pub lower_threshold: u32,
+    /// What the operator wants of it.
+    pub admin: Admin,
+    /// What is special about its checks.
+    pub health: ServerHealth,
 }
 
 impl Server {
@@ -256,7 +260,9 @@ impl Server {
             checksum: TunnelChecksum::None,
             source: TunnelSource::Interface,
         };
-        Server { key, forward, tunnel, weight: 1, upper_threshold: 0, lower_threshold: 0 }
+        let health = ServerHealth { checks: None, on_failure: None, address: None, port: None };
+        let admin = Admin::Enabled;
+        Server { key, forward, tunnel, weight: 1, upper_threshold: 0, lower_threshold: 0, admin, health }
     }
 }
 
@@ -294,6 +300,8 @@ pub struct Service {
     pub mss: Option<u16>,
     /// How FULLNAT servers learn the client's address.
     pub client_address: ClientAddress,
+    /// What follows from checks of its servers.
+    pub health: ServiceHealth,
     /// Real servers in order of addition, oldest first (schedulers walk them newest first, as in IPVS).
     pub servers: Vec<Server>,
 }
@@ -315,6 +323,7 @@ impl Service {
             timeouts: StateTimeouts::new(),
             mss: None,
             client_address: ClientAddress::None,
+            health: ServiceHealth::default(),
             servers: Vec::new(),
         }
     }

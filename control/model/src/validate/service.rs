@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::{
-    MAX_TIMEOUT, MAX_WEIGHT, PERSISTENCE_ENGINES, Problem, SCHEDULERS, add, known_interface, link_local,
-    listed, mss, one, own_address, pool_holds, switches, unicast,
+    MAX_TIMEOUT, MAX_WEIGHT, PERSISTENCE_ENGINES, Problem, SCHEDULERS, add, health, known_interface,
+    link_local, listed, mss, one, own_address, pool_holds, switches, unicast,
 };
 use crate::state::{
     ClientAddress, Family, Forward, LocalPool, Protocol, Server, Service, ServiceKey, State, Tunnel,
@@ -103,6 +103,7 @@ pub(crate) fn service_among(holders: &Holders<'_>, service: &Service) -> Vec<Pro
     balance(&mut found, service);
     persistence(&mut found, service);
     sessions(&mut found, service);
+    health::service(&mut found, service);
     if let Some(pool) = &service.local_pool
         && !state.local_pools.iter().any(|p| p.name == *pool)
     {
@@ -269,6 +270,7 @@ pub fn server(service: ServiceKey, server: &Server) -> Vec<Problem> {
         add(&mut found, "address", message);
     }
     tunnel(&mut found, server);
+    health::server(&mut found, server);
     if server.weight > MAX_WEIGHT {
         add(&mut found, "weight", format!("weight {} is out of range; 0 to {MAX_WEIGHT}", server.weight));
     }
@@ -326,8 +328,8 @@ fn asks_for_local_address(server: &Server) -> Option<(&'static str, &'static str
 }
 
 /// The rule that spans a service and its servers: FULLNAT, and tunnels whose source they are, need local addresses of
-/// the server's family. The first server that goes without is named by its place.
-pub fn has_local_addresses(state: &State, service: &Service) -> Result<(), (usize, Problem)> {
+/// the server's family. The first server that goes without is named by its place, the sorry server by none.
+pub fn has_local_addresses(state: &State, service: &Service) -> Result<(), (Option<usize>, Problem)> {
     let named = |pool: &&LocalPool| Some(&pool.name) == service.local_pool.as_ref();
     let pool = state.local_pools.iter().find(named);
     // A pool that does not exist is a mistake of its own.
@@ -339,7 +341,9 @@ pub fn has_local_addresses(state: &State, service: &Service) -> Result<(), (usiz
             || pool.is_some_and(|pool| pool.addresses.iter().any(|range| range.family() == family))
     };
     let (v4, v6) = (has(Family::V4), has(Family::V6));
-    for (nth, server) in service.servers.iter().enumerate() {
+    let sorry = service.health.sorry_server.iter().map(|sorry| (None, &**sorry));
+    let servers = service.servers.iter().enumerate().map(|(nth, server)| (Some(nth), server));
+    for (nth, server) in servers.chain(sorry) {
         let Some((key, words)) = asks_for_local_address(server) else { continue };
         let family = Family::of(server.key.address);
         let served = if family == Family::V4 { v4 } else { v6 };

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::super::table::{Places, Table};
-use super::switches;
+use super::{health, switches};
 use crate::state::{
     ClientAddress, Family, Forward, LocalAddress, Protocol, Server, ServerKey, Service, ServiceKey, Tunnel,
     TunnelChecksum, TunnelKind, TunnelSource, prefix_of_mask, scheduler_flag_words,
@@ -24,7 +24,11 @@ const CHECKSUMS: [(&str, TunnelChecksum); 3] =
 const SOURCES: [(&str, TunnelSource); 2] =
     [("interface", TunnelSource::Interface), ("local", TunnelSource::Local)];
 
-pub(super) fn service(table: &mut Table<'_>, mut server_at: impl FnMut(usize, Places)) -> Option<Service> {
+/// A service; says where its servers and its sorry server (`None`) stand.
+pub(super) fn service(
+    table: &mut Table<'_>,
+    mut server_at: impl FnMut(Option<usize>, Places),
+) -> Option<Service> {
     let key = key(table);
     let scheduler = table.text("scheduler").unwrap_or_else(|| DEFAULT_SCHEDULER.to_owned());
     let scheduler_flags = table.list("scheduler-flags", |name| flag(&scheduler, name)).unwrap_or_default();
@@ -47,12 +51,14 @@ pub(super) fn service(table: &mut Table<'_>, mut server_at: impl FnMut(usize, Pl
         read
     });
     let service_port = key.map_or(Some(0), |key| key.port());
+    let health = health::of_service(table, service_port, |at| server_at(None, at));
     let mut servers = Vec::new();
     for mut table in table.tables("server", "[[service.server]]") {
         let read = server(&mut table, service_port);
+        let (admin, health) = (health::admin(&mut table), health::of_server(&mut table));
         let at = table.finish();
-        if let Some(server) = read {
-            server_at(servers.len(), at);
+        if let Some(server) = read.map(|server| Server { admin, health, ..server }) {
+            server_at(Some(servers.len()), at);
             servers.push(server);
         }
     }
@@ -69,6 +75,7 @@ pub(super) fn service(table: &mut Table<'_>, mut server_at: impl FnMut(usize, Pl
         timeouts: timeouts.unwrap_or_default(),
         mss,
         client_address: client_address.unwrap_or_default(),
+        health,
         servers,
         ..bare
     })
@@ -126,7 +133,7 @@ fn flag(scheduler: &str, name: &str) -> Result<u8, String> {
 }
 
 /// A server of a service with this port; of a service by mark every server has its own.
-fn server(table: &mut Table<'_>, service_port: Option<u16>) -> Option<Server> {
+pub(super) fn server(table: &mut Table<'_>, service_port: Option<u16>) -> Option<Server> {
     let address = table.read("address", |text| {
         address_port(text)
             .ok_or_else(|| format!("`{text}` is not an address with a port, such as 192.168.20.7:8080"))
