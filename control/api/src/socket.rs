@@ -50,7 +50,8 @@ pub enum ListenError {
 #[derive(Debug)]
 pub struct Listener {
     listener: UnixListener,
-    file: SocketFile,
+    /// None of a socket that somebody else has made, and removes.
+    file: Option<SocketFile>,
 }
 
 /// The socket's name in the file system, removed when dropped unless somebody else has taken the name since.
@@ -72,6 +73,12 @@ impl Listener {
     /// Listens at `path`, for the owner alone (mode 0600; missing directories are made with 0755). A socket
     /// that a dead process left behind is replaced; one that is answered is not. Needs a tokio runtime.
     pub async fn bind(path: &Path) -> Result<Listener, ListenError> {
+        Listener::bind_for(path, None).await
+    }
+
+    /// As [`Listener::bind`], for the user of that number instead of the process's own, if there is one. Root may
+    /// connect to either.
+    pub async fn bind_for(path: &Path, owner: Option<u32>) -> Result<Listener, ListenError> {
         let io = |source| ListenError::Io { path: path.to_owned(), source };
         if path.as_os_str().len() > LONGEST {
             return Err(ListenError::TooLong(path.to_owned()));
@@ -100,13 +107,22 @@ impl Listener {
         let private = PathBuf::from(private);
         let listener = UnixListener::bind(&private).map_err(io)?;
         let inode = std::fs::set_permissions(&private, std::fs::Permissions::from_mode(0o600))
+            .and_then(|()| {
+                owner.map_or(Ok(()), |owner| std::os::unix::fs::lchown(&private, Some(owner), None))
+            })
             .and_then(|()| std::fs::symlink_metadata(&private))
             .and_then(|meta| std::fs::rename(&private, path).map(|()| meta.ino()))
             .map_err(|error| {
                 let _ = std::fs::remove_file(&private);
                 io(error)
             })?;
-        Ok(Listener { listener, file: SocketFile { path: path.to_owned(), inode } })
+        Ok(Listener { listener, file: Some(SocketFile { path: path.to_owned(), inode }) })
+    }
+
+    /// Takes over a socket on which a supervisor listens already; its file stays.
+    pub fn given(listener: std::os::unix::net::UnixListener) -> io::Result<Listener> {
+        listener.set_nonblocking(true)?;
+        Ok(Listener { listener: UnixListener::from_std(listener)?, file: None })
     }
 
     /// Connections as they come, for `tonic`'s `serve_with_incoming`. The file is removed when the stream is dropped.
@@ -120,7 +136,7 @@ impl Listener {
 pub struct Incoming {
     stream: UnixListenerStream,
     pause: Option<Pin<Box<Sleep>>>,
-    _file: SocketFile,
+    _file: Option<SocketFile>,
 }
 
 impl Stream for Incoming {
@@ -164,6 +180,19 @@ mod tests {
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
         drop(incoming);
         assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_was_given_is_served_and_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.sock");
+        let made = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let mut incoming = Listener::given(made.try_clone().unwrap()).unwrap().incoming();
+        let _client = UnixStream::connect(&path).await.unwrap();
+        let next = std::future::poll_fn(|context| Pin::new(&mut incoming).poll_next(context)).await;
+        assert!(next.is_some_and(|accepted| accepted.is_ok()));
+        drop(incoming);
+        assert!(path.exists());
     }
 
     #[tokio::test]

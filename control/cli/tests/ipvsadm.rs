@@ -22,6 +22,7 @@ async fn with_control<F: Future<Output = ()>>(test: impl FnOnce(PathBuf) -> F) {
         dataplane: Some(dir.path().join("dataplane.sock")),
         state: Some(dir.path().join("state.toml")),
         log: LogArguments::default(),
+        generate: Default::default(),
     };
     let up = async {
         while !socket.exists() {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use fulcrum_api::socket::{ListenError, Listener};
+use fulcrum_daemon::{Generate, supervisor};
 use fulcrum_log::LogArguments;
 use fulcrum_model::file::{self, Config};
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,6 +21,9 @@ use crate::store::{Store, StoreError, Stored};
 
 /// Within this time a process that was killed a moment ago has let go of its state and its socket.
 const PREDECESSOR: Duration = Duration::from_secs(2);
+
+/// How often the supervisor hears that the process lives.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
 /// Keeps the data plane in its desired state, and changes that state on request.
 #[derive(Clone, Debug, Parser)]
@@ -40,6 +44,9 @@ pub struct Arguments {
     /// How to log
     #[command(flatten)]
     pub log: LogArguments,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a text here would become the program's")]
+    pub generate: Generate,
 }
 
 /// Why the process could not start or go on.
@@ -78,7 +85,11 @@ pub async fn run(arguments: Arguments) -> Result<(), ProcessError> {
     // A file that is wrong or gone leaves the sockets where they were.
     let known = now.unwrap_or_else(|| desired.file().clone());
     let dataplane = arguments.dataplane.clone().unwrap_or_else(|| known.dataplane.socket());
-    let listener = listen(arguments.socket.as_deref().unwrap_or(&known.control.socket), started).await?;
+    // A supervisor that listens itself lets nobody notice that the process was started again.
+    let listener = match supervisor::socket()? {
+        Some(given) => Listener::given(given)?,
+        None => listen(arguments.socket.as_deref().unwrap_or(&known.control.socket), started).await?,
+    };
     let reconciler = Reconciler::new(dataplane.clone(), desired.revisions());
     let desired = Arc::new(Mutex::new(desired));
     let config_error = watch::Sender::new(config_error);
@@ -102,14 +113,25 @@ pub async fn run(arguments: Arguments) -> Result<(), ProcessError> {
             config_error.send_replace(said(result));
         }
     };
+    // Who cannot get at the desired state does not live.
+    let live = async {
+        loop {
+            drop(desired.lock().await);
+            supervisor::alive();
+            sleep(SIGN_OF_LIFE).await;
+        }
+    };
     info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "fulcrum-control is up");
+    supervisor::ready("keeping the data plane in its desired state");
     tokio::select! {
         served = server => served?,
         () = reconciler.run() => {}
         () = reload => {}
+        () = live => {}
         _ = terminate.recv() => info!("SIGTERM: ending; the data plane goes on as it is"),
         _ = interrupt.recv() => info!("SIGINT: ending; the data plane goes on as it is"),
     }
+    supervisor::stopping();
     Ok(())
 }
 

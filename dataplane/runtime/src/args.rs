@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
+use fulcrum_daemon::Generate;
 use fulcrum_log::LogArguments;
 use fulcrum_model::file::{DEFAULT_DATAPLANE_SOCKET, DEFAULT_PATH};
 
@@ -25,6 +26,9 @@ pub struct Args {
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
 
+    /// User who may use the socket, besides root [default: the one that the process runs as]
+    #[arg(long, value_name = "USER", value_parser = user)]
+    pub(crate) socket_owner: Option<u32>,
     /// Name of this instance where several run on one machine: its socket is then
     /// /run/fulcrum/dataplane-NAME.sock and its DPDK file prefix fulcrum-NAME, unless said otherwise
     #[arg(long, value_name = "NAME", value_parser = instance_name)]
@@ -49,6 +53,9 @@ pub struct Args {
     /// For tests: a fault that worker 0 commits a second after its start, to see that it is noticed
     #[arg(long, value_name = "FAULT")]
     pub(crate) test_fault: Option<Fault>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a text here would become the program's")]
+    pub generate: Generate,
 }
 
 impl Args {
@@ -78,6 +85,14 @@ impl Args {
     /// How long a worker may show no sign of life.
     pub(crate) fn patience(&self) -> Duration {
         Duration::from_secs(self.watchdog)
+    }
+}
+
+fn user(name: &str) -> Result<u32, String> {
+    match nix::unistd::User::from_name(name) {
+        Ok(Some(user)) => Ok(user.uid.as_raw()),
+        Ok(None) => Err("there is no such user".to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

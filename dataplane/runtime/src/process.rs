@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use fulcrum_api::dataplane::dataplane_server::DataplaneServer;
 use fulcrum_api::socket::{ListenError, Listener, MESSAGE_LIMIT};
+use fulcrum_daemon::supervisor;
 use fulcrum_director::rss::{KEY, Part};
 use fulcrum_director::session::Sessions;
 use fulcrum_dpdk::{Eal, EalConfig, EalError, Hugepages, LaunchError, Mempool, MempoolError, Queues};
@@ -151,7 +152,7 @@ async fn live(args: &Args, dataplane: Dataplane, state: State) -> Result<(), Fai
     let mut endings = Endings::new()?;
     let socket = args.socket(dataplane.socket.clone());
     // Whoever has the socket has the ports: a second instance ends here, before it touches anything.
-    let listener = Listener::bind(&socket).await?;
+    let listener = Listener::bind_for(&socket, args.socket_owner).await?;
     let (mut ledger, put_right) = Ledger::open(&socket);
     for interface in put_right {
         tracing::warn!("{interface}: left as it was by a data plane that was killed; put right");
@@ -179,9 +180,11 @@ async fn live(args: &Args, dataplane: Dataplane, state: State) -> Result<(), Fai
     let server = tonic::transport::Server::builder().add_service(service);
     let serving = tokio::spawn(server.serve_with_incoming(listener.incoming()));
     tracing::info!(socket = %socket.display(), "ready");
+    supervisor::ready("forwarding what fulcrum-control programs");
 
     tend(&control, args.patience(), &mut endings).await;
 
+    supervisor::stopping();
     serving.abort();
     let _ = serving.await;
     running.stop().await;
@@ -362,7 +365,10 @@ async fn tend(control: &Mutex<Control>, patience: Duration, endings: &mut Ending
                 return;
             }
             _ = pumping.tick() => lock(control).pump(),
-            _ = looking.tick() => watch.look_or_abort(),
+            _ = looking.tick() => {
+                watch.look_or_abort();
+                supervisor::alive();
+            }
             _ = measuring.tick() => lock(control).measure(),
             _ = rating.tick() => lock(control).meters.tick(),
         }

@@ -3,7 +3,8 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -15,7 +16,8 @@ use fulcrum_api::dataplane::{
     ZeroCountersRequest,
 };
 use fulcrum_api::{changes, fingerprint};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio_stream::StreamExt as _;
 use tonic::Code;
 
@@ -69,6 +71,45 @@ fn it_starts_is_programmed_and_ends() {
     let log = running.stop();
     assert!(log.contains("ended"), "{log}");
     assert!(!place.socket().exists());
+}
+
+#[test]
+fn the_supervisor_hears_that_it_is_ready_lives_and_ends() {
+    let place = Place::new(&format!("{}", lcore()), RING);
+    let supervisor = UnixDatagram::bind(place.path("notify")).unwrap();
+    supervisor.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut child = place.command(None, &[]).env("NOTIFY_SOCKET", place.path("notify")).spawn().unwrap();
+    let hear = |word: &str| {
+        let mut buffer = [0; 4096];
+        loop {
+            let length = supervisor.recv(&mut buffer).unwrap_or_else(|error| panic!("{word}: {error}"));
+            if String::from_utf8_lossy(&buffer[..length]).lines().any(|line| line == word) {
+                return;
+            }
+        }
+    };
+    hear("READY=1");
+    assert!(place.socket().exists(), "ready is said when it answers");
+    hear("WATCHDOG=1");
+    hear("WATCHDOG=1");
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
+    hear("STOPPING=1");
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn the_socket_may_be_another_users() {
+    let place = Place::new(&format!("{}", lcore()), RING);
+    let unknown = place.command(None, &["--socket-owner", "no-such-user"]).output().unwrap();
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("there is no such user"), "{unknown:?}");
+    if !nix::unistd::geteuid().is_root() {
+        return eprintln!("not run further: only root gives files away");
+    }
+    let running = place.start(None, &["--socket-owner", "nobody"]);
+    let file = fs::metadata(place.socket()).unwrap();
+    assert_eq!((file.uid(), file.permissions().mode() & 0o777), (65534, 0o600));
+    running.stop();
 }
 
 #[test]

@@ -63,6 +63,7 @@ impl Room {
             dataplane: Some(self.path("dataplane.sock")),
             state: Some(self.path("state.toml")),
             log: LogArguments::default(),
+            generate: Default::default(),
         };
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
