@@ -311,6 +311,7 @@ mod tests {
                 SERVICE,
                 ServiceHealth {
                     checks: vec!["dns".into()],
+                    own_checks: vec![Check::new("", CheckKind::Ping)],
                     on_failure: OnFailure::Quiesce,
                     quorum: 3,
                     hysteresis: 1,

@@ -81,9 +81,10 @@ fn server_health() -> impl Strategy<Value = ServerHealth> {
 }
 
 fn health() -> impl Strategy<Value = ServiceHealth> {
-    (vec(name(), 0..3), on_failure(), any::<[u32; 3]>(), of(server())).prop_map(
-        |(checks, on_failure, [quorum, hysteresis, slow_start], sorry)| ServiceHealth {
+    (vec(name(), 0..3), vec(check(), 0..2), on_failure(), any::<[u32; 3]>(), of(server())).prop_map(
+        |(checks, own_checks, on_failure, [quorum, hysteresis, slow_start], sorry)| ServiceHealth {
             checks,
+            own_checks,
             on_failure,
             quorum,
             hysteresis,

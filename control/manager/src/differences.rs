@@ -125,6 +125,12 @@ fn things(state: &State) -> Vec<Thing> {
 }
 
 fn service_properties(service: &Service) -> Vec<(&'static str, String)> {
+    let own = service.health.own_checks.iter().map(|check| {
+        let words = check_entries(check).into_iter().map(|(key, value)| format!("{key} = {value}"));
+        format!("{{ {} }}", words.collect::<Vec<_>>().join(", "))
+    });
+    let own: Vec<String> = own.collect();
+    let own = own.join(" ");
     let sorry = service.health.sorry_server.as_ref().map_or(String::new(), |sorry| {
         let properties = server_properties(sorry).into_iter().filter(|(_, value)| !value.is_empty());
         let words: Vec<_> = properties.map(|(name, value)| format!("{name} {value}")).collect();
@@ -144,6 +150,7 @@ fn service_properties(service: &Service) -> Vec<(&'static str, String)> {
         ("mss", text(&service.mss)),
         ("client-address", unless_default(service.client_address)),
         ("checks", service.health.checks.join(" ")),
+        ("own checks", own),
         ("on-failure", unless_default(service.health.on_failure)),
         ("quorum", unless(1, service.health.quorum)),
         ("hysteresis", unless_default(service.health.hysteresis)),

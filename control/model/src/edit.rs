@@ -195,6 +195,7 @@ impl State {
                 && let Some(service) = next.service(key)
             {
                 validate::has_local_addresses(next.rest(), service)
+                    .and_then(|()| validate::can_be_checked(next.rest(), service))
                     .map_err(|(_, problem)| (at, EditError::Invalid(problem.message)))?;
             }
         }
@@ -204,7 +205,7 @@ impl State {
 }
 
 impl Edit {
-    /// The service whose local addresses must still do after this edit.
+    /// The service whose local addresses and checks must still do after this edit.
     const fn settles(&self) -> Option<ServiceKey> {
         match self {
             Edit::AddService(service) => Some(service.key),
@@ -212,6 +213,7 @@ impl Edit {
             | Edit::SetServiceHealth(key, _)
             | Edit::AddServer(key, _)
             | Edit::UpdateServer(key, _)
+            | Edit::SetServerHealth(key, ..)
             | Edit::DeleteLocalAddress(key, _) => Some(*key),
             _ => None,
         }

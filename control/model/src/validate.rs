@@ -24,7 +24,7 @@ mod switches;
 pub use check::{
     CHECK_BYTES, CHECK_INTERVAL, CHECK_ROW, CHECK_TIMEOUT, CHECK_WARM_UP, check, nameless_check,
 };
-pub use health::{MAX_DRAIN_UNTIL, sorry_server};
+pub use health::{MAX_DRAIN_UNTIL, can_be_checked, service_health, sorry_server};
 pub use mark::mark;
 pub use network::{interface, local_pool, neighbour, port, route};
 pub(crate) use service::{Holders, local_address_among, service_among};
@@ -77,6 +77,8 @@ pub enum Place {
     Service(usize),
     /// `state.services[_].servers[_]`
     Server(usize, usize),
+    /// `state.services[_].health.own_checks[_]`
+    OwnCheck(usize, usize),
     /// `state.services[_].health.sorry_server`
     SorryServer(usize),
     /// `state.timeouts`
@@ -188,6 +190,12 @@ pub fn state(state: &State) -> Vec<(Place, Problem)> {
             put(place, servers.check("address", &server.key, why));
         }
         put(Place::SorryServer(at), sorry_server(service));
+        for (nth, own) in service.health.own_checks.iter().enumerate() {
+            put(Place::OwnCheck(at, nth), health::own_check(own));
+        }
+        if let Err((nth, problem)) = can_be_checked(state, service) {
+            put(nth.map_or(Place::Service(at), |nth| Place::Server(at, nth)), vec![problem]);
+        }
         if let Err((nth, problem)) = has_local_addresses(state, service) {
             put(nth.map_or(Place::SorryServer(at), |nth| Place::Server(at, nth)), vec![problem]);
         }

@@ -2,7 +2,7 @@
 
 use fulcrum_model as model;
 
-use super::{BadMessage, Checked, address, address_bytes, port};
+use super::{BadMessage, Checked, address, address_bytes, each, port};
 use crate::state as wire;
 
 impl From<model::OnFailure> for wire::OnFailure {
@@ -26,6 +26,7 @@ impl From<&model::ServiceHealth> for wire::ServiceHealth {
     fn from(health: &model::ServiceHealth) -> wire::ServiceHealth {
         wire::ServiceHealth {
             checks: health.checks.clone(),
+            own_checks: health.own_checks.iter().map(Into::into).collect(),
             on_failure: wire::OnFailure::from(health.on_failure).into(),
             quorum: health.quorum,
             hysteresis: health.hysteresis,
@@ -42,6 +43,7 @@ impl TryFrom<wire::ServiceHealth> for model::ServiceHealth {
         let sorry = health.sorry_server.map(|sorry| model::Server::try_from(sorry).map(Box::new));
         Ok(model::ServiceHealth {
             checks: health.checks,
+            own_checks: each("own_checks", health.own_checks)?,
             on_failure: on_failure(health.on_failure)?,
             quorum: health.quorum,
             hysteresis: health.hysteresis,

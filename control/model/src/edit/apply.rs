@@ -27,7 +27,7 @@ impl Draft {
             Edit::SetServiceClientAddress(key, way) => self.change_service(*key, |s| s.client_address = *way),
             Edit::SetServiceHealth(key, health) => {
                 let changed = Service { health: health.clone(), ..self.known(*key)?.clone() };
-                valid(validate::sorry_server(&changed))?;
+                valid(validate::service_health(&changed))?;
                 self.put_service(changed)
             }
             Edit::SetStateTimeout(Some(key), state, seconds) => {
@@ -213,11 +213,33 @@ impl Draft {
                 let known = self.state.checks.iter_mut().find(|known| known.name == check.name);
                 let known = known.ok_or_else(|| EditError::Missing(format!("check `{}`", check.name)))?;
                 known.clone_from(check);
-                Ok(())
+                self.check_users(&check.name)
             }
-            Edit::DeleteCheck(name) => remove_where(&mut self.state.checks, |check| check.name == *name)
-                .ok_or_else(|| EditError::Missing(format!("check `{name}`"))),
+            Edit::DeleteCheck(name) => {
+                remove_where(&mut self.state.checks, |check| check.name == *name)
+                    .ok_or_else(|| EditError::Missing(format!("check `{name}`")))?;
+                self.check_users(name)
+            }
         }
+    }
+
+    /// Judges those who name a check that was changed or taken away.
+    fn check_users(&mut self, name: &String) -> Result<(), EditError> {
+        let state = self.whole();
+        let deleted = !state.checks.iter().any(|check| check.name == *name);
+        let names =
+            |server: &Server| server.health.checks.as_ref().is_some_and(|checks| checks.contains(name));
+        let users = state.services.iter();
+        for user in users.filter(|s| s.health.checks.contains(name) || s.servers.iter().any(names)) {
+            if deleted {
+                let text =
+                    format!("check `{name}` is used by service {}; take it away there first", user.key);
+                return Err(EditError::Invalid(text));
+            }
+            validate::can_be_checked(state, user)
+                .map_err(|(_, problem)| EditError::Invalid(problem.message))?;
+        }
+        Ok(())
     }
 
     fn add_service(&mut self, service: &Service) -> Result<(), EditError> {
@@ -227,7 +249,7 @@ impl Draft {
         known_names(service)?;
         let service = Service { servers: Vec::new(), ..service.clone() };
         valid(self.judge(&service))?;
-        valid(validate::sorry_server(&service))?;
+        valid(validate::service_health(&service))?;
         self.push(service);
         Ok(())
     }

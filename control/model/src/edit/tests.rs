@@ -3,7 +3,7 @@
 use super::*;
 use crate::file::Config;
 use crate::ipvsadm::edits;
-use crate::state::{Family, Forward};
+use crate::state::{CheckKind, Family, Forward};
 
 const POOL: &str = "[[port]]\nname = \"p\"\ndevice = \"net_null0\"\n\
     [[interface]]\nname = \"i\"\nport = \"p\"\naddresses = [\"10.0.0.1/24\"]\n\
@@ -224,4 +224,31 @@ fn a_sorry_server_is_judged_like_a_server_and_is_none_of_them() {
         ..Service::new(ServiceKey::Mark { family: Family::V4, mark: 1 }, "rr")
     };
     assert!(state.apply(&Edit::AddService(new)).is_err());
+}
+
+#[test]
+fn a_check_in_use_stays_and_is_known() {
+    let mut state = state(&["-A -f 7", "-a -f 7 -r 10.1.0.1:0 -m", "-a -f 7 -r 10.1.0.2:80 -m"]);
+    let (key, server) = (state.services[0].key, state.services[0].servers[1].key);
+    let check = |port| Check { port, ..Check::new("web", CheckKind::Tcp) };
+    let of_service = |names: &[&str]| {
+        let checks = names.iter().map(|name| (*name).to_owned()).collect();
+        Edit::SetServiceHealth(key, ServiceHealth { checks, ..ServiceHealth::default() })
+    };
+    let said = |state: &mut State, edits: &[Edit]| state.apply_all(edits).unwrap_err().1.to_string();
+    assert!(
+        said(&mut state, &[of_service(&["web"])]).contains("there is no check `web`; none is configured")
+    );
+    let new = [Edit::AddCheck(check(None)), of_service(&["web"])];
+    assert!(
+        said(&mut state, &new)
+            .contains("server 10.1.0.1:0 keeps the clients' port, and check `web` has none")
+    );
+    let own = ServerHealth { checks: Some(vec!["web".into()]), ..ServerHealth::default() };
+    state.apply_all(&[Edit::AddCheck(check(Some(80))), Edit::SetServerHealth(key, server, own)]).unwrap();
+    assert!(said(&mut state, &[Edit::DeleteCheck("web".into())]).contains("is used by service fwm 7"));
+    state.apply_all(&[of_service(&["web"])]).unwrap();
+    assert!(said(&mut state, &[Edit::UpdateCheck(check(None))]).contains("keeps the clients' port"));
+    let none = Edit::SetServerHealth(key, server, ServerHealth::default());
+    state.apply_all(&[of_service(&[]), none, Edit::DeleteCheck("web".into())]).unwrap();
 }

@@ -21,6 +21,8 @@ mod network;
 mod service;
 mod switches;
 
+use service::Part;
+
 /// Reads a file's text. Mistakes of shape hide those of meaning, because these would often be mere echoes.
 pub(super) fn config(text: &str) -> Result<Config, Vec<Found>> {
     if text.len() > MAX_BYTES {
@@ -132,8 +134,13 @@ fn state(root: &mut Table<'_>, places: &mut HashMap<Place, Places>) -> State {
     }
     for mut table in root.tables("service", "[[service]]") {
         let at = state.services.len();
-        let read = service::service(&mut table, |nth, at_server| {
-            places.insert(nth.map_or(Place::SorryServer(at), |nth| Place::Server(at, nth)), at_server);
+        let read = service::service(&mut table, |part, at_part| {
+            let place = match part {
+                Part::Server(nth) => Place::Server(at, nth),
+                Part::SorryServer => Place::SorryServer(at),
+                Part::Check(nth) => Place::OwnCheck(at, nth),
+            };
+            places.insert(place, at_part);
         });
         keep(&mut state.services, read, Place::Service, table.finish(), places);
     }

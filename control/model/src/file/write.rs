@@ -249,6 +249,7 @@ fn health(out: &mut Out, health: &ServiceHealth) {
             out.bare(key, value);
         }
     }
+    health.own_checks.iter().for_each(|own| check::check(out, "[[service.check]]", own));
     if let Some(sorry) = &health.sorry_server {
         out.table("[service.sorry-server]");
         server(out, sorry);

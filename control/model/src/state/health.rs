@@ -5,7 +5,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::Server;
+use super::{Check, Server};
 
 /// What becomes of a server that is down.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -39,6 +39,8 @@ impl fmt::Display for OnFailure {
 pub struct ServiceHealth {
     /// Names of the checks that each server has to pass, all of them.
     pub checks: Vec<String>,
+    /// Further ones that are this service's own and have no name.
+    pub own_checks: Vec<Check>,
     /// What becomes of a server that is down.
     pub on_failure: OnFailure,
     /// Weight of healthy servers that the service needs, at least 1.
@@ -55,6 +57,7 @@ impl Default for ServiceHealth {
     fn default() -> ServiceHealth {
         ServiceHealth {
             checks: Vec::new(),
+            own_checks: Vec::new(),
             on_failure: OnFailure::Remove,
             quorum: 1,
             hysteresis: 0,
@@ -67,7 +70,7 @@ impl Default for ServiceHealth {
 /// What a server has of its own there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerHealth {
-    /// Checks instead of the service's; an empty list: none.
+    /// Names of checks instead of all of the service's; an empty list: none.
     pub checks: Option<Vec<String>>,
     /// Instead of the service's.
     pub on_failure: Option<OnFailure>,

@@ -1,7 +1,7 @@
 //! Rules for what follows from checks, and for admin states.
 
-use super::{MAX_SLOW_START, Problem, add, link_local, unicast};
-use crate::state::{Admin, Server, ServerHealth, Service};
+use super::{MAX_SLOW_START, Problem, add, link_local, listed, nameless_check, unicast};
+use crate::state::{Admin, Check, CheckKind, Server, ServerHealth, Service, State};
 
 /// The latest time until which a server drains, in seconds since 1970: the end of the year 9999.
 pub const MAX_DRAIN_UNTIL: u64 = 253_402_300_799;
@@ -21,6 +21,61 @@ pub(super) fn service(found: &mut Vec<Problem>, service: &Service) {
         let message = format!("slow-start of {} s is out of range; 0 to {MAX_SLOW_START}", health.slow_start);
         add(found, "slow-start", message);
     }
+}
+
+/// Rules for a check that stands in a service.
+pub(super) fn own_check(check: &Check) -> Vec<Problem> {
+    let mut found = nameless_check(check);
+    if !check.name.is_empty() {
+        add(&mut found, "name", "a check inside of a service has no name; leave it away");
+    }
+    found
+}
+
+/// Rules for the parts of a service's health that are tables of their own.
+pub fn service_health(service: &Service) -> Vec<Problem> {
+    let checks = service.health.own_checks.iter().flat_map(own_check);
+    checks.chain(sorry_server(service)).collect()
+}
+
+/// The rule that spans checks, a service and its servers: checks that are named exist, and know whom to ask. The
+/// server where that is not so is told by its place, the service by none.
+pub fn can_be_checked(state: &State, service: &Service) -> Result<(), (Option<usize>, Problem)> {
+    let health = &service.health;
+    let named = |nth: Option<usize>, names: &[String]| {
+        let found = names.iter().enumerate().map(|(item, name)| {
+            let known = || listed(state.checks.iter().map(|check| check.name.as_str()));
+            state.checks.iter().find(|check| check.name == *name).ok_or_else(|| {
+                let message = format!("there is no check `{name}`; {}", known());
+                (nth, Problem { key: "checks", item: Some(item), message })
+            })
+        });
+        found.collect::<Result<Vec<&Check>, _>>()
+    };
+    let mut usual = named(None, &health.checks)?;
+    usual.extend(&health.own_checks);
+    for (nth, server) in service.servers.iter().enumerate() {
+        let own = server.health.checks.as_ref().map(|names| named(Some(nth), names)).transpose()?;
+        let asks_for_port = |check: &&&Check| {
+            check.port.is_none() && check.kind.has_port() && !matches!(check.kind, CheckKind::Exec { .. })
+        };
+        if server.key.port == 0
+            && server.health.port.is_none()
+            && let Some(check) = own.as_ref().unwrap_or(&usual).iter().find(asks_for_port)
+        {
+            let check = if check.name.is_empty() {
+                "its check".to_owned()
+            } else {
+                format!("check `{}`", check.name)
+            };
+            let message = format!(
+                "server {} keeps the clients' port, and {check} has none; give the check a `port` or the server a `check-port`",
+                server.key
+            );
+            return Err((Some(nth), Problem { key: "address", item: None, message }));
+        }
+    }
+    Ok(())
 }
 
 /// Rules for the sorry server of a service, if it has one.

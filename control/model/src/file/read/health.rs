@@ -4,26 +4,38 @@ use std::net::IpAddr;
 use std::time::UNIX_EPOCH;
 
 use super::super::table::{Places, Table};
+use super::check;
 use super::service::server;
 use crate::state::{Admin, OnFailure, ServerHealth, ServiceHealth};
 use crate::validate::MAX_SLOW_START;
 
-/// `checks`, `on-failure`, `quorum`, `hysteresis`, `slow-start` and `[service.sorry-server]`.
+/// `checks`, `[[service.check]]`, `on-failure`, `quorum`, `hysteresis`, `slow-start` and `[service.sorry-server]`. What
+/// stands in tables of its own says where: a check by its place, the sorry server by none.
 pub(super) fn of_service(
     table: &mut Table<'_>,
     service_port: Option<u16>,
-    sorry_at: impl FnOnce(Places),
+    mut own_at: impl FnMut(Option<usize>, Places),
 ) -> ServiceHealth {
     let default = ServiceHealth::default();
+    let mut own_checks = Vec::new();
+    for mut table in table.tables("check", "[[service.check]]") {
+        let read = check::nameless(&mut table);
+        let at = table.finish();
+        if let Some(check) = read {
+            own_at(Some(own_checks.len()), at);
+            own_checks.push(check);
+        }
+    }
     ServiceHealth {
         checks: names(table).unwrap_or_default(),
+        own_checks,
         on_failure: on_failure(table).unwrap_or_default(),
         quorum: table.number("quorum", 1..=u32::MAX).unwrap_or(default.quorum),
         hysteresis: table.number("hysteresis", 0..=u32::MAX).unwrap_or(default.hysteresis),
         slow_start: table.number("slow-start", 0..=MAX_SLOW_START).unwrap_or(default.slow_start),
         sorry_server: table.table("sorry-server", "[service.sorry-server]").and_then(|mut table| {
             let read = server(&mut table, service_port);
-            sorry_at(table.finish());
+            own_at(None, table.finish());
             read.map(Box::new)
         }),
     }

@@ -24,11 +24,15 @@ const CHECKSUMS: [(&str, TunnelChecksum); 3] =
 const SOURCES: [(&str, TunnelSource); 2] =
     [("interface", TunnelSource::Interface), ("local", TunnelSource::Local)];
 
-/// A service; says where its servers and its sorry server (`None`) stand.
-pub(super) fn service(
-    table: &mut Table<'_>,
-    mut server_at: impl FnMut(Option<usize>, Places),
-) -> Option<Service> {
+/// Something in a service that has a table of its own.
+pub(super) enum Part {
+    Server(usize),
+    SorryServer,
+    Check(usize),
+}
+
+/// A service; says where its parts stand.
+pub(super) fn service(table: &mut Table<'_>, mut part_at: impl FnMut(Part, Places)) -> Option<Service> {
     let key = key(table);
     let scheduler = table.text("scheduler").unwrap_or_else(|| DEFAULT_SCHEDULER.to_owned());
     let scheduler_flags = table.list("scheduler-flags", |name| flag(&scheduler, name)).unwrap_or_default();
@@ -51,14 +55,16 @@ pub(super) fn service(
         read
     });
     let service_port = key.map_or(Some(0), |key| key.port());
-    let health = health::of_service(table, service_port, |at| server_at(None, at));
+    let health = health::of_service(table, service_port, |check, at| {
+        part_at(check.map_or(Part::SorryServer, Part::Check), at);
+    });
     let mut servers = Vec::new();
     for mut table in table.tables("server", "[[service.server]]") {
         let read = server(&mut table, service_port);
         let (admin, health) = (health::admin(&mut table), health::of_server(&mut table));
         let at = table.finish();
         if let Some(server) = read.map(|server| Server { admin, health, ..server }) {
-            server_at(Some(servers.len()), at);
+            part_at(Part::Server(servers.len()), at);
             servers.push(server);
         }
     }
