@@ -21,6 +21,7 @@ mod schedule;
 mod sctp;
 mod services;
 mod throughput;
+mod tools;
 mod translation;
 mod tunnels;
 mod vlan;

@@ -105,6 +105,14 @@ impl Client {
         Ok(answer(QUESTION, asked).await?.neighbours)
     }
 
+    /// Frames, from now on, in chunks.
+    pub async fn capture(
+        &mut self,
+        asked: dataplane::CaptureRequest,
+    ) -> Result<tonic::Streaming<dataplane::CaptureChunk>, Failure> {
+        answer(QUESTION, self.control.capture(asked)).await
+    }
+
     /// Zeroes the counters of one service, or of all.
     pub async fn zero(&mut self, service: Option<ServiceKey>) -> Result<(), Failure> {
         let key = service.as_ref().map(Into::into);

@@ -12,8 +12,8 @@ use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::{
-    configuration, generate, ipvsadm, local_pool, mark, neighbour, port, route, server, service, session,
-    setting, status, timeout, worker,
+    capture, configuration, generate, ipvsadm, local_pool, mark, neighbour, port, route, server, service,
+    session, setting, status, timeout, worker,
 };
 
 /// The environment's way to say `--socket`, under the name `ipvsadm` the only one.
@@ -85,6 +85,8 @@ pub enum Command {
     Settings(setting::ListArguments),
     /// Change settings of behaviour, all or none
     Set(setting::SetArguments),
+    /// Copy frames of the running data plane into a capture
+    Capture(capture::Arguments),
     /// Put a configuration file into effect, all or nothing
     Apply(configuration::FileArguments),
     /// Show what applying a configuration file would change
@@ -146,6 +148,7 @@ async fn run(arguments: Arguments, out: &mut Output<'_>) -> Result<ExitCode, Fai
         Command::Timeout(command) => timeout::run(global, command, out).await,
         Command::Settings(arguments) => setting::list(global, arguments, out).await,
         Command::Set(arguments) => setting::set(global, arguments).await,
+        Command::Capture(arguments) => capture::run(global, arguments, out).await,
         Command::Apply(arguments) => configuration::apply(global, &arguments, out).await,
         Command::Diff(arguments) => configuration::diff(global, &arguments, out).await,
         Command::Save(arguments) => configuration::save(global, arguments, out).await,

@@ -3,6 +3,7 @@
 //! Lives here: arguments, printing, exit codes; one module a noun. Does not live here: what the commands do
 //! (fulcrum-manager does it), and what makes them valid (fulcrum-model).
 
+pub mod capture;
 pub mod client;
 pub mod command;
 pub mod configuration;

@@ -227,6 +227,13 @@ impl Control for Service {
         let mut client = self.dataplane()?;
         self.answer(client.zero_counters(request.into_inner())).await
     }
+
+    type CaptureStream = tonic::Streaming<dataplane::CaptureChunk>;
+
+    async fn capture(&self, request: Request<dataplane::CaptureRequest>) -> Reply<Self::CaptureStream> {
+        let mut client = self.dataplane()?;
+        self.answer(client.capture(request.into_inner())).await
+    }
 }
 
 fn millis(since: Instant) -> u64 {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::buffer::Pool;
 use crate::counters::WorkerCounters;
 use crate::defence::Defence;
+use crate::dropped::Drops;
 use crate::export::{NeighbourView, SessionView};
 use crate::fastpath::{self, BURST, Courses, Gate, Glances};
 use crate::fragments::follow::Waiting;
@@ -85,11 +86,13 @@ pub struct Output<B> {
     pub outbox: Vec<Envelope<B>>,
     /// When present: one verdict per packet that this step finished with.
     pub verdicts: Option<Vec<Verdict>>,
+    /// When present: the frames that this step dropped.
+    pub drops: Option<Drops<B>>,
 }
 
 impl<B> Default for Output<B> {
     fn default() -> Output<B> {
-        Output { tx: Vec::new(), outbox: Vec::new(), verdicts: None }
+        Output { tx: Vec::new(), outbox: Vec::new(), verdicts: None, drops: None }
     }
 }
 
@@ -140,6 +143,8 @@ pub(crate) struct Context<'a, P: Pool> {
     pub(crate) out: &'a mut Output<P::Buf>,
     /// The service that was last opened a session of by the short way, and its address and port.
     pub(crate) opened: Option<((u32, u16), &'a Service)>,
+    /// The frame that could not be sent last, while somebody looks at drops.
+    pub(crate) refused: Option<P::Buf>,
 }
 
 impl<P: Pool> Context<'_, P> {
@@ -204,7 +209,7 @@ impl<P: Pool> Engine<P> {
         let sent_before = out.tx.len();
         self.may_make_room = (self.may_make_room + 1).min(ROOM_IN_A_ROW);
         self.counters.rx_packets.add(burst.len() as u64);
-        let mut ctx = Context { now, snap: &snapshot, pool, out, opened: None };
+        let mut ctx = Context { now, snap: &snapshot, pool, out, opened: None, refused: None };
         while !burst.is_empty() {
             let count = burst.len().min(BURST);
             // What goes to a wrong worker first has to go the whole way there.
@@ -246,6 +251,7 @@ impl<P: Pool> Engine<P> {
             Message::Park { interface, next_hop, port, routed, buf } => {
                 if let Sent::Dropped(reason) = self.park(ctx, interface, next_hop, port, routed, buf) {
                     self.counters.count_drop(port, reason);
+                    ctx.let_refused_go(port, reason);
                 }
             }
             Message::PathMtu { server, mtu } => _ = self.path_mtus.learn(server, mtu, ctx.now),

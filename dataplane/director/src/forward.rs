@@ -199,7 +199,11 @@ impl<P: Pool> Engine<P> {
         if packet.dst.is_ipv6() && total > usize::from(way.mtu) {
             let id = u32::from(self.next_ip_id());
             let whole = fragment.unwrap_or(Fragment { id, offset: 0, more: false });
-            return self.send_fragments6(ctx, &buf, (l3, packet.l4), protocol, whole, way, port);
+            let sent = self.send_fragments6(ctx, &buf, (l3, packet.l4), protocol, whole, way, port);
+            if matches!(sent, Sent::Dropped(_)) {
+                ctx.refuse(buf);
+            }
+            return sent;
         }
         self.send(ctx, buf, l3, way, port, false)
     }

@@ -27,7 +27,7 @@ pub(crate) fn has_mark_service<B>(snap: &Snapshot, packet: &Packet<B>) -> bool {
         && snap.mark_services.contains_key(&(packet.src.is_ipv6(), packet.mark))
 }
 
-fn fits(rule: &MarkRule, key: Key, interface: Option<InterfaceId>) -> bool {
+pub(crate) fn fits(rule: &MarkRule, key: Key, interface: Option<InterfaceId>) -> bool {
     let within = |network: Option<(IpAddr, u8)>, address| {
         network.is_none_or(|(prefix, length)| prefix_matches(prefix, length, address))
     };

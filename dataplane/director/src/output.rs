@@ -125,10 +125,14 @@ impl<P: Pool> Engine<P> {
         if ip.total_len() <= usize::from(way.mtu) {
             return self.send_frame(ctx, buf, l3, way, port, routed);
         }
-        if ip.dont_fragment() {
-            return Sent::Dropped(Reason::TooBig);
+        let sent = match ip.dont_fragment() {
+            true => Sent::Dropped(Reason::TooBig),
+            false => self.send_fragments(ctx, &buf, l3, way, port, routed),
+        };
+        if matches!(sent, Sent::Dropped(_)) {
+            ctx.refuse(buf);
         }
-        self.send_fragments(ctx, &buf, l3, way, port, routed)
+        sent
     }
 
     /// Cuts an IPv4 packet to the way's size (RFC 791, 3.2: every fragment but the last carries a multiple of eight bytes).
@@ -227,6 +231,7 @@ impl<P: Pool> Engine<P> {
         let wanted = ethernet::header_len(interface.vlan);
         if wanted > l3 {
             if !buf.grow_front(wanted - l3) {
+                ctx.refuse(buf);
                 return Sent::Dropped(Reason::NoHeadroom);
             }
         } else {

@@ -49,8 +49,8 @@ pub(crate) struct Fragment {
 
 impl<B: Buf> Packet<B> {
     /// Reads the headers of an IP packet at `l3` of a frame that has no padding any more.
-    pub(crate) fn parse(buf: B, l3: usize) -> Result<Packet<B>, Malformed> {
-        let ip = ip::Packet::new_checked(&buf.bytes()[l3..])?;
+    pub(crate) fn parse(buf: B, l3: usize) -> Result<Packet<B>, B> {
+        let Ok(ip) = ip::Packet::new_checked(&buf.bytes()[l3..]) else { return Err(buf) };
         let (src, dst, total) = (ip.src(), ip.dst(), ip.total_len());
         let (protocol, offset, fragment) = match &ip {
             ip::Packet::V4(ip) => {
@@ -63,7 +63,7 @@ impl<B: Buf> Packet<B> {
                 (ip.protocol(), ip.header_len(), fragment)
             }
             ip::Packet::V6(ip) => {
-                let upper = ip.upper()?;
+                let Ok(upper) = ip.upper() else { return Err(buf) };
                 let fragment = upper.fragment.filter(|fragment| !fragment.is_atomic());
                 let fragment =
                     fragment.map(|ipv6::Fragment { id, offset, more, .. }| Fragment { id, offset, more });

@@ -30,18 +30,18 @@ impl<P: Pool> Engine<P> {
         buf: P::Buf,
     ) {
         let Ok(frame) = ethernet::Frame::new_checked(buf.bytes()) else {
-            return self.drop_frame(ctx, port, Reason::Truncated);
+            return self.drop_frame(ctx, port, Reason::Truncated, buf);
         };
         let (dst, vlan, ethertype, l3) = (frame.dst(), frame.vlan(), frame.ethertype(), frame.header_len());
         if ctx.snap.generation == 0 {
-            return self.drop_frame(ctx, port, Reason::NotProgrammed);
+            return self.drop_frame(ctx, port, Reason::NotProgrammed, buf);
         }
         let Some(&interface) = ctx.snap.by_vlan.get(&(port, vlan)) else {
-            return self.drop_frame(ctx, port, Reason::UnknownVlan);
+            return self.drop_frame(ctx, port, Reason::UnknownVlan, buf);
         };
         let group = ethernet::is_group(dst);
         if !group && dst != ctx.snap.interfaces[usize::from(interface)].mac {
-            return self.drop_frame(ctx, port, Reason::OtherStation);
+            return self.drop_frame(ctx, port, Reason::OtherStation, buf);
         }
         match ethertype {
             ethernet::IPV4 | ethernet::IPV6 => {
@@ -50,8 +50,8 @@ impl<P: Pool> Engine<P> {
             ethernet::ARP if self.config.worker != RESOLVER => {
                 self.hand_over(ctx, RESOLVER, port, hops, stage, buf)
             }
-            ethernet::ARP => self.receive_arp(ctx, port, interface, &buf.bytes()[l3..]),
-            _ => self.drop_frame(ctx, port, Reason::UnknownEthertype),
+            ethernet::ARP => self.receive_arp(ctx, port, interface, buf, l3),
+            _ => self.drop_frame(ctx, port, Reason::UnknownEthertype, buf),
         }
     }
 
@@ -80,11 +80,12 @@ impl<P: Pool> Engine<P> {
         };
         let end = match end {
             Ok(end) => end,
-            Err(reason) => return self.drop_frame(ctx, port, reason),
+            Err(reason) => return self.drop_frame(ctx, port, reason, buf),
         };
         buf.truncate(end);
-        let Ok(packet) = Packet::parse(buf, l3) else {
-            return self.drop_frame(ctx, port, Reason::BadIpHeader);
+        let packet = match Packet::parse(buf, l3) {
+            Ok(packet) => packet,
+            Err(buf) => return self.drop_frame(ctx, port, Reason::BadIpHeader, buf),
         };
         let mut packet = Packet { port, interface, hops, stage, ..packet };
         if let Err(reason) = self.check_addresses(ctx.snap, &packet, group) {
@@ -272,16 +273,17 @@ impl<P: Pool> Engine<P> {
         buf: P::Buf,
     ) {
         if hops >= MAX_HOPS {
-            return self.drop_frame(ctx, port, Reason::HandoffLoop);
+            return self.drop_frame(ctx, port, Reason::HandoffLoop, buf);
         }
         self.counters.handed_off.add(1);
         ctx.out.outbox.push(Envelope { to, message: Message::Packet { port, hops: hops + 1, stage, buf } });
     }
 
-    /// Counts and tells a drop.
-    pub(crate) fn drop_frame(&mut self, ctx: &mut Context<'_, P>, port: u16, reason: Reason) {
+    /// Counts and tells a drop, and lets the frame go.
+    pub(crate) fn drop_frame(&mut self, ctx: &mut Context<'_, P>, port: u16, reason: Reason, buf: P::Buf) {
         self.counters.count_drop(port, reason);
         self.verdict(ctx, VerdictKind::Drop, reason.name(), None);
+        ctx.let_go(port, reason, buf);
     }
 
     /// Counts and tells a drop, and lets the packet go.
@@ -294,6 +296,7 @@ impl<P: Pool> Engine<P> {
     ) {
         self.counters.count_drop(packet.port, reason);
         self.verdict(ctx, VerdictKind::Drop, reason.name(), server);
+        ctx.let_go(packet.port, reason, packet.buf);
     }
 
     /// Tells what became of a packet, when somebody wants to know.

@@ -388,6 +388,7 @@ impl<P: Pool> Engine<P> {
             Sent::Dropped(reason) => {
                 self.counters.count_drop(port, reason);
                 self.verdict(ctx, VerdictKind::Drop, reason.name(), server);
+                ctx.let_refused_go(port, reason);
             }
         }
     }

@@ -190,6 +190,10 @@ proptest! {
         director.wait(3 * fulcrum_director::SECOND);
         let waited = of_fragments(&director) - before;
         prop_assert_eq!(taken + dropped + waited, frames.len() as u64, "{:?}", director.drops());
+        // And whoever looks at drops sees each of them.
+        for &reason in Reason::ALL {
+            prop_assert_eq!(director.shown[reason as usize], director.dropped(reason), "{}", reason);
+        }
         let received: u64 = director.counters.iter().map(|counters| counters.rx_packets.get()).sum();
         prop_assert_eq!(received, frames.len() as u64);
     }

@@ -18,6 +18,7 @@ use crate::pace::{Pace, Reading};
 use crate::ports::Port;
 use crate::rates::Meters;
 use crate::steering;
+use crate::worker::Clock;
 
 /// One worker, from outside.
 #[derive(Debug)]
@@ -52,6 +53,8 @@ pub(crate) struct Identity {
     /// Random, new at each start.
     pub(crate) instance: String,
     pub(crate) started: Instant,
+    /// The workers' clock.
+    pub(crate) clock: Clock,
     pub(crate) dpdk: String,
     pub(crate) hugepages: bool,
     pub(crate) idle: &'static str,

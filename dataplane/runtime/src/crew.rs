@@ -101,6 +101,7 @@ impl Crew {
                     board: its_board,
                     signal,
                     fault,
+                    tap: None,
                     lap: 0,
                 };
                 Recruit { desk, counters, board, begin: Box::new(begin) }

@@ -66,6 +66,7 @@ pub fn crew<D: Decide, I: Ingress, E: Egress>(
                 board,
                 signal: Arc::new(Signal::default()),
                 fault: None,
+                tap: None,
                 lap: cycles(),
             };
             Harness { hands: worker.hands(), worker, desk }

@@ -32,6 +32,7 @@ mod rates;
 mod rules;
 mod service;
 mod steering;
+mod tap;
 mod transmit;
 mod watch;
 mod worker;

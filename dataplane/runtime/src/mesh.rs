@@ -81,17 +81,25 @@ impl<B> Mesh<B> {
         inbox.len() - before
     }
 
-    /// Sends messages to the workers that they are for.
     #[inline]
-    pub(crate) fn deliver(&mut self, outbox: &mut Vec<Envelope<B>>) {
+    /// Sends messages to the workers that they are for, and shows the packets that found no room.
+    pub(crate) fn deliver(
+        &mut self,
+        outbox: &mut Vec<Envelope<B>>,
+        mut dropped: impl FnMut(u16, Reason, &B),
+    ) {
         self.retry();
         for Envelope { to, message } in outbox.drain(..) {
             let to = usize::from(to);
             let Some(Some(ring)) = self.ends.to.get_mut(to) else { continue };
             let backlog = &mut self.backlogs[to];
             if message.carries_packet() {
-                if let Err(PushError::Full(message)) = ring.push(message) {
-                    self.counters.count_drop(port_of(&message), Reason::HandoffFull);
+                if let Err(PushError::Full(
+                    Message::Packet { port, buf, .. } | Message::Park { port, buf, .. },
+                )) = ring.push(message)
+                {
+                    self.counters.count_drop(port, Reason::HandoffFull);
+                    dropped(port, Reason::HandoffFull, &buf);
                 }
                 continue;
             }
@@ -124,13 +132,6 @@ impl<B> Mesh<B> {
     }
 }
 
-fn port_of<B>(message: &Message<B>) -> u16 {
-    match message {
-        Message::Packet { port, .. } | Message::Park { port, .. } => *port,
-        Message::Neighbour { .. } | Message::NeighbourUsed { .. } | Message::PathMtu { .. } => 0,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use fulcrum_director::message::Stage;
@@ -157,7 +158,7 @@ mod tests {
     #[test]
     fn messages_arrive_in_order() {
         let (mut first, mut second, ..) = pair(8);
-        first.deliver(&mut (0..5).map(packet).collect());
+        first.deliver(&mut (0..5).map(packet).collect(), |_, _, _| {});
         let mut inbox = Vec::new();
         assert_eq!(second.collect(64, &mut inbox), 5);
         let bufs: Vec<_> = inbox
@@ -174,12 +175,12 @@ mod tests {
     #[test]
     fn a_full_ring_loses_packets_counted_and_keeps_news() {
         let (mut first, mut second, counters, _) = pair(4);
-        first.deliver(&mut (0..6).map(packet).chain((0..3).map(news)).collect());
+        first.deliver(&mut (0..6).map(packet).chain((0..3).map(news)).collect(), |_, _, _| {});
         assert_eq!(counters.dropped_on(1, Reason::HandoffFull), 2);
         let mut inbox = Vec::new();
         assert_eq!(second.collect(64, &mut inbox), 4);
         inbox.clear();
-        first.deliver(&mut vec![news(3)]);
+        first.deliver(&mut vec![news(3)], |_, _, _| {});
         assert_eq!(second.collect(64, &mut inbox), 4);
         let last: Vec<_> = inbox
             .iter()
@@ -197,8 +198,8 @@ mod tests {
         let mut ends = rings(3, 8).into_iter().map(|ends| Mesh::new(ends, counters(), Arc::default()));
         let [mut one, mut two, mut three]: [Mesh<u32>; 3] = std::array::from_fn(|_| ends.next().unwrap());
         let to_three = |buf| Envelope { to: 2, ..packet(buf) };
-        one.deliver(&mut (0..7).map(to_three).collect());
-        two.deliver(&mut (0..2).map(to_three).collect());
+        one.deliver(&mut (0..7).map(to_three).collect(), |_, _, _| {});
+        two.deliver(&mut (0..2).map(to_three).collect(), |_, _, _| {});
         let mut inbox = Vec::new();
         assert_eq!([5, 3, 1].map(|limit| three.collect(limit, &mut inbox)), [7, 2, 0]);
     }
@@ -206,7 +207,7 @@ mod tests {
     #[test]
     fn the_backlog_is_bounded() {
         let (mut first, _second, _, board) = pair(1);
-        first.deliver(&mut (0..BACKLOG + 11).map(|_| news(1)).collect());
+        first.deliver(&mut (0..BACKLOG + 11).map(|_| news(1)).collect(), |_, _, _| {});
         assert_eq!(board.lost_messages.get(), 10);
     }
 }

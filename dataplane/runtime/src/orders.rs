@@ -10,6 +10,8 @@ use fulcrum_director::Snapshot;
 use fulcrum_director::export::{NeighbourView, SessionView};
 use rtrb::{Consumer, Producer, RingBuffer};
 
+use crate::tap::Tap;
+
 /// Orders under way to one worker at most.
 const RING: usize = 16;
 /// Of these, left free for new configurations.
@@ -24,6 +26,8 @@ pub(crate) enum Order {
     Sessions { question: u64, cursor: u32, room: Vec<SessionView> },
     /// Copy neighbours into `room`, which is empty.
     Neighbours { question: u64, room: Vec<NeighbourView> },
+    /// Copy frames so from now on, or not any more.
+    Tap { question: u64, tap: Option<Box<Tap>> },
 }
 
 /// From a worker, one for each order, in order.
@@ -35,6 +39,20 @@ pub(crate) enum Answer {
     Sessions { question: u64, cursor: u32, done: bool, found: Vec<SessionView> },
     /// Neighbours found.
     Neighbours { question: u64, found: Vec<NeighbourView> },
+    /// What frames were copied by before.
+    Tap { question: u64, old: Option<Box<Tap>> },
+}
+
+impl Answer {
+    /// The number of the question that it is the answer to.
+    fn question(&self) -> Option<u64> {
+        match self {
+            Answer::Retired(_) => None,
+            Answer::Sessions { question, .. }
+            | Answer::Neighbours { question, .. }
+            | Answer::Tap { question, .. } => Some(*question),
+        }
+    }
 }
 
 /// The control thread's end.
@@ -82,15 +100,9 @@ impl Desk {
         self.collect();
         // Questions are answered in order: what comes before the wanted answer was given up by its asker.
         while let Some(answer) = self.answered.pop_front() {
-            match &answer {
-                Answer::Sessions { question, .. } | Answer::Neighbours { question, .. }
-                    if *question == number =>
-                {
-                    return Some(answer);
-                }
-                Answer::Sessions { question, .. } | Answer::Neighbours { question, .. }
-                    if *question > number =>
-                {
+            match answer.question() {
+                Some(question) if question == number => return Some(answer),
+                Some(question) if question > number => {
                     self.answered.push_front(answer);
                     return None;
                 }
@@ -168,6 +180,7 @@ mod tests {
                     Answer::Retired(snapshot)
                 }
                 Order::Neighbours { question, room } => Answer::Neighbours { question, found: room },
+                Order::Tap { question, tap } => Answer::Tap { question, old: tap },
             });
         }
         assert_eq!(installed, RESERVED);

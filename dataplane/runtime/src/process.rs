@@ -301,14 +301,14 @@ fn set_up(
         program.steer_by_flow();
     }
     let (snapshot, _) = program.compile(&State::default(), 0);
-    let signal = Arc::new(worker::Signal::default());
+    let (signal, clock) = (Arc::new(worker::Signal::default()), Clock::start());
     let crew = Crew {
         sessions: dataplane.sessions,
         seed: random(),
         misdirect: dataplane.misdirect,
         idle: dataplane.idle,
         fault: args.test_fault,
-        clock: Clock::start(),
+        clock,
         pools,
         snapshot: snapshot.clone(),
         signal: signal.clone(),
@@ -334,6 +334,7 @@ fn set_up(
     let identity = Identity {
         instance: format!("{:016x}", random()),
         started: Instant::now(),
+        clock,
         dpdk: fulcrum_dpdk::version(),
         hugepages: eal.hugepages(),
         idle: dataplane.idle.name(),

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use fulcrum_director::{Buf, Reason, Transmit, WorkerCounters};
 use fulcrum_dpdk::{Mbuf, TxQueue};
+use rtrb::PushError;
 
 use crate::ends::Egress;
 use crate::mesh::Ends;
+use crate::tap::Tap;
 
 /// Frames that wait for one burst at most.
 const BURST: usize = 64;
@@ -55,64 +57,66 @@ impl<E: Egress> Transmitter<E> {
 
     /// Sends frames on their way, in order for each port.
     #[inline]
-    pub(crate) fn send(&mut self, frames: &mut Vec<Transmit<Mbuf>>) {
+    pub(crate) fn send(&mut self, frames: &mut Vec<Transmit<Mbuf>>, tap: &mut Option<Box<Tap>>) {
         for frame in frames.drain(..) {
             let port = usize::from(frame.port);
             match self.ways.get(port) {
-                Some(Way::Own(_)) => self.put(frame),
+                Some(Way::Own(_)) => self.put(frame, tap),
                 Some(Way::Worker(worker)) => {
-                    let ring = self.rings.to.get_mut(*worker).and_then(Option::as_mut);
-                    if ring.is_none_or(|ring| ring.push(frame).is_err()) {
-                        self.counters.count_drop(port as u16, Reason::TxFull);
+                    let refused = match self.rings.to.get_mut(*worker).and_then(Option::as_mut) {
+                        Some(ring) => ring.push(frame).err().map(|PushError::Full(frame)| frame),
+                        None => Some(frame),
+                    };
+                    if let Some(frame) = refused {
+                        self.drop_frame(port as u16, Reason::TxFull, &frame.buf, tap);
                     }
                 }
-                None => self.counters.count_drop(0, Reason::TxFull),
+                None => self.drop_frame(0, Reason::TxFull, &frame.buf, tap),
             }
         }
-        self.flush_all();
+        self.flush_all(tap);
     }
 
     /// Sends what other workers gave for queues of this one; says how many frames that were.
     #[inline]
-    pub(crate) fn forward(&mut self) -> usize {
+    pub(crate) fn forward(&mut self, tap: &mut Option<Box<Tap>>) -> usize {
         let mut count = 0;
         for sender in 0..self.rings.from.len() {
             for _ in 0..RING_BURST {
                 let Some(Ok(frame)) = self.rings.from[sender].as_mut().map(|ring| ring.pop()) else { break };
                 count += 1;
-                self.put(frame);
+                self.put(frame, tap);
             }
         }
         if count > 0 {
-            self.flush_all();
+            self.flush_all(tap);
         }
         count
     }
 
     #[inline]
-    fn put(&mut self, frame: Transmit<Mbuf>) {
+    fn put(&mut self, frame: Transmit<Mbuf>, tap: &mut Option<Box<Tap>>) {
         let port = usize::from(frame.port);
         // Some drivers lose what is too large without a word.
         if frame.buf.bytes().len() > self.largest[port] {
-            self.counters.count_drop(frame.port, Reason::TooBig);
-            return;
+            return self.drop_frame(frame.port, Reason::TooBig, &frame.buf, tap);
         }
         self.waiting[port].push(frame.buf);
         if self.waiting[port].len() == BURST {
-            self.flush(port);
+            self.flush(port, tap);
         }
     }
 
     #[inline]
-    fn flush_all(&mut self) {
+    fn flush_all(&mut self, tap: &mut Option<Box<Tap>>) {
         for port in 0..self.waiting.len() {
             if !self.waiting[port].is_empty() {
-                self.flush(port);
+                self.flush(port, tap);
             }
         }
     }
 
-    fn flush(&mut self, port: usize) {
+    fn flush(&mut self, port: usize, tap: &mut Option<Box<Tap>>) {
         let waiting = &mut self.waiting[port];
         if let Way::Own(queue) = &mut self.ways[port] {
             // A queue that took nothing twice in a row is full.
@@ -121,8 +125,19 @@ impl<E: Egress> Transmitter<E> {
                 refusals = if queue.send(waiting) == 0 { refusals + 1 } else { 0 };
             }
         }
-        for _ in waiting.drain(..) {
+        for frame in waiting.drain(..) {
             self.counters.count_drop(port as u16, Reason::TxFull);
+            if let Some(tap) = tap {
+                tap.dropped(port as u16, Reason::TxFull, &frame);
+            }
+        }
+    }
+
+    /// Counts a drop, and shows the frame.
+    fn drop_frame(&self, port: u16, reason: Reason, frame: &Mbuf, tap: &mut Option<Box<Tap>>) {
+        self.counters.count_drop(port, reason);
+        if let Some(tap) = tap {
+            tap.dropped(port, reason, frame);
         }
     }
 }

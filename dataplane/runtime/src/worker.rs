@@ -16,6 +16,7 @@ use crate::gauge::Inlet;
 use crate::idle::{Idle, Rest};
 use crate::mesh::Mesh;
 use crate::orders::{Answer, Order, Slot};
+use crate::tap::Tap;
 use crate::transmit::Transmitter;
 
 /// Places of the session table looked at for one answer about sessions.
@@ -97,6 +98,8 @@ pub(crate) struct Worker<D = Engine<Mempool>, I = Inlet, E = TxQueue> {
     pub(crate) board: Arc<Board>,
     pub(crate) signal: Arc<Signal>,
     pub(crate) fault: Option<Fault>,
+    /// Copies frames for somebody, while there is one.
+    pub(crate) tap: Option<Box<Tap>>,
     /// The cycle counter when the turn began.
     pub(crate) lap: u64,
 }
@@ -116,7 +119,12 @@ impl Hands {
         Hands {
             burst: Vec::with_capacity(BURST),
             inbox: Vec::with_capacity(messages),
-            out: Output { tx: Vec::with_capacity(out), outbox: Vec::with_capacity(out), verdicts: None },
+            out: Output {
+                tx: Vec::with_capacity(out),
+                outbox: Vec::with_capacity(out),
+                verdicts: None,
+                drops: None,
+            },
         }
     }
 }
@@ -174,7 +182,7 @@ impl<D: Decide, I: Ingress, E: Egress> Worker<D, I, E> {
             work += self.decide(now, hands);
         }
         self.board.enter(Stage::Sending);
-        work += self.transmitter.forward();
+        work += self.transmitter.forward(&mut self.tap);
         work += self.answer(now);
         self.board.turns.add(1);
         self.board.enter(Stage::Idle);
@@ -238,11 +246,22 @@ impl<D: Decide, I: Ingress, E: Egress> Worker<D, I, E> {
     #[inline]
     fn decide(&mut self, now: Nanos, hands: &mut Hands) -> usize {
         self.board.enter(Stage::Deciding);
+        if let Some(tap) = &mut self.tap {
+            hands.out.drops = tap.before(now, &hands.burst);
+        }
         self.engine.step(now, &mut self.pool, &mut hands.burst, &mut hands.inbox, &mut hands.out);
         self.board.enter(Stage::Sending);
         let work = hands.out.tx.len() + hands.out.outbox.len();
-        self.transmitter.send(&mut hands.out.tx);
-        self.mesh.deliver(&mut hands.out.outbox);
+        if let Some(tap) = &mut self.tap {
+            tap.after(hands.out.drops.take());
+            tap.sending(&hands.out.tx);
+        }
+        self.transmitter.send(&mut hands.out.tx, &mut self.tap);
+        self.mesh.deliver(&mut hands.out.outbox, |port, reason, frame| {
+            if let Some(tap) = &mut self.tap {
+                tap.dropped(port, reason, frame);
+            }
+        });
         work
     }
 
@@ -270,6 +289,9 @@ impl<D: Decide, I: Ingress, E: Egress> Worker<D, I, E> {
             Order::Neighbours { question, room: mut found } => {
                 engine.export_neighbours(&mut found);
                 Answer::Neighbours { question, found }
+            }
+            Order::Tap { question, tap } => {
+                Answer::Tap { question, old: std::mem::replace(&mut self.tap, tap) }
             }
         };
         self.slot.answer(answer);

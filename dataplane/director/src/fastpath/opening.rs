@@ -56,7 +56,7 @@ impl<P: Pool> Engine<P> {
             Err(Reason::NoServer) => {
                 return self.connected(ctx, service, opening(glance, port, hops, buf), Err(Reason::NoServer));
             }
-            Err(reason) => return self.drop_frame(ctx, port, reason),
+            Err(reason) => return self.drop_frame(ctx, port, reason, buf),
         };
         let Some(hop) = self.hop_of_first(ctx, service, destination, glance) else {
             let packet = opening(glance, port, hops, buf);
@@ -196,7 +196,8 @@ impl<P: Pool> Engine<P> {
         let (l3, front) = (usize::from(glance.l3), usize::from(hop.header_len));
         if front != l3 && !begin(&mut buf, l3, front) {
             self.counters.count_drop(port, Reason::NoHeadroom);
-            return self.verdict(ctx, VerdictKind::Drop, Reason::NoHeadroom.name(), server);
+            self.verdict(ctx, VerdictKind::Drop, Reason::NoHeadroom.name(), server);
+            return ctx.let_go(port, Reason::NoHeadroom, buf);
         }
         buf.truncate(front + usize::from(glance.total));
         let frame = buf.bytes_mut();

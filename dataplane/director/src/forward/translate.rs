@@ -9,7 +9,7 @@ use fulcrum_packet::ports::Ports;
 use fulcrum_packet::{icmp, icmpv6, ipv4, ipv6, tcp, udp};
 
 use crate::buffer::Buf;
-use crate::packet::{Fragment, Packet, checked};
+use crate::packet::{Fragment, Packet};
 
 /// A translated IPv4 packet up to this length may be cut: its sender cannot be told of an MTU below IPv6's
 /// smallest. // RFC 7915, 5.1
@@ -211,7 +211,7 @@ pub(crate) fn translate_error<B: Buf>(
     ports.set_dst(quoted_dst.1);
     crate::icmp::fill_icmp_checksum(message, src, dst);
 
-    let mut translated = checked(Packet::parse(buf, packet.l3));
+    let mut translated = Packet::parse(buf, packet.l3).ok()?;
     (translated.port, translated.interface) = (packet.port, packet.interface);
     Some(translated)
 }

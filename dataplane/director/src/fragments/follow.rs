@@ -75,7 +75,9 @@ impl<P: Pool> Engine<P> {
                     self.counters.event(Event::FragmentHeld);
                     self.verdict(ctx, VerdictKind::Hold, Event::FragmentHeld.name(), None);
                 }
-                Later::Refused(refusal) => self.drop_frame(ctx, port, reason(refusal)),
+                Later::Refused(refusal, Waiting { buf, .. }) => {
+                    self.drop_frame(ctx, port, reason(refusal), buf);
+                }
             }
             return;
         }
@@ -106,6 +108,7 @@ impl<P: Pool> Engine<P> {
         let mut budget = DISCARD_BUDGET;
         while let Some((waiting, refusal)) = self.fragments.discarded(ctx.now, &mut budget) {
             self.counters.count_drop(waiting.port, reason(refusal));
+            ctx.let_go(waiting.port, reason(refusal), waiting.buf);
         }
     }
 }

@@ -103,7 +103,7 @@ pub enum Later<I, B> {
     /// Waits for the first one.
     Held,
     /// Goes nowhere.
-    Refused(Refusal),
+    Refused(Refusal, B),
 }
 
 /// The most that a table keeps.
@@ -218,15 +218,15 @@ impl<I: Copy, B> Fragments<I, B> {
         let info = self.find(key, now).and_then(|id| self.datagrams[id as usize].as_ref()?.info);
         if info.is_none() {
             if self.shares[share].held >= self.most.held {
-                return Later::Refused(Refusal::SourceLimit);
+                return Later::Refused(Refusal::SourceLimit, buf);
             }
             if self.held.is_full() {
-                return Later::Refused(Refusal::NoRoom);
+                return Later::Refused(Refusal::NoRoom, buf);
             }
         }
         let id = match self.admit(key, piece, now) {
             Ok(id) => id,
-            Err(refusal) => return Later::Refused(refusal),
+            Err(refusal) => return Later::Refused(refusal, buf),
         };
         if let Some(info) = info {
             self.forget_when_whole(id);

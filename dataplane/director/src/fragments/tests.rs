@@ -41,7 +41,7 @@ fn give(table: &mut Table, key: &Key, piece: Piece, now: Nanos) -> Result<Vec<u3
             Ok(out)
         }
         Later::Held => Ok(out),
-        Later::Refused(refusal) => Err(refusal),
+        Later::Refused(refusal, _) => Err(refusal),
     }
 }
 

@@ -20,18 +20,19 @@ impl<P: Pool> Engine<P> {
         ctx: &mut Context<'_, P>,
         port: u16,
         interface: InterfaceId,
-        bytes: &[u8],
+        buf: P::Buf,
+        l3: usize,
     ) {
-        let packet = match arp::Packet::parse(bytes) {
+        let packet = match arp::Packet::parse(&buf.bytes()[l3..]) {
             Ok(packet) if sender_is_sane(&packet) => packet,
-            _ => return self.drop_frame(ctx, port, Reason::BadArp),
+            _ => return self.drop_frame(ctx, port, Reason::BadArp, buf),
         };
         let own_mac = ctx.snap.interfaces[usize::from(interface)].mac;
         if ctx.snap.locals.contains_key(&packet.spa.into()) {
             if packet.sha != own_mac && self.resolver.defends(packet.spa.into(), ctx.now) {
                 self.announce_arp(ctx, interface, packet.spa);
             }
-            return self.drop_frame(ctx, port, Reason::ArpConflict);
+            return self.drop_frame(ctx, port, Reason::ArpConflict, buf);
         }
         let ours = ctx.snap.locals.get(&packet.tpa.into()).is_some_and(|local| local.arp == Some(interface));
         let request = packet.operation == arp::REQUEST;
@@ -66,7 +67,7 @@ impl<P: Pool> Engine<P> {
         if learned {
             return self.verdict(ctx, VerdictKind::Punt, Event::NeighbourLearned.name(), None);
         }
-        self.drop_frame(ctx, port, if ours { Reason::ArpIgnored } else { Reason::ArpNotOurs });
+        self.drop_frame(ctx, port, if ours { Reason::ArpIgnored } else { Reason::ArpNotOurs }, buf);
     }
 
     /// Asks who has an address.

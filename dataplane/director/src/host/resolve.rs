@@ -72,6 +72,7 @@ impl<P: Pool> Engine<P> {
         mut buf: P::Buf,
     ) -> Sent {
         let Some(place) = ctx.snap.interfaces.get(usize::from(interface)) else {
+            ctx.refuse(buf);
             return Sent::Dropped(Reason::NoRoute);
         };
         if let Some(mac) = self.resolver.known(interface, next_hop) {
@@ -98,6 +99,7 @@ impl<P: Pool> Engine<P> {
                 if refused == Refused::Failed && routed {
                     self.tell_host_unreachable(ctx, &buf, interface);
                 }
+                ctx.refuse(buf);
                 Sent::Dropped(reason)
             }
         }
@@ -135,6 +137,7 @@ impl<P: Pool> Engine<P> {
                             self.tell_host_unreachable(ctx, &waiting.buf, interface);
                         }
                         self.counters.count_drop(waiting.port, Reason::NeighbourFailed);
+                        ctx.let_go(waiting.port, Reason::NeighbourFailed, waiting.buf);
                     }
                 }
             }

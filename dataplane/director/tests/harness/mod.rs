@@ -10,7 +10,7 @@ use std::sync::Arc;
 use fulcrum_director::buffer::{VecBuf, VecPool};
 use fulcrum_director::rss::{Kinds, Part, Rss, RssConfig};
 use fulcrum_director::{
-    Buf, Engine, EngineConfig, Envelope, Event, Message, Nanos, Output, Reason, Received, SECOND,
+    Buf, Drops, Engine, EngineConfig, Envelope, Event, Message, Nanos, Output, Reason, Received, SECOND,
     SessionView, WorkerCounters,
 };
 use fulcrum_model::State;
@@ -100,6 +100,8 @@ pub struct Director {
     pub program: Program,
     pub state: State,
     pub now: Nanos,
+    /// Frames that were shown as dropped, by reason.
+    pub shown: [u64; Reason::COUNT],
     inboxes: Vec<Vec<Message<VecBuf>>>,
     next_worker: usize,
     generation: u64,
@@ -138,6 +140,7 @@ impl Director {
             program,
             state: config.state,
             now: SECOND,
+            shown: [0; Reason::COUNT],
             inboxes: (0..workers).map(|_| Vec::new()).collect(),
             next_worker: 0,
             generation: 1,
@@ -221,8 +224,11 @@ impl Director {
 
     fn step(&mut self, worker: usize, burst: &mut Vec<Received<VecBuf>>, outs: &mut Vec<Out>) {
         let mut inbox = std::mem::take(&mut self.inboxes[worker]);
-        let mut out = Output::default();
+        let mut out = Output { drops: Some(Drops::with_capacity(4096)), ..Output::default() };
         self.engines[worker].step(self.now, &mut VecPool, burst, &mut inbox, &mut out);
+        for dropped in out.drops.into_iter().flat_map(|drops| drops.frames) {
+            self.shown[dropped.reason as usize] += 1;
+        }
         for Envelope { to, message } in out.outbox {
             self.inboxes[usize::from(to)].push(message);
         }

@@ -58,9 +58,9 @@ impl Services {
 
 /// An address within a network, and a port.
 #[derive(Clone, Copy, Debug, Default)]
-struct End {
-    network: Option<IpNet>,
-    port: Option<u16>,
+pub(super) struct End {
+    pub(super) network: Option<IpNet>,
+    pub(super) port: Option<u16>,
 }
 
 impl Filter {
@@ -119,7 +119,7 @@ impl Filter {
 }
 
 impl End {
-    fn new(end: SessionEnd) -> Result<End, BadMessage> {
+    pub(super) fn new(end: SessionEnd) -> Result<End, BadMessage> {
         let network = end.network.map(IpNet::try_from).transpose().map_err(|bad| bad.within("network"))?;
         Ok(End { network, port: end.port.map(|number| port("port", number)).transpose()? })
     }

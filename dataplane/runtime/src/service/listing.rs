@@ -53,9 +53,8 @@ async fn send_sessions(
     for worker in (0..workers).filter(|worker| filter.takes_worker(*worker)) {
         let mut cursor = 0;
         loop {
-            let order = |question, room| Order::Sessions { question, cursor, room };
-            let Answer::Sessions { cursor: next, done, mut found, .. } =
-                ask(service, worker, room, order).await?
+            let order = move |question| Order::Sessions { question, cursor, room };
+            let Answer::Sessions { cursor: next, done, mut found, .. } = ask(service, worker, order).await?
             else {
                 return Err(Status::internal("a worker answered another question"));
             };
@@ -88,7 +87,7 @@ async fn send_sessions(
 /// What the resolver knows of neighbours.
 pub(super) async fn neighbours(service: &Service) -> Result<Vec<NeighbourView>, Status> {
     let room = Vec::with_capacity(NEIGHBOURS);
-    match ask(service, 0, room, |question, room| Order::Neighbours { question, room }).await? {
+    match ask(service, 0, |question| Order::Neighbours { question, room }).await? {
         Answer::Neighbours { found, .. } => Ok(found),
         _ => Err(Status::internal("a worker answered another question")),
     }
@@ -96,15 +95,14 @@ pub(super) async fn neighbours(service: &Service) -> Result<Vec<NeighbourView>, 
 
 /// Asks one worker one question and waits for the answer. One at a time, and no longer than for the answer: a
 /// client that does not read what it asked for keeps nobody else waiting.
-async fn ask<T>(
+pub(super) async fn ask(
     service: &Service,
     worker: usize,
-    room: Vec<T>,
-    order: impl FnOnce(u64, Vec<T>) -> Order,
+    order: impl FnOnce(u64) -> Order,
 ) -> Result<Answer, Status> {
     let _one_at_a_time = service.listing.lock().await;
     let number = service.control().next_question();
-    let mut asked = Some(order(number, room));
+    let mut asked = Some(order(number));
     let deadline = Instant::now() + PATIENCE;
     loop {
         {

@@ -3,6 +3,7 @@
 //! Everything runs on the control thread; the lock is there for the compiler and never waited for. Does not live
 //! here: what the answers are made of (`control`, `rates`).
 
+mod capture;
 mod filter;
 mod listing;
 mod status;
@@ -13,9 +14,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use fulcrum_api::convert::address_bytes;
 use fulcrum_api::dataplane::dataplane_server::Dataplane;
 use fulcrum_api::dataplane::{
-    Counters, CountersChunk, DataplaneStatus, GetStatusRequest, ListCountersRequest, ListNeighboursReply,
-    ListNeighboursRequest, ListSessionsRequest, NeighbourStatus, ServerCounters, ServiceCounters,
-    SessionChunk, SyncPart, SyncReply, ZeroCountersReply, ZeroCountersRequest, sync_part::Part,
+    CaptureChunk, CaptureRequest, Counters, CountersChunk, DataplaneStatus, GetStatusRequest,
+    ListCountersRequest, ListNeighboursReply, ListNeighboursRequest, ListSessionsRequest, NeighbourStatus,
+    ServerCounters, ServiceCounters, SessionChunk, SyncPart, SyncReply, ZeroCountersReply,
+    ZeroCountersRequest, sync_part::Part,
 };
 use fulcrum_api::socket::MESSAGE_LIMIT;
 use fulcrum_api::state::Change;
@@ -40,6 +42,8 @@ pub(crate) struct Service {
     control: Arc<Mutex<Control>>,
     /// Held while a worker is asked for a slice: one question at a time.
     listing: Arc<tokio::sync::Mutex<()>>,
+    /// Held while there is a capture.
+    capturing: Arc<tokio::sync::Mutex<()>>,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -47,7 +51,7 @@ type Chunks<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl Service {
     pub(crate) fn new(control: Arc<Mutex<Control>>) -> Service {
-        Service { control, listing: Arc::default() }
+        Service { control, listing: Arc::default(), capturing: Arc::default() }
     }
 
     fn control(&self) -> MutexGuard<'_, Control> {
@@ -65,6 +69,7 @@ impl Service {
 impl Dataplane for Service {
     type ListSessionsStream = Chunks<SessionChunk>;
     type ListCountersStream = Chunks<CountersChunk>;
+    type CaptureStream = Chunks<CaptureChunk>;
 
     async fn synchronize(&self, request: Request<Streaming<SyncPart>>) -> Answer<SyncReply> {
         let mut parts = request.into_inner();
@@ -147,6 +152,10 @@ impl Dataplane for Service {
             return Err(Status::not_found("there is no such service"));
         }
         Ok(Response::new(ZeroCountersReply {}))
+    }
+
+    async fn capture(&self, request: Request<CaptureRequest>) -> Answer<Self::CaptureStream> {
+        Ok(Response::new(capture::capture(self.clone(), request.into_inner()).await?))
     }
 }
 

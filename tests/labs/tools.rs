@@ -1,0 +1,82 @@
+//! What helps at three in the morning, beside what really happens: captures.
+
+use std::path::Path;
+use std::time::Duration;
+
+use fulcrum_e2e::Lab;
+use fulcrum_e2e::client::{assert_answered, get};
+use fulcrum_e2e::director::{Director, Setup};
+use fulcrum_e2e::net::run;
+use fulcrum_e2e::process::{Process, wait_for};
+use fulcrum_e2e::topology;
+
+/// A service by NAT whose servers listen.
+const WEB: &str = "
+    -A -t 172.16.100.9:80 -s rr
+    -a -t 172.16.100.9:80 -r 192.168.20.7:8080 -m
+    -a -t 172.16.100.9:80 -r 192.168.20.8:8080 -m";
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// A capture that has begun.
+fn capture(director: &Director, lab: &Lab, name: &str, arguments: &str) -> Process {
+    let file = lab.directory().join(format!("{name}.pcapng"));
+    let mut command = director.command(&format!("capture {arguments} --write {}", file.display()));
+    let process = Process::start(&mut command, lab.directory().join(format!("{name}.log")));
+    process.wait_said("fulcrum: capturing", SOON);
+    process
+}
+
+/// A capture as tcpdump reads it.
+fn read(lab: &Path, name: &str) -> String {
+    run(std::process::Command::new("tcpdump").arg("-nr").arg(lab.join(format!("{name}.pcapng"))))
+}
+
+#[test]
+fn a_capture_has_what_went_through_and_what_did_not() {
+    let lab = Lab::new("capture");
+    let net = topology::nat(&lab);
+    let director = Director::start(&net.director, lab.directory(), &Setup::MISDIRECTED, &net.network);
+    director.ipvsadm_lines(WEB);
+
+    let mut service = capture(&director, &lab, "service", "--service tcp 172.16.100.9:80");
+    let refused = director.try_fulcrum("capture --write /dev/null");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("somebody captures already"), "{refused:?}");
+    assert_answered(&get(&net.client, "172.16.100.9", 2), 2);
+    net.client.sh("ping -c1 172.16.100.1");
+    service.signal("INT");
+    assert!(service.wait(SOON).success(), "{}", service.log());
+    assert!(service.log().contains("0 found no room; interrupted"), "{}", service.log());
+    let said = read(lab.directory(), "service");
+    let count = |ends: &str| said.lines().filter(|line| line.contains(ends)).count();
+    // Opened twice, at each server once, and both ways on both sides; nothing else.
+    assert_eq!(count("> 172.16.100.9.80: Flags [S]"), 2, "{said}");
+    assert_eq!(count("> 192.168.20.7.8080: Flags [S]"), 1, "{said}");
+    assert_eq!(count("> 192.168.20.8.8080: Flags [S]"), 1, "{said}");
+    assert_eq!(count("IP 192.168.20.7.8080 > 172.16.100.50."), count("IP 192.168.20.7.8080 > "), "{said}");
+    assert_eq!(count("IP 172.16.100.9.80 > 172.16.100.50."), count("IP 192.168.20."), "{said}");
+    assert_eq!(count("172.16.100.1 "), 0, "{said}");
+
+    let mut drops = capture(&director, &lab, "drops", "--drop no-service --client 172.16.100.50 --count 1");
+    net.client.try_sh("curl -s --max-time 5 http://172.16.100.9:81/");
+    assert!(drops.wait(SOON).success(), "{}", drops.log());
+    let said = read(lab.directory(), "drops");
+    assert_eq!(
+        said.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit())).count(),
+        1,
+        "{said}"
+    );
+    assert!(said.contains("> 172.16.100.9.81: Flags [S]"), "{said}");
+    let bytes = std::fs::read(lab.directory().join("drops.pcapng")).expect("the capture is there");
+    let reason = b"dropped: no-service: TCP to an own address";
+    assert!(bytes.windows(reason.len()).any(|window| window == reason));
+
+    // Whoever goes away without a word leaves nothing behind.
+    let mut gone = capture(&director, &lab, "gone", "--port wan");
+    gone.kill();
+    wait_for("room for another capture", SOON, || {
+        director.try_fulcrum("capture --duration 10ms --write /dev/null").status.success().then_some(())
+    });
+    assert_answered(&get(&net.client, "172.16.100.9", 2), 2);
+}
