@@ -1,7 +1,7 @@
 //! Generates the messages and services from `proto/` (needs protoc).
 
 /// Messages that people see as JSON just as they are.
-const SHOWN: [&str; 10] = [
+const SHOWN: [&str; 11] = [
     "fulcrum.control.v1.Status",
     "fulcrum.control.v1.ControlStatus",
     "fulcrum.control.v1.Link",
@@ -12,6 +12,7 @@ const SHOWN: [&str; 10] = [
     "fulcrum.dataplane.v1.LocalPoolUse",
     "fulcrum.dataplane.v1.NamedCount",
     "fulcrum.dataplane.v1.Counters",
+    "fulcrum.dataplane.v1.ProcessUse",
 ];
 
 fn main() -> std::io::Result<()> {

@@ -1,7 +1,8 @@
 //! `fulcrum-control`: keeps the desired state and the data plane in it.
 //!
 //! Lives here: where the state comes from and survives (`store`, `merge`, `desired`), how the data plane is
-//! brought to it (`reconcile`), what clients may ask (`service`), and the process around (`process`).
+//! brought to it (`reconcile`), what clients may ask (`service`), what monitoring
+//! systems are told (`metrics`), and the process around (`process`).
 //! Does not live here: what is valid (fulcrum-model), how it travels (fulcrum-api).
 //!
 //! The configuration file and changes made at run time go together like this. The desired state is stored
@@ -14,6 +15,7 @@
 pub mod desired;
 pub mod differences;
 pub mod merge;
+pub mod metrics;
 pub mod process;
 pub mod reconcile;
 pub mod service;

@@ -15,6 +15,8 @@ use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use crate::desired::{Desired, FileError, read_file};
+use crate::metrics::http::{self, ServeError};
+use crate::metrics::scrape::Source;
 use crate::reconcile::Reconciler;
 use crate::service::Service;
 use crate::store::{Store, StoreError, Stored};
@@ -61,6 +63,9 @@ pub enum ProcessError {
     /// The socket cannot be served.
     #[error("{0}")]
     Listen(#[from] ListenError),
+    /// The address of the metrics cannot be served.
+    #[error("{0}")]
+    Metrics(#[from] ServeError),
     /// The server ended.
     #[error("the control socket failed: {0}")]
     Serve(#[from] tonic::transport::Error),
@@ -91,8 +96,19 @@ pub async fn run(arguments: Arguments) -> Result<(), ProcessError> {
         None => listen(arguments.socket.as_deref().unwrap_or(&known.control.socket), started).await?,
     };
     let reconciler = Reconciler::new(dataplane.clone(), desired.revisions());
-    let desired = Arc::new(Mutex::new(desired));
     let config_error = watch::Sender::new(config_error);
+    let source = Source {
+        wanted: desired.revisions(),
+        link: reconciler.link(),
+        config_error: config_error.subscribe(),
+        started,
+        limit: known.control.metrics_limit as usize,
+    };
+    let metrics = match known.control.metrics {
+        Some(address) => Some(http::bind(address).await?),
+        None => None,
+    };
+    let desired = Arc::new(Mutex::new(desired));
     let service = Service {
         desired: desired.clone(),
         link: reconciler.link(),
@@ -121,6 +137,12 @@ pub async fn run(arguments: Arguments) -> Result<(), ProcessError> {
             sleep(SIGN_OF_LIFE).await;
         }
     };
+    let metrics = async {
+        match metrics {
+            Some(listener) => http::serve(listener, source).await,
+            None => std::future::pending().await,
+        }
+    };
     info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "fulcrum-control is up");
     supervisor::ready("keeping the data plane in its desired state");
     tokio::select! {
@@ -128,6 +150,7 @@ pub async fn run(arguments: Arguments) -> Result<(), ProcessError> {
         () = reconciler.run() => {}
         () = reload => {}
         () = live => {}
+        never = metrics => match never {},
         _ = terminate.recv() => info!("SIGTERM: ending; the data plane goes on as it is"),
         _ = interrupt.recv() => info!("SIGINT: ending; the data plane goes on as it is"),
     }

@@ -168,7 +168,7 @@ impl Control for Service {
         // Asked anew, so that counters are of now; what is known is the answer of a data plane that is busy.
         let fresh = match self.dataplane() {
             Ok(mut client) => {
-                let asked = dataplane::GetStatusRequest { local_pools: true };
+                let asked = dataplane::GetStatusRequest { local_pools: true, every_count: false };
                 self.answer(client.get_status(asked)).await.ok()
             }
             Err(_) => None,

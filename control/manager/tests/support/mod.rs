@@ -34,6 +34,13 @@ pub(crate) struct Held {
     pub(crate) lag: u32,
     pub(crate) refuse: Option<String>,
     pub(crate) hang: bool,
+    /// What it tells of itself beside what it holds.
+    pub(crate) status: DataplaneStatus,
+    pub(crate) counters: Vec<CountersChunk>,
+    /// Times it was asked for them.
+    pub(crate) counted: u64,
+    /// They are told when this may be entered.
+    pub(crate) gate: Arc<tokio::sync::RwLock<()>>,
 }
 
 #[derive(Clone, Debug)]
@@ -91,7 +98,7 @@ impl Dataplane for Service {
             generation: held.generation,
             acknowledged: held.acknowledged,
             fingerprint: fingerprint(&held.state),
-            ..DataplaneStatus::default()
+            ..held.status.clone()
         }))
     }
 
@@ -113,7 +120,13 @@ impl Dataplane for Service {
         &self,
         _: Request<ListCountersRequest>,
     ) -> Result<Response<Self::ListCountersStream>, Status> {
-        Ok(Response::new(tokio_stream::iter(Vec::new())))
+        let (gate, chunks) = {
+            let mut held = self.held.lock().unwrap();
+            held.counted += 1;
+            (held.gate.clone(), held.counters.clone())
+        };
+        let _entered = gate.read().await;
+        Ok(Response::new(tokio_stream::iter(chunks.into_iter().map(Ok).collect::<Vec<_>>())))
     }
 
     async fn list_neighbours(

@@ -10,6 +10,7 @@ mod write;
 
 use std::fmt;
 use std::io::{self, Read};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::state::State;
@@ -134,11 +135,20 @@ pub struct ControlSettings {
     pub socket: PathBuf,
     /// File in which changes made at run time survive a restart.
     pub state_file: PathBuf,
+    /// Where metrics and health are served by HTTP, `None` = nowhere.
+    pub metrics: Option<SocketAddr>,
+    /// Services, and as many servers, that have series of their own at most.
+    pub metrics_limit: u32,
 }
 
 impl Default for ControlSettings {
     fn default() -> ControlSettings {
-        ControlSettings { socket: DEFAULT_CONTROL_SOCKET.into(), state_file: DEFAULT_STATE_FILE.into() }
+        ControlSettings {
+            socket: DEFAULT_CONTROL_SOCKET.into(),
+            state_file: DEFAULT_STATE_FILE.into(),
+            metrics: None,
+            metrics_limit: 10_000,
+        }
     }
 }
 

@@ -91,6 +91,8 @@ fn control(root: &mut Table<'_>) -> (ControlSettings, usize) {
     let read = ControlSettings {
         socket: path(&mut table, "socket", super::DEFAULT_CONTROL_SOCKET).unwrap_or(default.socket),
         state_file: path(&mut table, "state-file", super::DEFAULT_STATE_FILE).unwrap_or(default.state_file),
+        metrics: table.parsed("metrics", "an address and a port, such as \"127.0.0.1:9559\""),
+        metrics_limit: table.number("metrics-limit", 0..=1_000_000u32).unwrap_or(default.metrics_limit),
     };
     (read, table.finish().offset("socket", None))
 }

@@ -58,6 +58,12 @@ fn control(out: &mut Out, control: &ControlSettings) {
     out.table("[control]");
     out.text("socket", control.socket.display());
     out.text("state-file", control.state_file.display());
+    if let Some(address) = control.metrics {
+        out.text("metrics", address);
+    }
+    if control.metrics_limit != ControlSettings::default().metrics_limit {
+        out.bare("metrics-limit", control.metrics_limit);
+    }
 }
 
 fn state(out: &mut Out, state: &State) {

@@ -32,8 +32,10 @@ pub(super) fn status(control: &mut Control, asked: &GetStatusRequest) -> Datapla
         idle: identity.idle.to_owned(),
         workers: control.workers.iter().enumerate().map(|(id, link)| worker(control, id, link)).collect(),
         ports: control.ports.iter().enumerate().map(|(number, open)| port(number, open, &counters)).collect(),
-        drops: reasons(|reason| counters.iter().map(|counters| counters.dropped(reason)).sum()),
-        events: named(Event::ALL, Event::name, |event| {
+        drops: named(Reason::ALL, Reason::name, asked.every_count, |reason| {
+            counters.iter().map(|counters| counters.dropped(reason)).sum()
+        }),
+        events: named(Event::ALL, Event::name, asked.every_count, |event| {
             counters.iter().map(|counters| counters.happened(event)).sum()
         }),
         warnings: identity
@@ -44,6 +46,7 @@ pub(super) fn status(control: &mut Control, asked: &GetStatusRequest) -> Datapla
             .chain(lost_messages(control))
             .collect(),
         local_pools: if asked.local_pools { local_pools(control) } else { Vec::new() },
+        process: Some(fulcrum_api::process::usage()),
     }
 }
 
@@ -118,14 +121,19 @@ fn steering(way: &Way) -> PortSteering {
 }
 
 fn reasons(count: impl Fn(Reason) -> u64) -> Vec<NamedCount> {
-    named(Reason::ALL, Reason::name, count)
+    named(Reason::ALL, Reason::name, false, count)
 }
 
-/// Those that have occurred.
-fn named<T: Copy>(all: &[T], name: impl Fn(T) -> &'static str, count: impl Fn(T) -> u64) -> Vec<NamedCount> {
+/// Those that have occurred, or all of them.
+fn named<T: Copy>(
+    all: &[T],
+    name: impl Fn(T) -> &'static str,
+    every: bool,
+    count: impl Fn(T) -> u64,
+) -> Vec<NamedCount> {
     all.iter()
         .map(|item| NamedCount { name: name(*item).to_owned(), count: count(*item) })
-        .filter(|named| named.count > 0)
+        .filter(|named| every || named.count > 0)
         .collect()
 }
 
