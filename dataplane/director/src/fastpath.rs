@@ -29,7 +29,7 @@ use crate::packet::Packet;
 use crate::reason::{Event, VerdictKind};
 use crate::session::terms::ERAS;
 use crate::session::{Direction, SessionId, Sessions};
-use crate::snapshot::{Forward, InterfaceId, ServiceSlot, Snapshot, TunnelKind};
+use crate::snapshot::{DestinationId, Forward, InterfaceId, ServiceSlot, Snapshot, TunnelKind};
 use crate::{Nanos, Transmit};
 pub(crate) use course::Courses;
 pub(crate) use glance::Gate;
@@ -155,10 +155,7 @@ impl Default for Glances {
 struct Hands<'a> {
     sessions: &'a mut Sessions,
     hops: &'a [Hop],
-    servers: WorkerCells<'a, DestinationCells>,
-    services: WorkerCells<'a, Traffic>,
-    /// Of servers.
-    slots: &'a [ServiceSlot],
+    books: Books<'a>,
     ip_id: &'a mut u16,
     /// Whether sessions have come or gone since the burst was looked at.
     stale: bool,
@@ -169,6 +166,25 @@ struct Hands<'a> {
     may_cut: bool,
     /// How many of each of [`EVENTS`] there were.
     sent: [u64; EVENTS.len()],
+}
+
+/// What packets of the short way are counted in.
+#[derive(Clone, Copy)]
+struct Books<'a> {
+    servers: WorkerCells<'a, DestinationCells>,
+    services: WorkerCells<'a, Traffic>,
+    /// Services of servers.
+    slots: &'a [ServiceSlot],
+}
+
+impl<'a> Books<'a> {
+    /// What counts a server's packets, and its service's.
+    #[inline(always)]
+    fn of(self, destination: DestinationId) -> Option<[&'a Traffic; 2]> {
+        let server = self.servers.get(destination)?;
+        let service = self.services.get(*self.slots.get(destination as usize)?)?;
+        Some([&server.traffic, service])
+    }
 }
 
 impl Hands<'_> {
@@ -197,59 +213,78 @@ impl Hands<'_> {
             return None;
         }
         let forward = session.forward();
-        let rewrites = OUT || matches!(forward, Forward::Nat | Forward::FullNat);
+        if !OUT && forward == Forward::Tun {
+            return self.pass_into_tunnel::<V6, B>(glance, buf);
+        }
+        let rewrites = OUT || forward != Forward::Dr;
         // Among the options of an answer are acknowledgments of ranges, by other numbers.
-        if rewrites && glance.marks.is_odd(OUT && session.offset != 0) {
+        if glance.total > hop.mtu || rewrites && glance.marks.is_odd(OUT && session.offset != 0) {
             return None;
         }
-        let outer = if !rewrites && forward == Forward::Tun { outer_header(hop.source) } else { 0 };
-        if outer != 0 && !self.tunnels || usize::from(glance.total) + outer > usize::from(hop.mtu) {
-            return None;
-        }
-        let server = self.servers.get(session.destination)?;
-        let service = self.services.get(*self.slots.get(session.destination as usize)?)?;
+        let cells = self.books.of(session.destination)?;
 
         // Where the packet begins, and where it is to begin.
-        let (l3, front) = (usize::from(glance.l3), usize::from(hop.header_len) + outer);
+        let (l3, front) = (usize::from(glance.l3), usize::from(hop.header_len));
         if front != l3 && !begin(buf, l3, front) {
             return None;
         }
-        let (ether, packet) = buf.bytes_mut().split_at_mut_checked(front)?;
-        hop.emit(ether);
-        let bytes = u64::from(glance.total);
-        for traffic in [&server.traffic, service] {
-            match OUT {
-                false => traffic.count_in(1, bytes),
-                true => traffic.count_out(1, bytes),
-            }
-        }
+        let frame = buf.bytes_mut();
+        hop.emit(frame);
+        let packet = frame.get_mut(front..)?;
+        count(cells, direction, glance.total);
         session.touch(self.now);
         if !OUT {
             session.count_in();
         }
-        match (rewrites, V6) {
-            (false, false) => rewrite::route_v4(packet),
-            (false, true) => rewrite::route_v6(packet),
-            (true, _) => {
-                let change = if OUT {
-                    session.deltas.to_client(session.offset)
-                } else {
-                    session.deltas.to_server(session.offset)
-                };
-                let is_tcp = glance.marks.is_tcp();
-                if let (true, Some(wide)) = (V6, wide) {
-                    let (src, dst) = session.other_ends_v6(wide, direction);
-                    rewrite::rewrite_v6(packet, is_tcp, src, dst, change);
-                } else {
-                    rewrite::rewrite_v4(packet, is_tcp, session.goes(direction), change);
-                }
+        self.sent[if OUT { ANSWER } else { forward as usize }] += 1;
+        if !rewrites {
+            rewrite::route::<V6>(packet);
+        } else {
+            let change = if OUT {
+                session.deltas.to_client(session.offset)
+            } else {
+                session.deltas.to_server(session.offset)
+            };
+            let is_tcp = glance.marks.is_tcp();
+            if let (true, Some(wide)) = (V6, wide) {
+                let (src, dst) = session.other_ends_v6(wide, direction);
+                rewrite::rewrite_v6(packet, is_tcp, src, dst, change);
+            } else {
+                rewrite::rewrite_v4(packet, is_tcp, session.goes(direction), change);
             }
         }
-        self.sent[if OUT { ANSWER } else { forward as usize }] += 1;
         buf.truncate(front + usize::from(glance.total));
-        if outer != 0 {
-            self.wrap(glance.session, hop, outer, buf);
+        Some(hop.port)
+    }
+
+    /// The same of a packet that goes into a tunnel to its session's server, by a hop that is known to be good.
+    #[inline(never)]
+    fn pass_into_tunnel<const V6: bool, B: Buf>(&mut self, glance: &Glance, buf: &mut B) -> Option<u16> {
+        let session = self.sessions.get_mut(glance.session);
+        let hop = &self.hops[usize::from(session.hop(Direction::In))];
+        let (outer, header) = (outer_header(hop.source), usize::from(hop.header_len));
+        if !self.tunnels || usize::from(glance.total) + outer > usize::from(hop.mtu) {
+            return None;
         }
+        let cells = self.books.of(session.destination)?;
+        let (l3, front) = (usize::from(glance.l3), header + outer);
+        if front != l3 && !begin(buf, l3, front) {
+            return None;
+        }
+        buf.truncate(front + usize::from(glance.total));
+        let (ether, packet) = buf.bytes_mut().split_at_mut_checked(header)?;
+        hop.emit(ether);
+        let kind = if hop.source.is_ipv6() { ethernet::IPV6 } else { ethernet::IPV4 };
+        *ether.last_chunk_mut()? = kind.to_be_bytes();
+        rewrite::route::<V6>(packet.get_mut(outer..)?);
+        if let Some(server) = self.sessions.untranslated_server(glance.session) {
+            tunnel::encapsulate_plain(packet, outer, (hop.source, server), self.may_cut, self.ip_id);
+        }
+        count(cells, Direction::In, glance.total);
+        let session = self.sessions.get_mut(glance.session);
+        session.touch(self.now);
+        session.count_in();
+        self.sent[Forward::Tun as usize] += 1;
         Some(hop.port)
     }
 
@@ -263,18 +298,15 @@ impl Hands<'_> {
     fn is_named(&self, glance: &Glance) -> bool {
         self.sessions.candidate(glance.hash) == Some((glance.session, glance.marks.direction()))
     }
+}
 
-    /// Fills in what is before a packet in a tunnel.
-    #[inline(never)]
-    fn wrap<B: Buf>(&mut self, id: SessionId, hop: &Hop, outer: usize, buf: &mut B) {
-        let l3 = usize::from(hop.header_len);
-        let Some((ether, packet)) = buf.bytes_mut().split_at_mut_checked(l3) else { return };
-        let kind = if hop.source.is_ipv6() { ethernet::IPV6 } else { ethernet::IPV4 };
-        if let Some(last) = ether.last_chunk_mut() {
-            *last = kind.to_be_bytes();
-        }
-        if let Some(server) = self.sessions.untranslated_server(id) {
-            tunnel::encapsulate_plain(packet, outer, (hop.source, server), self.may_cut, self.ip_id);
+/// Counts a packet of so many bytes.
+#[inline(always)]
+fn count(cells: [&Traffic; 2], direction: Direction, total: u16) {
+    for traffic in cells {
+        match direction {
+            Direction::In => traffic.count_in(1, total.into()),
+            Direction::Out => traffic.count_out(1, total.into()),
         }
     }
 }
@@ -312,12 +344,7 @@ impl<P: Pool> Engine<P> {
         let view = View { snap, gates, sessions, era: *era };
         for (frame, glance) in offered.iter().zip(&mut *list) {
             match frame.fresh() {
-                Some((port, buf)) => {
-                    glance.read(&view, port, buf);
-                    if glance.marks.is_special() {
-                        sessions.prefetch_search(glance.hash);
-                    }
-                }
+                Some((port, buf)) => glance.read(&view, port, buf),
                 None => *glance = Glance::WHOLE_WAY,
             }
         }
@@ -375,9 +402,7 @@ impl<P: Pool> Engine<P> {
             sessions,
             // What was read of a former era may not go by a hop of this one.
             hops: if *era == glances.era { neighbours.hops() } else { &[] },
-            servers,
-            services,
-            slots: &ctx.snap.service_slots,
+            books: Books { servers, services, slots: &ctx.snap.service_slots },
             ip_id,
             now: ctx.now,
             tunnels: path_mtus.is_empty(),
@@ -387,20 +412,18 @@ impl<P: Pool> Engine<P> {
         let telling = ctx.out.verdicts.is_some();
         let mut rest = None;
         let mut list = glances.list[glances.next..glances.count].iter();
-        for mut frame in frames {
-            let glance = list.next();
-            let port = match (glance, frame.frame_mut()) {
-                (Some(glance), Some(buf)) if glance.marks.is_plain() => {
-                    match (glance.marks.is_v6(), glance.marks.direction()) {
-                        (false, Direction::In) => hands.pass::<false, false, _>(glance, buf),
-                        (false, Direction::Out) => hands.pass::<false, true, _>(glance, buf),
-                        (true, Direction::In) => hands.pass::<true, false, _>(glance, buf),
-                        (true, Direction::Out) => hands.pass::<true, true, _>(glance, buf),
-                    }
-                }
+        for glance in list.by_ref() {
+            let Some(mut frame) = frames.next() else { break };
+            let port = match (glance.marks.is_plain(), frame.frame_mut()) {
+                (true, Some(buf)) => match (glance.marks.is_v6(), glance.marks.direction()) {
+                    (false, Direction::In) => hands.pass::<false, false, _>(glance, buf),
+                    (false, Direction::Out) => hands.pass::<false, true, _>(glance, buf),
+                    (true, Direction::In) => hands.pass::<true, false, _>(glance, buf),
+                    (true, Direction::Out) => hands.pass::<true, true, _>(glance, buf),
+                },
                 _ => None,
             };
-            let (Some(port), Some(glance)) = (port, glance) else {
+            let Some(port) = port else {
                 rest = Some(frame);
                 break;
             };

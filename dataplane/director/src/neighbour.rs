@@ -81,14 +81,19 @@ impl Hop {
     #[inline(always)]
     pub(crate) fn emit(&self, frame: &mut [u8]) {
         const PLAIN: usize = ethernet::HEADER - 2;
-        const TAGGED: usize = ethernet::MAX_HEADER - 2;
         let Some((header, more)) = frame.split_first_chunk_mut::<PLAIN>() else { return };
         header.copy_from_slice(&self.header[..PLAIN]);
-        if usize::from(self.header_len) != ethernet::HEADER
-            && let Some(tag) = more.first_chunk_mut::<{ TAGGED - PLAIN }>()
-        {
-            tag.copy_from_slice(&self.header[PLAIN..TAGGED]);
+        if usize::from(self.header_len) != ethernet::HEADER {
+            self.emit_tag(more);
         }
+    }
+
+    #[cold]
+    fn emit_tag(&self, frame: &mut [u8]) {
+        const PLAIN: usize = ethernet::HEADER - 2;
+        const TAGGED: usize = ethernet::MAX_HEADER - 2;
+        let Some(tag) = frame.first_chunk_mut::<{ TAGGED - PLAIN }>() else { return };
+        tag.copy_from_slice(&self.header[PLAIN..TAGGED]);
     }
 }
 

@@ -2,6 +2,8 @@
 //! extension headers, whole, TCP, UDP. The checks are those of `receive`; where one fails it is for the whole way to
 //! say how.
 
+use std::cmp::Ordering;
+
 use fulcrum_packet::checksum::{fold, pseudo_header, pseudo_header6};
 use fulcrum_packet::{ethernet, ipv4, ipv6, tcp, udp};
 
@@ -165,22 +167,17 @@ impl Glance {
     pub(super) fn read<B: Buf>(&mut self, view: &View<'_>, port: u16, buf: &B) {
         const L3: usize = ethernet::HEADER;
         self.marks = Marks(0);
+        let Some(gate) = view.gates.get(usize::from(port)) else { return };
         let frame = buf.bytes();
-        let (Some(gate), Some(head)) =
-            (view.gates.get(usize::from(port)), frame.first_chunk::<{ L3 + HEADS_V4 }>())
-        else {
-            return;
-        };
+        let Some(head) = frame.first_chunk::<{ L3 + HEADS_V4 }>() else { return };
         if station(head) != gate.station {
             return;
         }
-        let ip = match u16_of(head, 12) {
-            ethernet::IPV4 => Ip { l3: L3, terms: gate.terms, partial_checksums: gate.partial_checksums },
-            other => {
-                return self.read_other(view, gate, (port, other), frame, buf.has_good_header_checksum());
-            }
-        };
-        self.read_v4(view, ip, &head[L3..], frame.len() - L3, buf.has_good_header_checksum());
+        let good = buf.has_good_header_checksum();
+        match u16_of(head, 12) {
+            ethernet::IPV4 => self.read_v4(view, gate, L3, &head[L3..], (frame.len() - L3, good)),
+            other => self.read_other(view, gate, (port, other), frame, good),
+        }
     }
 
     /// Reads what is not IPv4 without a tag.
@@ -194,62 +191,69 @@ impl Glance {
         good: bool,
     ) {
         const L3: usize = ethernet::MAX_HEADER;
-        let partial_checksums = gate.partial_checksums;
         if kind == ethernet::IPV6 {
-            let ip = Ip { l3: ethernet::HEADER, terms: gate.terms, partial_checksums };
-            return self.read_v6(view, ip, &frame[ethernet::HEADER..]);
+            return self.read_v6(view, gate, ethernet::HEADER, &frame[ethernet::HEADER..]);
         }
         let (ethernet::VLAN, Some((ether, packet))) = (kind, frame.split_first_chunk::<L3>()) else { return };
         let Some(&interface) = view.snap.by_vlan.get(&(port, u16_of(ether, 14) & 0x0fff)) else { return };
         if station(&view.snap.interfaces[usize::from(interface)].mac) != gate.station {
             return;
         }
-        let ip = Ip { l3: L3, terms: terms(view.era, Some(interface)), partial_checksums };
+        let gate = &Gate { terms: terms(view.era, Some(interface)), ..*gate };
         match u16_of(ether, 16) {
-            ethernet::IPV4 => self.read_v4(view, ip, packet, packet.len(), good),
-            ethernet::IPV6 => self.read_v6(view, ip, packet),
+            ethernet::IPV4 => self.read_v4(view, gate, L3, packet, (packet.len(), good)),
+            ethernet::IPV6 => self.read_v6(view, gate, L3, packet),
             _ => {}
         }
     }
 
-    /// Reads a packet whose beginning is `head`, of `room` bytes with what is behind it.
+    /// Reads a packet that begins at `l3` of its frame, with `head`, and that has so much room; `good` when somebody
+    /// has summed its header.
     #[inline(always)]
-    fn read_v4(&mut self, view: &View<'_>, ip: Ip, head: &[u8], room: usize, good: bool) {
+    fn read_v4(&mut self, view: &View<'_>, gate: &Gate, l3: usize, head: &[u8], (room, good): (usize, bool)) {
         let Some(head) = head.first_chunk::<HEADS_V4>() else { return };
-        let (total, protocol) = (u16_of(head, 2), head[9]);
-        let word =
-            |at: usize| u64::from(u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]));
-        let sums = word(0) + word(4) + word(8) + word(12) + word(16);
-        // A sum of sixteen-bit words that is right is a multiple of 2^16 - 1, in any order of bytes (RFC 1071), and
-        // never zero here.
-        if head[0] != 0x45 || !(good || sums.is_multiple_of(0xffff)) {
+        // Twenty bytes of header, and no fragment.
+        const KIND: u64 = u64::from_ne_bytes([0xff, 0, 0, 0, 0, 0, PART[0], PART[1]]);
+        const PLAIN: u64 = u64::from_ne_bytes([0x45, 0, 0, 0, 0, 0, 0, 0]);
+        const PART: [u8; 2] = (ipv4::MF | ipv4::OFFSET).to_be_bytes();
+        let words = [u64_of(head, 0), u64_of(head, 8)];
+        if words[0] & KIND != PLAIN || !(good || is_right(words, bytes_of(head, 16))) {
             return;
         }
-        // Of the word with identification, flags and offset.
-        const PART: u64 = (ipv4::MF | ipv4::OFFSET) as u32 as u64;
-        if word(4) & u64::from((PART as u32).to_be()) != 0 || head[8] <= 1 || usize::from(total) > room {
+        let (total, protocol) = (u16_of(head, 2), head[9]);
+        if head[8] <= 1 || usize::from(total) > room {
             return;
         }
         let upper = i32::from(total) - ipv4::HEADER as i32;
-        let Some((marks, terms, checksum)) = upper_of(protocol, ip.terms, &head[ipv4::HEADER..], upper)
-        else {
+        let Some((marks, terms)) = upper_of(protocol, gate.terms, &head[ipv4::HEADER..], upper) else {
             return;
         };
-        if ip.partial_checksums {
+        if gate.partial_checksums {
             let (src, dst) = (u32_of(head, 12), u32_of(head, 16));
-            if checksum == fold(pseudo_header(src.into(), dst.into(), protocol, upper as u16)) {
+            let pseudo = pseudo_header(src.into(), dst.into(), protocol, upper as u16);
+            if checksum_of(protocol, &head[ipv4::HEADER..]) == Some(fold(pseudo)) {
                 return;
             }
         }
         let ends = Narrow::read(bytes_of(head, 12), bytes_of(head, ipv4::HEADER));
         (self.terms, self.ends) = (terms, ends);
-        (self.total, self.l3, self.marks) = (total, ip.l3 as u8, Marks(marks));
+        (self.total, self.l3, self.marks) = (total, l3 as u8, Marks(marks));
         self.hash = view.sessions.hash_v4(protocol, ends);
-        view.sessions.prefetch_bucket(self.hash);
+        self.prefetch_bucket(view);
+    }
+
+    /// Asks for what the index says of it.
+    #[inline(always)]
+    fn prefetch_bucket(&self, view: &View<'_>) {
+        if self.marks.is_special() {
+            view.sessions.prefetch_search(self.hash);
+        } else {
+            view.sessions.prefetch_bucket(self.hash);
+        }
     }
 
     #[inline(always)]
-    fn read_v6(&mut self, view: &View<'_>, ip: Ip, packet: &[u8]) {
+    fn read_v6(&mut self, view: &View<'_>, gate: &Gate, l3: usize, packet: &[u8]) {
         let Some(head) = packet.first_chunk::<HEADS_V6>() else { return };
         let (upper, protocol) = (usize::from(u16_of(head, 4)), head[6]);
         let total = upper + ipv6::HEADER;
@@ -257,22 +261,21 @@ impl Glance {
             return;
         }
         let upper_length = upper as i32;
-        let Some((marks, terms, checksum)) =
-            upper_of(protocol, ip.terms, &head[ipv6::HEADER..], upper_length)
-        else {
+        let Some((marks, terms)) = upper_of(protocol, gate.terms, &head[ipv6::HEADER..], upper_length) else {
             return;
         };
         let (src, dst) = addresses_v6(head);
-        if ip.partial_checksums
-            && checksum == fold(pseudo_header6(src.into(), dst.into(), protocol, upper as u32))
-        {
-            return;
+        if gate.partial_checksums {
+            let pseudo = pseudo_header6(src.into(), dst.into(), protocol, upper as u32);
+            if checksum_of(protocol, &head[ipv6::HEADER..]) == Some(fold(pseudo)) {
+                return;
+            }
         }
         (self.terms, self.ends) = (terms.of_v6(), Narrow::read([0; 8], bytes_of(head, ipv6::HEADER)));
-        (self.total, self.l3, self.marks) = (total as u16, ip.l3 as u8, Marks(marks | Marks::V6));
+        (self.total, self.l3, self.marks) = (total as u16, l3 as u8, Marks(marks | Marks::V6));
         let (sport, dport) = self.ports();
         self.hash = view.sessions.hash_v6(protocol, (src, sport), (dst, dport));
-        view.sessions.prefetch_bucket(self.hash);
+        self.prefetch_bucket(view);
     }
 
     #[inline(always)]
@@ -298,51 +301,77 @@ pub(super) struct View<'a> {
     pub(super) era: u32,
 }
 
-/// An IP packet in a frame.
-#[derive(Clone, Copy)]
-struct Ip {
-    /// Where it begins.
-    l3: usize,
-    /// Of the interface that it came by.
-    terms: Terms,
-    partial_checksums: bool,
+/// Whether the checksum of an IPv4 header of twenty bytes is right.
+#[inline(always)]
+fn is_right(words: [u64; 2], rest: [u8; 4]) -> bool {
+    // Its sum then is a multiple of 2^16 - 1, of words of any length in any order of bytes (RFC 1071), and never zero.
+    let (sum, carry) = words[0].overflowing_add(words[1]);
+    let rest = u64::from(u32::from_ne_bytes(rest)) + u64::from(carry);
+    let (sum, carry) = sum.overflowing_add(rest);
+    is_multiple(sum + u64::from(carry))
 }
 
-/// Marks, terms and checksum of a segment or datagram of `length` bytes that begins with `head`.
+/// Whether a number is a multiple of 2^16 - 1: those are what times its inverse stays below what they are made of.
 #[inline(always)]
-fn upper_of(protocol: u8, terms: Terms, head: &[u8], length: i32) -> Option<(u8, Terms, u16)> {
-    const OPENS_OR_CLOSES: u8 = tcp::SYN | tcp::FIN | tcp::RST;
+fn is_multiple(number: u64) -> bool {
+    const INVERSE: u64 = (0x0001_0001_0001_0001_u64).wrapping_neg();
+    const _: () = assert!(INVERSE.wrapping_mul(0xffff) == 1);
+    number.wrapping_mul(INVERSE) <= u64::MAX / 0xffff
+}
+
+/// Marks and terms of a segment or datagram of `length` bytes that begins with `head`.
+#[inline(always)]
+fn upper_of(protocol: u8, terms: Terms, head: &[u8], length: i32) -> Option<(u8, Terms)> {
+    // Neither options nor flags that open or close.
+    const KIND: u16 = u16::from_ne_bytes([0xf0, OPENS_OR_CLOSES | tcp::ACK]);
+    const USUAL: u16 = u16::from_ne_bytes([0x50, tcp::ACK]);
     let head: &[u8; tcp::HEADER] = head.first_chunk()?;
     if protocol == ipv4::TCP {
-        let mut marks = Marks::KEYED | Marks::TCP;
-        if head[13] & (OPENS_OR_CLOSES | tcp::ACK) == tcp::ACK {
-            marks |= Marks::PLAIN;
+        let kind = u16::from_ne_bytes(bytes_of(head, 12));
+        if kind & KIND == USUAL && length >= tcp::HEADER as i32 {
+            return Some((Marks::KEYED | Marks::PLAIN | Marks::TCP, terms.of_tcp()));
         }
-        if head[12] & 0xf0 != 0x50 {
-            marks |= options(head[12], length)?;
-        } else if length < tcp::HEADER as i32 {
-            return None;
-        }
-        return Some((marks, terms.of_tcp(), u16_of(head, 16)));
+        return Some((segment(kind, length)?, terms.of_tcp()));
     }
     if protocol != ipv4::UDP || length < udp::HEADER as i32 {
         return None;
     }
-    let checksum = u16_of(head, 6);
-    let unsummed = if checksum == 0 { Marks::UNSUMMED } else { 0 };
-    Some((Marks::KEYED | Marks::PLAIN | unsummed, terms.of_udp(), checksum))
+    let unsummed = if u16_of(head, 6) == 0 { Marks::UNSUMMED } else { 0 };
+    Some((Marks::KEYED | Marks::PLAIN | unsummed, terms.of_udp()))
 }
 
-/// Marks of a segment of `length` bytes whose header is of another length than most.
-#[cold]
-fn options(offset: u8, length: i32) -> Option<u8> {
+const OPENS_OR_CLOSES: u8 = tcp::SYN | tcp::FIN | tcp::RST;
+
+/// Marks of a segment of `length` bytes, with the word of length and flags in its header.
+#[inline(never)]
+fn segment(kind: u16, length: i32) -> Option<u8> {
+    let [offset, flags] = kind.to_ne_bytes();
     let header = i32::from(offset >> 4) * 4;
-    (header > tcp::HEADER as i32 && header <= length).then_some(Marks::OPTIONS)
+    let options = match header.cmp(&(tcp::HEADER as i32)) {
+        Ordering::Less => return None,
+        Ordering::Equal => 0,
+        Ordering::Greater => Marks::OPTIONS,
+    };
+    let plain = if flags & (OPENS_OR_CLOSES | tcp::ACK) == tcp::ACK { Marks::PLAIN } else { 0 };
+    (header <= length).then_some(Marks::KEYED | Marks::TCP | options | plain)
+}
+
+/// The checksum of a segment or datagram that begins with `head`.
+#[cold]
+fn checksum_of(protocol: u8, head: &[u8]) -> Option<u16> {
+    let at = if protocol == ipv4::TCP { 16 } else { 6 };
+    Some(u16::from_be_bytes(*head.get(at..)?.first_chunk()?))
 }
 
 #[inline(always)]
 fn u16_of<const N: usize>(head: &[u8; N], at: usize) -> u16 {
     u16::from_be_bytes([head[at], head[at + 1]])
+}
+
+/// As it lies there.
+#[inline(always)]
+fn u64_of<const N: usize>(head: &[u8; N], at: usize) -> u64 {
+    u64::from_ne_bytes(bytes_of(head, at))
 }
 
 #[inline(always)]

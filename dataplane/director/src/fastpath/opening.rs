@@ -204,7 +204,7 @@ impl<P: Pool> Engine<P> {
         hop.emit(frame);
         let forward = session.forward();
         if forward == Forward::Dr {
-            rewrite::route_v4(&mut frame[front..]);
+            rewrite::route::<false>(&mut frame[front..]);
         } else {
             let change = session.deltas.to_server(session.offset);
             rewrite::rewrite_v4(&mut frame[front..], true, session.goes(Direction::In), change);

@@ -99,19 +99,17 @@ fn mend<const N: usize>(head: &mut [u8; N], at: usize, change: u32) -> u16 {
     new
 }
 
-/// One hop less of an IPv4 packet.
+/// One hop less of a packet.
 #[inline(always)]
-pub(super) fn route_v4(packet: &mut [u8]) {
-    let Some(head) = packet.first_chunk_mut::<{ ipv4::HEADER }>() else { return };
-    head[8] -= 1;
-    mend(head, 10, TTL);
-}
-
-/// One hop less of an IPv6 packet.
-#[inline(always)]
-pub(super) fn route_v6(packet: &mut [u8]) {
-    let Some(head) = packet.first_chunk_mut::<{ ipv6::HEADER }>() else { return };
-    head[7] -= 1;
+pub(super) fn route<const V6: bool>(packet: &mut [u8]) {
+    if V6 {
+        let Some(head) = packet.first_chunk_mut::<{ ipv6::HEADER }>() else { return };
+        head[7] -= 1;
+    } else {
+        let Some(head) = packet.first_chunk_mut::<{ ipv4::HEADER }>() else { return };
+        head[8] -= 1;
+        mend(head, 10, TTL);
+    }
 }
 
 /// One hop less, and other ends, of an IPv4 packet; behind a datagram's header there are at least as many bytes as a
@@ -167,17 +165,43 @@ fn renumber(head: &mut [u8; tcp::HEADER], number: Number, by: u32) -> u32 {
     let Some(number) = head.get_mut(at..at + 4).and_then(|number| number.first_chunk_mut::<4>()) else {
         return 0;
     };
-    let old = u32::from_ne_bytes(*number);
-    let new = u32::from_be(old).wrapping_add(by).to_be();
-    *number = new.to_ne_bytes();
-    (!old >> 16) + (!old & 0xffff) + (new >> 16) + (new & 0xffff)
+    let (new, wraps) = u32::from_be_bytes(*number).overflowing_add(by);
+    *number = new.to_be_bytes();
+    // Sums are remainders by 2^16 - 1, of which 2^32 leaves one: what wraps has lost one.
+    let by = by.to_be();
+    (by >> 16) + (by & 0xffff) + 0xffff - u32::from(u16::from(wraps).to_be())
 }
 
 #[cfg(test)]
 mod tests {
-    use fulcrum_packet::checksum::Delta;
+    use fulcrum_packet::checksum::{Delta, sum};
 
     use super::*;
+
+    #[test]
+    fn numbers_and_checksums_change_together() {
+        let numbers =
+            [0u32, 1, 0x7fff, 0xffff, 0x0001_0000, 0x8000_0000, 0xffff_0000, 0xffff_fffe, 0xffff_ffff];
+        for old in numbers {
+            for by in numbers.into_iter().filter(|&by| by != 0) {
+                for number in [Number::Sequence, Number::Acknowledgment] {
+                    let at = number as usize;
+                    let mut head = [0x17; tcp::HEADER];
+                    head[at..at + 4].copy_from_slice(&old.to_be_bytes());
+                    head[16..18].fill(0);
+                    let right = |head: &[u8]| (!fulcrum_packet::checksum::fold(sum(head))).to_be_bytes();
+                    let checksum = right(&head);
+                    head[16..18].copy_from_slice(&checksum);
+                    let change = renumber(&mut head, number, by);
+                    mend(&mut head, 16, change);
+                    assert_eq!(head[at..at + 4], old.wrapping_add(by).to_be_bytes());
+                    let mended = [head[16], head[17]];
+                    head[16..18].fill(0);
+                    assert_eq!(mended, right(&head), "{old:#x} + {by:#x}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn deltas_agree_with_updates_word_by_word() {

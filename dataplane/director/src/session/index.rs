@@ -91,7 +91,7 @@ impl Index {
     pub(super) fn new(entries: usize, seed: u64) -> Index {
         let count = Index::buckets(entries);
         // Odd constants from the fractional digits of π; the seed keeps collisions from being chosen.
-        let seed = [seed ^ 0x243f_6a88_85a3_08d3, seed.rotate_left(32) ^ 0x1319_8a2e_0370_7345];
+        let seed = [seed ^ 0x243f_6a88_85a3_08d3, seed.rotate_left(32) ^ 0x1319_8a2e_0370_7345 | 1];
         let mut buckets = vec_on_huge_pages(count);
         buckets.resize(count, Bucket::EMPTY);
         Index { buckets, seed, epoch: 0 }
@@ -131,10 +131,7 @@ impl Index {
     #[inline(always)]
     fn mix(&self, addresses: u64, protocol: u16, ports: u32) -> u64 {
         let rest = u64::from(ports) << 16 | u64::from(protocol);
-        folded_multiply(
-            folded_multiply(addresses ^ self.seed[0], 0x9e37_79b9_7f4a_7c15) ^ rest,
-            self.seed[1] | 1,
-        )
+        folded_multiply(folded_multiply(addresses ^ self.seed[0], 0x9e37_79b9_7f4a_7c15) ^ rest, self.seed[1])
     }
 
     #[inline(always)]
