@@ -266,7 +266,8 @@ impl<P: Pool> Engine<P> {
         let mut budget = EXPIRY_BUDGET;
         while let Some(id) = self.sessions.next_expired(ctx.now, &mut budget) {
             self.counters.event(Event::SessionExpired);
-            self.end_session(ctx.snap, id);
+            self.settle(ctx.snap, id);
+            self.sessions.remove_due(id);
         }
     }
 

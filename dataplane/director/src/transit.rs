@@ -323,6 +323,13 @@ impl<P: Pool> Engine<P> {
         if self.sessions.controls(id) > 0 {
             return self.sessions.retire(id);
         }
+        self.settle(snap, id);
+        self.sessions.remove(id);
+    }
+
+    /// Takes a session that ends from the counts of its server and of its local address.
+    #[inline]
+    pub(crate) fn settle(&self, snap: &Snapshot, id: SessionId) {
         let worker = usize::from(self.config.worker);
         let session = self.sessions.get(id);
         if let Some(destination) = snap.destination(session.destination) {
@@ -340,7 +347,6 @@ impl<P: Pool> Engine<P> {
         {
             cells.sessions.sub_one();
         }
-        self.sessions.remove(id);
     }
 
     /// Counts a packet from a client, as IPVS does: only while the server belongs to a service.

@@ -2,6 +2,7 @@
 
 use fulcrum_machine::prefetch_at;
 
+use super::keys::Hashes;
 use super::{NONE, SessionId, Sessions};
 use crate::{Nanos, SECOND};
 
@@ -9,6 +10,43 @@ use crate::{Nanos, SECOND};
 const CONTROLLING_TIMEOUT: Nanos = 60 * SECOND;
 /// How many sessions before its turn to make room what a session leads to is asked for.
 const AHEAD: usize = 8;
+
+/// How many sessions that are due are looked at together.
+const BATCH: usize = 32;
+
+/// A session that the wheel has given; its hashes count when its time is over.
+#[derive(Clone, Copy, Debug, Default)]
+struct Due {
+    id: SessionId,
+    hashes: Hashes,
+}
+
+/// Sessions that are due, in work.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    list: [Due; BATCH],
+    next: usize,
+    count: usize,
+}
+
+impl Batch {
+    #[inline]
+    fn next(&mut self) -> Option<&Due> {
+        let due = self.list[..self.count].get(self.next)?;
+        self.next += 1;
+        Some(due)
+    }
+
+    /// The one that [`Batch::next`] has given last.
+    #[inline]
+    fn last(&self) -> Option<Due> {
+        self.list.get(self.next.wrapping_sub(1)).copied()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
 
 /// Goes ahead of the sessions that make room, so that their memory is there when it is their turn. Only a hint: where
 /// it stands, a session may have gone or changed since.
@@ -44,15 +82,18 @@ impl Sessions {
         true
     }
 
-    /// The next session whose time is over, at most `budget` looked at; call until it gives `None`. Nothing asks
-    /// for the session again: the caller ends it.
+    /// The next session whose time is over, at most `budget` looked at; call until it gives `None`, and meanwhile only
+    /// end what it gives ([`Sessions::remove_due`]). Nothing asks for the session again.
+    #[inline]
     pub fn next_expired(&mut self, now: Nanos, budget: &mut usize) -> Option<SessionId> {
-        self.queue_fresh();
-        while *budget > 0 {
-            let id = self.wheel.due(now)?;
-            *budget -= 1;
-            self.prefetch_due(now);
-            self.wheel.take_due(&mut self.cold);
+        loop {
+            let Some(&Due { id, .. }) = self.batch.next() else {
+                self.gather_due(now, budget);
+                if self.batch.is_empty() {
+                    return None;
+                }
+                continue;
+            };
             if !self.lines[id as usize].is_live() {
                 continue;
             }
@@ -61,29 +102,46 @@ impl Sessions {
             }
             self.wheel.add(&mut self.cold, id, self.lines[id as usize].expires);
         }
-        None
     }
 
-    /// Asks for the memory of sessions that are due soon, first for themselves, then for what they lead to.
-    #[inline]
-    fn prefetch_due(&self, now: Nanos) {
-        let [near, middle, far] = self.wheel.below();
-        if let Some(id) = far {
-            prefetch_at(&self.lines, id as usize);
-            prefetch_at(&self.cold, id as usize);
+    /// Takes the next sessions from the wheel and asks for the memory of all of them, first for themselves, then for
+    /// what they lead to.
+    fn gather_due(&mut self, now: Nanos, budget: &mut usize) {
+        self.queue_fresh();
+        let Sessions { wheel, batch, lines, cold, .. } = self;
+        *batch = Batch { next: 0, count: 0, ..*batch };
+        for due in batch.list.iter_mut().take(*budget) {
+            let Some(id) = wheel.take_due(now) else { break };
+            due.id = id;
+            prefetch_at(lines, id as usize);
+            prefetch_at(cold, id as usize);
+            batch.count += 1;
         }
-        if self.wide.is_used()
-            && let Some(id) = middle
-        {
-            self.prefetch_wide(self.get(id));
-        }
-        if let Some(id) = near
-            && self.get(id).expires <= now
-        {
-            self.prefetch_keys(id);
-            for neighbour in self.cold[id as usize].link.neighbours() {
+        *budget -= batch.count;
+        for at in 0..self.batch.count {
+            let id = self.batch.list[at].id;
+            let cold = &mut self.cold[id as usize];
+            cold.timer = NONE;
+            let link = cold.link;
+            let session = &self.lines[id as usize];
+            if !session.is_live() || session.expires > now {
+                continue;
+            }
+            let hashes = self.hashes(id);
+            self.prefetch_hashes(hashes);
+            for neighbour in link.neighbours() {
                 prefetch_at(&self.cold, neighbour as usize);
             }
+            self.batch.list[at].hashes = hashes;
+        }
+    }
+
+    /// [`Sessions::remove`] of the session that [`Sessions::next_expired`] has given last.
+    #[inline]
+    pub fn remove_due(&mut self, id: SessionId) {
+        match self.batch.last() {
+            Some(due) if due.id == id => self.remove_by(id, due.hashes),
+            _ => self.remove(id),
         }
     }
 
@@ -123,10 +181,16 @@ impl Sessions {
     /// Asks for the parts of the index that a session is in.
     #[inline]
     fn prefetch_keys(&self, id: SessionId) {
-        let Some(session) = self.slot(id) else { return };
-        self.index.prefetch_search(self.hash_in(id));
-        if session.is_answered() {
-            self.index.prefetch_search(self.hash_out(id));
+        if self.slot(id).is_some() {
+            self.prefetch_hashes(self.hashes(id));
+        }
+    }
+
+    #[inline]
+    fn prefetch_hashes(&self, hashes: Hashes) {
+        self.index.prefetch_search(hashes.request);
+        if let Some(reply) = hashes.reply {
+            self.index.prefetch_search(reply);
         }
     }
 

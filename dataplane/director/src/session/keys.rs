@@ -9,6 +9,15 @@ use super::{Direction, Key, NONE, NewSession, SessionId, Sessions};
 use crate::Nanos;
 use crate::snapshot::Forward;
 
+/// Hashes of a session's keys.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Hashes {
+    /// Of its client's packets.
+    pub(super) request: u64,
+    /// Of its server's, where they come back through the director.
+    pub(super) reply: Option<u64>,
+}
+
 impl Sessions {
     /// The session of a packet with this key. The caller judges whether it has expired.
     #[inline]
@@ -122,37 +131,31 @@ impl Sessions {
     }
 
     pub(super) fn add_keys(&mut self, id: SessionId) {
-        self.add_keys_by(id, self.hash_in(id), None);
+        self.add_keys_by(id, self.hashes(id).request, None);
     }
 
     /// The same, by hashes that are known: of its client's packets, and of its server's when nobody has their key.
     #[inline]
-    pub(super) fn add_keys_by(&mut self, id: SessionId, hash: u64, reply: Option<u64>) {
-        self.index.insert(hash, id << 1);
-        match reply {
-            Some(reply) => self.index.insert(reply, (id << 1) | 1),
-            None if self.get(id).is_answered() => self.insert_reply(id),
-            None => {}
+    pub(super) fn add_keys_by(&mut self, id: SessionId, request: u64, free: Option<u64>) {
+        self.index.insert(request, id << 1);
+        if let Some(reply) = free {
+            self.index.insert(reply, (id << 1) | 1);
+        } else if let Some(reply) = self.hashes(id).reply {
+            self.insert_reply(id, reply);
         }
     }
 
+    /// The hashes of its keys.
     #[inline]
-    pub(super) fn hash_in(&self, id: SessionId) -> u64 {
+    pub(super) fn hashes(&self, id: SessionId) -> Hashes {
         let session = self.get(id);
-        match session.is_wide() || session.is_template() {
-            true => self.hash_of_wide(id, Direction::In),
-            false => self.index.hash_v4(session.protocol().into(), session.comes(Direction::In)),
+        let is_answered = session.is_answered();
+        if session.is_wide() || session.is_template() {
+            let reply = is_answered.then(|| self.hash_of_wide(id, Direction::Out));
+            return Hashes { request: self.hash_of_wide(id, Direction::In), reply };
         }
-    }
-
-    /// Of one that is answered.
-    #[inline]
-    pub(super) fn hash_out(&self, id: SessionId) -> u64 {
-        let session = self.get(id);
-        match session.is_wide() {
-            true => self.hash_of_wide(id, Direction::Out),
-            false => self.index.hash_v4(session.protocol().into(), session.comes(Direction::Out)),
-        }
+        let hash = |direction| self.index.hash_v4(session.protocol().into(), session.comes(direction));
+        Hashes { request: hash(Direction::In), reply: is_answered.then(|| hash(Direction::Out)) }
     }
 
     #[cold]
@@ -163,8 +166,7 @@ impl Sessions {
 
     /// Two VIPs with one server and one client port have the same reply key: the newest wins, the older comes
     /// back when it ends.
-    fn insert_reply(&mut self, id: SessionId) {
-        let hash = self.hash_out(id);
+    fn insert_reply(&mut self, id: SessionId, hash: u64) {
         let session = self.get(id);
         let found = match session.narrow(Direction::Out) {
             Some(ends) => {
@@ -187,16 +189,8 @@ impl Sessions {
         }
     }
 
-    #[inline]
-    fn remove_reply(&mut self, id: SessionId) {
-        match self.get(id).is_stacked() {
-            true => self.leave_stack(id),
-            false => self.index.remove(self.hash_out(id), (id << 1) | 1),
-        }
-    }
-
     #[cold]
-    fn leave_stack(&mut self, id: SessionId) {
+    fn leave_stack(&mut self, id: SessionId, hash: u64) {
         let links = self.stack(id);
         let older = std::mem::replace(&mut links.older, NONE);
         let newer = std::mem::replace(&mut links.newer, NONE);
@@ -207,7 +201,6 @@ impl Sessions {
             self.stack(newer).older = older;
             return;
         }
-        let hash = self.hash_out(id);
         if older == NONE {
             self.index.remove(hash, (id << 1) | 1);
         } else {
@@ -236,13 +229,23 @@ impl Sessions {
     /// Takes a session's keys away, so that no packet finds it any more.
     #[inline]
     pub(crate) fn retire(&mut self, id: SessionId) {
-        if !self.get(id).is_indexed() {
+        self.retire_by(id, self.hashes(id));
+    }
+
+    /// The same, by its hashes.
+    #[inline]
+    pub(super) fn retire_by(&mut self, id: SessionId, hashes: Hashes) {
+        let session = &mut self.lines[id as usize];
+        if !session.is_indexed() {
             return;
         }
-        self.get_mut(id).set_indexed(false);
-        self.index.remove(self.hash_in(id), id << 1);
-        if self.get(id).is_answered() {
-            self.remove_reply(id);
+        session.set_indexed(false);
+        let is_stacked = session.is_stacked();
+        self.index.remove(hashes.request, id << 1);
+        match hashes.reply {
+            Some(reply) if is_stacked => self.leave_stack(id, reply),
+            Some(reply) => self.index.remove(reply, (id << 1) | 1),
+            None => {}
         }
     }
 

@@ -31,8 +31,9 @@ use fulcrum_machine::{prefetch_at, vec_on_huge_pages};
 use crate::snapshot::{DestinationId, Forward};
 use crate::stream::Edits;
 use crate::{Nanos, SECOND};
-use expiry::Scout;
+use expiry::{Batch, Scout};
 use index::Index;
+use keys::Hashes;
 use line::Cold;
 pub use line::{Ends, Session};
 pub use narrow::Narrow;
@@ -135,6 +136,7 @@ pub struct Sessions {
     wheel: Wheel,
     ranks: Ranks,
     scout: Scout,
+    batch: Batch,
     /// Sessions that the wheel does not know yet: what they are queued for is known when their first packet is done.
     fresh: Vec<SessionId>,
     /// How many sessions wait for a client whose port is not known yet.
@@ -157,6 +159,7 @@ impl Sessions {
             wheel: Wheel::new(limit, now),
             ranks: Ranks::new(),
             scout: Scout::default(),
+            batch: Batch::default(),
             fresh: Vec::with_capacity(FRESH),
             expected: 0,
         }
@@ -341,7 +344,12 @@ impl Sessions {
     /// Ends a session: every index forgets it, its template has one less. The caller settles the counts.
     #[inline]
     pub fn remove(&mut self, id: SessionId) {
-        self.retire(id);
+        self.remove_by(id, self.hashes(id));
+    }
+
+    #[inline]
+    fn remove_by(&mut self, id: SessionId, hashes: Hashes) {
+        self.retire_by(id, hashes);
         self.ranks.remove(&mut self.cold, id);
         let session = &mut self.lines[id as usize];
         session.end();

@@ -111,13 +111,6 @@ impl Wheel {
         }
     }
 
-    /// Takes the session out that [`Wheel::due`] has given.
-    #[inline]
-    pub(super) fn take_due(&mut self, cold: &mut [Cold]) {
-        let due = self.take_topmost((self.tick % SLOTS) as usize);
-        cold[due as usize].timer = NONE;
-    }
-
     /// Takes the topmost session from a slot that has one.
     #[inline]
     fn take_topmost(&mut self, slot: usize) -> SessionId {
@@ -130,6 +123,10 @@ impl Wheel {
             *pile = Pile { top: top.below, count: WIDTH as u32 };
             top.below = self.free;
             self.free = emptied;
+            // The one after the next.
+            if let Some(next) = self.chunks.get(self.piles[slot].top as usize) {
+                prefetch_at(&self.chunks, next.below as usize);
+            }
         }
         topmost
     }
@@ -144,37 +141,23 @@ impl Wheel {
         }
     }
 
-    /// A session to be asked at `now`; it stays queued. Moves on over ticks that are worked off.
-    pub(super) fn due(&mut self, now: Nanos) -> Option<SessionId> {
+    /// Takes a session out that is to be asked at `now`; whose place is to be forgotten. Moves on over ticks that are
+    /// worked off.
+    #[inline]
+    pub(super) fn take_due(&mut self, now: Nanos) -> Option<SessionId> {
         let current = now >> TICK_SHIFT;
         if current >= self.tick + SLOTS {
             // A long sleep: one turn meets every slot.
             self.tick = current - (SLOTS - 1);
         }
         while self.tick <= current {
-            let Pile { top, count } = self.piles[(self.tick % SLOTS) as usize];
-            if top != NONE {
-                return Some(self.chunks[top as usize].sessions[count as usize - 1]);
+            let slot = (self.tick % SLOTS) as usize;
+            if self.piles[slot].top != NONE {
+                return Some(self.take_topmost(slot));
             }
             self.tick += 1;
         }
         None
-    }
-
-    /// Sessions of the same tick that are due after the one that [`Wheel::due`] gives: those in its place in the next
-    /// chunks.
-    #[inline]
-    pub(super) fn below(&self) -> [Option<SessionId>; 3] {
-        let Pile { top, count } = self.piles[(self.tick % SLOTS) as usize];
-        let mut sessions = [None; 3];
-        let Some(mut chunk) = self.chunks.get(top as usize) else { return sessions };
-        for session in &mut sessions {
-            let Some(below) = self.chunks.get(chunk.below as usize) else { return sessions };
-            *session = below.sessions.get((count as usize).wrapping_sub(1)).copied();
-            chunk = below;
-        }
-        prefetch_at(&self.chunks, chunk.below as usize);
-        sessions
     }
 
     pub(super) fn next_tick(&self) -> Nanos {
