@@ -338,6 +338,7 @@ impl<P: Pool> Engine<P> {
         let Engine { sessions, gates, neighbours, config, era, glances, .. } = self;
         let on = config.short_way && !snap.without_services();
         let count = if on { offered.len().min(BURST) } else { 0 };
+        sessions.begin_burst();
         (glances.epoch, glances.era) = (sessions.epoch(), *era);
         (glances.next, glances.count) = (0, count);
         let list = &mut glances.list[..count];

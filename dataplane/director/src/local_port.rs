@@ -202,7 +202,7 @@ impl<P: Pool> Engine<P> {
         cursor.advance(ranges.len());
         // Most likely what the next session to this server asks for.
         if let Some(next) = at(cursor) {
-            self.sessions.prefetch_search(self.sessions.hash_v4(protocol, Narrow::new(server, next)));
+            self.sessions.prefetch_bucket(self.sessions.hash_v4(protocol, Narrow::new(server, next)));
         }
         Some((local, hash))
     }

@@ -91,12 +91,6 @@ impl Marks {
         self.0 & Marks::KEYED != 0
     }
 
-    /// Whether it has a key, and opens or closes.
-    #[inline(always)]
-    pub(super) fn is_special(self) -> bool {
-        self.0 & (Marks::PLAIN | Marks::KEYED) == Marks::KEYED
-    }
-
     /// Whether it may take the short way, and of a session.
     #[inline(always)]
     pub(super) fn is_plain(self) -> bool {
@@ -239,17 +233,7 @@ impl Glance {
         (self.terms, self.ends) = (terms, ends);
         (self.total, self.l3, self.marks) = (total, l3 as u8, Marks(marks));
         self.hash = view.sessions.hash_v4(protocol, ends);
-        self.prefetch_bucket(view);
-    }
-
-    /// Asks for what the index says of it.
-    #[inline(always)]
-    fn prefetch_bucket(&self, view: &View<'_>) {
-        if self.marks.is_special() {
-            view.sessions.prefetch_search(self.hash);
-        } else {
-            view.sessions.prefetch_bucket(self.hash);
-        }
+        view.sessions.prefetch_bucket(self.hash);
     }
 
     #[inline(always)]
@@ -275,7 +259,7 @@ impl Glance {
         (self.total, self.l3, self.marks) = (total as u16, l3 as u8, Marks(marks | Marks::V6));
         let (sport, dport) = self.ports();
         self.hash = view.sessions.hash_v6(protocol, (src, sport), (dst, dport));
-        self.prefetch_bucket(view);
+        view.sessions.prefetch_bucket(self.hash);
     }
 
     #[inline(always)]

@@ -93,7 +93,7 @@ impl<P: Pool> Engine<P> {
         }
         // Sessions may have come since, by packets before this one.
         if flags(glance, buf) & (tcp::SYN | tcp::ACK | tcp::RST | tcp::FIN) != tcp::SYN
-            || self.sessions.candidate(glance.hash).is_some()
+            || self.sessions.has_come(glance.hash)
         {
             return None;
         }

@@ -145,16 +145,23 @@ impl Sessions {
         }
     }
 
-    /// Has the wheel ask for new sessions when they end by what their first packets said. One in whose place another
-    /// was before has the wheel's place of that one, too: it is asked early, at worst.
+    /// Has the wheel ask for new sessions when they end by what their first packets said.
     pub(super) fn queue_fresh(&mut self) {
         while let Some(id) = self.fresh.pop() {
-            let session = &self.lines[id as usize];
-            match self.cold[id as usize].timer {
-                _ if !session.is_live() => {}
-                NONE => self.wheel.add(&mut self.cold, id, session.expires),
-                _ => self.wheel.hasten(&mut self.cold, id, session.expires),
+            if self.lines[id as usize].is_live() {
+                self.queue(id);
             }
+        }
+    }
+
+    /// Has the wheel ask for a new session when it ends. One in whose place another was before has the wheel's place of
+    /// that one, too: it is asked early, at worst.
+    #[inline]
+    pub(super) fn queue(&mut self, id: SessionId) {
+        let ends = self.lines[id as usize].expires;
+        match self.cold[id as usize].timer {
+            NONE => self.wheel.add(&mut self.cold, id, ends),
+            _ => self.wheel.hasten(&mut self.cold, id, ends),
         }
     }
 
@@ -188,9 +195,9 @@ impl Sessions {
 
     #[inline]
     fn prefetch_hashes(&self, hashes: Hashes) {
-        self.index.prefetch_search(hashes.request);
+        self.index.prefetch(hashes.request);
         if let Some(reply) = hashes.reply {
-            self.index.prefetch_search(reply);
+            self.index.prefetch(reply);
         }
     }
 

@@ -26,6 +26,9 @@ const LOAD: usize = 85;
 /// Kinds of entries by which a bucket counts those that passed it.
 const CLASSES: usize = 16;
 
+/// Words of bits that entries leave which come.
+const COME: usize = 16;
+
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
 struct Bucket {
@@ -84,6 +87,8 @@ pub(super) struct Index {
     buckets: Vec<Bucket>,
     seed: [u64; 2],
     epoch: u32,
+    /// Bits by hash of the entries that have come since [`Index::begin`].
+    come: [u64; COME],
 }
 
 impl Index {
@@ -94,7 +99,7 @@ impl Index {
         let seed = [seed ^ 0x243f_6a88_85a3_08d3, seed.rotate_left(32) ^ 0x1319_8a2e_0370_7345 | 1];
         let mut buckets = vec_on_huge_pages(count);
         buckets.resize(count, Bucket::EMPTY);
-        Index { buckets, seed, epoch: 0 }
+        Index { buckets, seed, epoch: 0, come: [0; COME] }
     }
 
     fn buckets(entries: usize) -> usize {
@@ -157,18 +162,23 @@ impl Index {
         prefetch(&self.buckets[self.home(hash)]);
     }
 
-    /// The same, and for the bucket behind it, for a search that does not end with the first entry it meets.
-    #[inline(always)]
-    pub(super) fn prefetch_search(&self, hash: u64) {
-        let home = self.home(hash);
-        prefetch(&self.buckets[home]);
-        prefetch(&self.buckets[self.behind(home)]);
-    }
-
     /// A number that changes with every change.
     #[inline(always)]
     pub(super) fn epoch(&self) -> u32 {
         self.epoch
+    }
+
+    /// From here on [`Index::may_have_come`] tells what comes.
+    #[inline]
+    pub(super) fn begin(&mut self) {
+        self.come = [0; COME];
+    }
+
+    /// Whether an entry with this hash may have come since [`Index::begin`]; false is sure.
+    #[inline(always)]
+    pub(super) fn may_have_come(&self, hash: u64) -> bool {
+        let (word, bit) = trace(hash);
+        self.come[word] & bit != 0
     }
 
     /// Whether nothing is left of any entry.
@@ -227,6 +237,8 @@ impl Index {
     #[inline]
     pub(super) fn insert(&mut self, hash: u64, entry: u32) {
         self.epoch = self.epoch.wrapping_add(1);
+        let (word, bit) = trace(hash);
+        self.come[word] |= bit;
         let home = self.home(hash);
         if !self.buckets[home].take(hash, entry) {
             self.insert_behind(home, hash, entry);
@@ -303,6 +315,12 @@ impl Index {
 #[inline(always)]
 fn class(hash: u64) -> usize {
     (hash >> 32) as usize % CLASSES
+}
+
+/// The bit that an entry leaves when it comes.
+#[inline(always)]
+fn trace(hash: u64) -> (usize, u64) {
+    ((hash >> 38) as usize % COME, 1 << ((hash >> 32) % 64))
 }
 
 fn bits(address: IpAddr) -> u128 {
@@ -414,6 +432,19 @@ mod tests {
             let expected: Vec<_> = (0..WIDTH).filter(|&slot| tags[slot] == tag).collect();
             assert_eq!(bucket.matches(tag).collect::<Vec<_>>(), expected, "{tag:#x}");
         }
+    }
+
+    #[test]
+    fn what_has_come_shows_until_the_next_beginning() {
+        let mut index = Index::new(1000, 7);
+        let all = hashes(400);
+        let (here, others) = all.split_at(64);
+        here.iter().for_each(|&hash| index.insert(hash, 1));
+        assert!(here.iter().all(|&hash| index.may_have_come(hash)));
+        let mistaken = others.iter().filter(|&&hash| index.may_have_come(hash)).count();
+        assert!(mistaken < others.len() / 8, "{mistaken}");
+        index.begin();
+        assert!(!all.iter().any(|&hash| index.may_have_come(hash)));
     }
 
     #[test]

@@ -81,19 +81,25 @@ impl Sessions {
     /// Asks for the part of the index that a key leads to.
     #[inline]
     pub(crate) fn prefetch_key(&self, key: Key) {
-        self.index.prefetch_search(self.index.hash(key));
-    }
-
-    /// Asks for all of the index that a search for what is not there most likely meets.
-    #[inline]
-    pub(crate) fn prefetch_search(&self, hash: u64) {
-        self.index.prefetch_search(hash);
+        self.index.prefetch(self.index.hash(key));
     }
 
     /// The session that the index names first for a hash, not looked at: most likely, but not surely the one.
     #[inline]
     pub fn candidate(&self, hash: u64) -> Option<(SessionId, Direction)> {
         self.index.first(hash).map(meant)
+    }
+
+    /// To be called before a burst's candidates are looked for.
+    #[inline]
+    pub(crate) fn begin_burst(&mut self) {
+        self.index.begin();
+    }
+
+    /// Whether there is a candidate now for a hash that had none when the burst began.
+    #[inline]
+    pub(crate) fn has_come(&self, hash: u64) -> bool {
+        self.index.may_have_come(hash) && self.candidate(hash).is_some()
     }
 
     /// Asks for what packets need of a session.

@@ -284,6 +284,10 @@ impl Sessions {
         session.set_timeout(NEW_TIMEOUT);
         session.touch(now);
         let id = self.begin(session, new.control);
+        if self.fresh.len() == FRESH {
+            self.queue_fresh();
+        }
+        self.fresh.push(id);
         self.add_keys(id);
         if new.control != NONE {
             self.cold[new.control as usize].controls += 1;
@@ -299,6 +303,7 @@ impl Sessions {
             return None;
         }
         let id = self.begin(session, NONE);
+        self.queue(id);
         self.add_keys_by(id, hash, reply);
         Some(id)
     }
@@ -306,10 +311,6 @@ impl Sessions {
     #[inline]
     fn begin(&mut self, session: Session, control: SessionId) -> SessionId {
         let id = self.occupy(session, Cold::new(control));
-        if self.fresh.len() == FRESH {
-            self.queue_fresh();
-        }
-        self.fresh.push(id);
         self.ranks.place(&mut self.cold, id, Rank::of(session.state()));
         id
     }

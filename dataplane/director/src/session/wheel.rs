@@ -66,13 +66,12 @@ impl Wheel {
     /// Queues a session that is not queued for `at`, or for the wheel's end when that is later.
     pub(super) fn add(&mut self, cold: &mut [Cold], id: SessionId, at: Nanos) {
         let slot = (self.tick_of(at) % SLOTS) as usize;
-        if self.piles[slot].top == NONE || self.piles[slot].count as usize == WIDTH {
-            let top = self.new_chunk(self.piles[slot].top);
-            self.piles[slot] = Pile { top, count: 0 };
+        let Pile { mut top, mut count } = self.piles[slot];
+        if top == NONE || count as usize == WIDTH {
+            (top, count) = (self.new_chunk(top), 0);
         }
-        let Pile { top, count } = self.piles[slot];
         self.chunks[top as usize].sessions[count as usize] = id;
-        self.piles[slot].count += 1;
+        self.piles[slot] = Pile { top, count: count + 1 };
         let queued = &mut cold[id as usize];
         (queued.timer, queued.slot) = ((top << 4) | count, slot as u16);
     }
