@@ -118,7 +118,7 @@ fn read(path: &Path) -> Result<Config, Failure> {
 }
 
 /// Replaces a file whole: whoever reads it sees the old one or the new one.
-fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let new = PathBuf::from(name);

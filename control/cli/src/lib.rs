@@ -10,6 +10,7 @@ pub mod configuration;
 pub mod drops;
 pub mod failure;
 pub mod generate;
+pub mod import;
 pub mod ipvsadm;
 pub mod local_pool;
 pub mod mark;
