@@ -12,8 +12,8 @@ use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::{
-    capture, configuration, generate, import, ipvsadm, local_pool, mark, neighbour, port, route, server,
-    service, session, setting, status, timeout, worker,
+    capture, configuration, generate, import, ipvsadm, local_pool, mark, neighbour, port, reference, route,
+    server, service, session, setting, status, timeout, worker,
 };
 
 /// The environment's way to say `--socket`, under the name `ipvsadm` the only one.
@@ -98,6 +98,8 @@ pub enum Command {
     /// Write another director's configuration as one of Fulcrum's; needs no running process
     #[command(subcommand)]
     Import(import::Command),
+    /// Describe the tables and keys of the configuration file; needs no running process
+    Reference(reference::Arguments),
     /// Show what the director would do with a capture; needs no running process
     Replay(fulcrum_replay::Args),
     /// ipvsadm's command line, as it is when this program is called `ipvsadm`
@@ -157,6 +159,7 @@ async fn run(arguments: Arguments, out: &mut Output<'_>) -> Result<ExitCode, Fai
         Command::Save(arguments) => configuration::save(global, arguments, out).await,
         Command::Check(arguments) => configuration::check(global, &arguments, out),
         Command::Import(command) => import::run(global, command, out),
+        Command::Reference(arguments) => reference::run(global, &arguments, out),
         Command::Replay(arguments) => configuration::replay(&arguments, out),
         Command::Ipvsadm { arguments } => {
             let face = ipvsadm::Face::Ipvsadm;

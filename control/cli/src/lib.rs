@@ -18,6 +18,7 @@ pub mod name;
 pub mod neighbour;
 pub mod output;
 pub mod port;
+pub mod reference;
 pub mod route;
 pub mod server;
 pub mod service;

@@ -234,6 +234,7 @@ fn completions_and_manual_pages_know_every_command() {
         assert!(room.fulcrum(&format!("completion {shell}")).contains("local-pool"), "{shell}");
     }
     assert!(room.fulcrum("man").contains(".TH fulcrum 1"));
+    assert!(room.fulcrum("man fulcrum.toml").contains(".TH fulcrum.toml 5"));
     room.fulcrum("man --directory pages");
     for page in [
         "fulcrum.1",
@@ -244,4 +245,21 @@ fn completions_and_manual_pages_know_every_command() {
     ] {
         assert!(room.path("pages").join(page).exists(), "{page}");
     }
+}
+
+#[test]
+fn the_file_is_described_as_a_whole_and_in_parts() {
+    let room = Room::new();
+    let all = room.json("reference");
+    let titles: Vec<_> =
+        all.as_array().unwrap().iter().map(|table| table["table"].as_str().unwrap()).collect();
+    assert!(titles.contains(&"[dataplane]") && titles.contains(&"[[service.server]]"), "{titles:?}");
+    let port = room.json("reference port");
+    assert_eq!(port[0]["keys"][0]["key"], "name");
+    assert_eq!(port[0]["keys"][0]["required"], true);
+    let text = room.fulcrum("reference [[check]]");
+    let path = text.lines().skip_while(|line| !line.starts_with("  path = ")).nth(1).unwrap();
+    assert!(path.contains("Only with `type` \"http\" or \"https\". By default \"/\"."), "{path}");
+    let why = room.refused(1, "reference prot");
+    assert!(why.contains("there is no table `prot`; known: dataplane, "), "{why}");
 }

@@ -5,6 +5,7 @@
 //! files is the caller's.
 
 mod read;
+pub mod reference;
 mod table;
 mod write;
 

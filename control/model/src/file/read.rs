@@ -36,26 +36,32 @@ pub(super) fn config(text: &str) -> Result<Config, Vec<Found>> {
     }
     let sink = Sink::default();
     let mut places = HashMap::new();
-    let mut root = Table::new("the file", 0, document.get_ref(), &sink);
+    let config = shape(document.get_ref(), &sink, &mut places);
+    let found = sink.take();
+    if !found.is_empty() {
+        return Err(found);
+    }
+    let broken = validate::state(&config.state);
+    if broken.is_empty() {
+        return Ok(config);
+    }
+    let offset =
+        |place: &Place, p: &validate::Problem| places.get(place).map_or(0, |at| at.offset(p.key, p.item));
+    Err(broken.into_iter().map(|(place, p)| (offset(&place, &p), p.message)).collect())
+}
+
+/// What the tables say, as far as they could be read; mistakes are in the sink.
+pub(super) fn shape(document: &DeTable<'_>, sink: &Sink, places: &mut HashMap<Place, Places>) -> Config {
+    let mut root = Table::new("the file", 0, document, sink);
     let dataplane = dataplane(&mut root);
     let (control, socket_at) = control(&mut root);
-    let state = state(&mut root, &mut places);
+    let state = state(&mut root, places);
     if dataplane.socket() == control.socket {
         let path = control.socket.display();
         sink.put(socket_at, format!("socket {path} is the data plane's too; each process needs its own"));
     }
     root.finish();
-    let found = sink.take();
-    if !found.is_empty() {
-        return Err(found);
-    }
-    let broken = validate::state(&state);
-    if broken.is_empty() {
-        return Ok(Config { dataplane, control, state });
-    }
-    let offset =
-        |place: &Place, p: &validate::Problem| places.get(place).map_or(0, |at| at.offset(p.key, p.item));
-    Err(broken.into_iter().map(|(place, p)| (offset(&place, &p), p.message)).collect())
+    Config { dataplane, control, state }
 }
 
 fn dataplane(root: &mut Table<'_>) -> Dataplane {

@@ -13,17 +13,57 @@ use toml::de::{DeTable, DeValue};
 /// A mistake: byte offset into the text, and the message.
 pub(super) type Found = (usize, String);
 
-/// Mistakes as they are found.
+/// What readers find out: mistakes, and for the reference what they asked for.
 #[derive(Debug, Default)]
-pub(super) struct Sink(RefCell<Vec<Found>>);
+pub(super) struct Sink {
+    mistakes: RefCell<Vec<Found>>,
+    asked: Option<RefCell<Vec<Asked>>>,
+}
+
+/// A key that a reader asked a table for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub(super) title: &'static str,
+    pub(super) key: &'static str,
+    pub(super) kind: Kind,
+    /// Of a key that has to be there: what it may look like.
+    pub(super) example: Option<String>,
+}
+
+/// What a key's value has to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Text,
+    /// One of these.
+    Words(Vec<String>),
+    /// A text that stands for something, in words.
+    Parsed(String),
+    List,
+    Number(i64, i64),
+    Flag,
+    Scalar,
+    Duration,
+    /// Tables under this title.
+    Tables(&'static str),
+    Table(&'static str),
+}
 
 impl Sink {
+    /// One that also keeps what is asked for.
+    pub(super) fn recording() -> Sink {
+        Sink { asked: Some(RefCell::default()), ..Sink::default() }
+    }
+
     pub(super) fn put(&self, offset: usize, message: impl Into<String>) {
-        self.0.borrow_mut().push((offset, message.into()));
+        self.mistakes.borrow_mut().push((offset, message.into()));
     }
 
     pub(super) fn take(&self) -> Vec<Found> {
-        self.0.take()
+        self.mistakes.take()
+    }
+
+    pub(super) fn asked(self) -> Vec<Asked> {
+        self.asked.unwrap_or_default().into_inner()
     }
 }
 
@@ -70,6 +110,15 @@ impl<'a> Table<'a> {
         self.places.start
     }
 
+    /// Keeps for the reference that a key was asked for; of a value that is read in steps, the first knows best.
+    fn ask(&self, key: &'static str, kind: impl FnOnce() -> Kind) {
+        let Some(asked) = &self.sink.asked else { return };
+        let mut asked = asked.borrow_mut();
+        if !asked.iter().any(|before| before.title == self.title && before.key == key) {
+            asked.push(Asked { title: self.title, key, kind: kind(), example: None });
+        }
+    }
+
     /// Complains about keys that nobody asked for.
     pub(super) fn finish(self) -> Places {
         for (key, (offset, _)) in &self.entries {
@@ -84,6 +133,12 @@ impl<'a> Table<'a> {
     }
 
     pub(super) fn required<T>(&self, key: &'static str, example: &str, value: Option<T>) -> Option<T> {
+        if let Some(asked) = &self.sink.asked
+            && let Some(asked) =
+                asked.borrow_mut().iter_mut().find(|asked| asked.title == self.title && asked.key == key)
+        {
+            asked.example = Some(example.to_owned());
+        }
         // A key that is there but wrong was complained about when it was read.
         if value.is_none() && !self.places.keys.contains_key(key) {
             self.sink.put(self.start(), format!("{} needs `{key}`, such as {key} = {example}", self.title));
@@ -92,6 +147,7 @@ impl<'a> Table<'a> {
     }
 
     pub(super) fn text(&mut self, key: &'static str) -> Option<String> {
+        self.ask(key, || Kind::Text);
         let value = self.take(key)?;
         match value.get_ref().as_str() {
             Some(text) => Some(text.to_owned()),
@@ -101,6 +157,7 @@ impl<'a> Table<'a> {
 
     /// A text that is one of a few words.
     pub(super) fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
+        self.ask(key, || Kind::Words(words.iter().map(|(word, _)| (*word).to_owned()).collect()));
         let text = self.text(key)?;
         let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
         if found.is_none() {
@@ -112,6 +169,7 @@ impl<'a> Table<'a> {
 
     /// A text that stands for a value.
     pub(super) fn parsed<T: FromStr>(&mut self, key: &'static str, what: &str) -> Option<T> {
+        self.ask(key, || Kind::Parsed(what.to_owned()));
         let text = self.text(key)?;
         let value = text.parse().ok();
         if value.is_none() {
@@ -132,6 +190,7 @@ impl<'a> Table<'a> {
 
     /// A number, a flag or a text, as text.
     pub(super) fn scalar(&mut self, key: &'static str) -> Option<String> {
+        self.ask(key, || Kind::Scalar);
         let value = self.take(key)?;
         match value.get_ref() {
             DeValue::String(text) => Some(text.as_ref().to_owned()),
@@ -155,6 +214,7 @@ impl<'a> Table<'a> {
         key: &'static str,
         read: impl Fn(&str) -> Result<T, String>,
     ) -> Option<Vec<T>> {
+        self.ask(key, || Kind::List);
         let value = self.take(key)?;
         let Some(array) = value.get_ref().as_array() else {
             return self.wrong_kind(key, "a list of texts, such as [\"…\"]", value.get_ref());
@@ -181,6 +241,7 @@ impl<'a> Table<'a> {
         key: &'static str,
         range: RangeInclusive<T>,
     ) -> Option<T> {
+        self.ask(key, || Kind::Number((*range.start()).into(), (*range.end()).into()));
         let value = self.take(key)?;
         let Some(integer) = value.get_ref().as_integer() else {
             return self.wrong_kind(key, "a number", value.get_ref());
@@ -196,6 +257,7 @@ impl<'a> Table<'a> {
 
     /// `true` or `false`, or 1 or 0 as in sysctl files.
     pub(super) fn flag(&mut self, key: &'static str) -> Option<bool> {
+        self.ask(key, || Kind::Flag);
         let value = self.take(key)?;
         match value.get_ref() {
             DeValue::Boolean(flag) => Some(*flag),
@@ -206,6 +268,7 @@ impl<'a> Table<'a> {
 
     /// A number of seconds, or a text with its unit, such as "500ms".
     pub(super) fn duration(&mut self, key: &'static str) -> Option<Duration> {
+        self.ask(key, || Kind::Duration);
         let value = self.take(key)?;
         let read = match value.get_ref() {
             DeValue::Integer(number) => {
@@ -234,6 +297,7 @@ impl<'a> Table<'a> {
 
     /// The tables of `[[key]]`.
     pub(super) fn tables(&mut self, key: &'static str, title: &'static str) -> Vec<Table<'a>> {
+        self.ask(key, || Kind::Tables(title));
         let Some(value) = self.take(key) else { return Vec::new() };
         let sink = self.sink;
         let items = value.get_ref().as_array().map(|array| array.as_ref());
@@ -254,6 +318,7 @@ impl<'a> Table<'a> {
 
     /// The table of `[key]`.
     pub(super) fn table(&mut self, key: &'static str, title: &'static str) -> Option<Table<'a>> {
+        self.ask(key, || Kind::Table(title));
         let value = self.take(key)?;
         match value.get_ref().as_table() {
             Some(table) => Some(Table::new(title, first_offset(value.span(), table), table, self.sink)),
