@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::{
     capture, configuration, generate, import, ipvsadm, local_pool, mark, neighbour, port, reference, route,
-    server, service, session, setting, status, timeout, worker,
+    server, service, session, setting, status, timeout, top, worker,
 };
 
 /// The environment's way to say `--socket`, under the name `ipvsadm` the only one.
@@ -51,6 +51,8 @@ pub struct Global {
 pub enum Command {
     /// Show how both processes are, their workers and ports, and what was dropped
     Status(status::Arguments),
+    /// Watch services, servers, workers, ports and drops as they are now
+    Top(top::Arguments),
     /// Virtual services
     #[command(subcommand)]
     Service(service::Command),
@@ -141,6 +143,7 @@ async fn run(arguments: Arguments, out: &mut Output<'_>) -> Result<ExitCode, Fai
     let global = &arguments.global;
     let done = match arguments.command {
         Command::Status(arguments) => status::run(global, arguments, out).await,
+        Command::Top(arguments) => top::run(global, arguments, out).await,
         Command::Service(command) => service::run(global, command, out).await,
         Command::Server(command) => server::run(global, command, out).await,
         Command::Session(command) => session::run(global, command, out).await,

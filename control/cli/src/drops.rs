@@ -71,7 +71,7 @@ impl Row for EventRow {
 }
 
 /// What a counter of that name counts; empty for a name of another version.
-fn meaning(name: &str) -> &'static str {
+pub(crate) fn meaning(name: &str) -> &'static str {
     let reason = Reason::ALL.iter().find(|reason| reason.name() == name).map(|reason| reason.meaning());
     let event = || Event::ALL.iter().find(|event| event.name() == name).map(|event| event.meaning());
     reason.or_else(event).unwrap_or_default()

@@ -27,6 +27,7 @@ pub mod setting;
 pub mod status;
 pub mod table;
 pub mod timeout;
+pub mod top;
 pub mod worker;
 
 pub use client::Client;

@@ -56,7 +56,7 @@ impl Room {
         room
     }
 
-    fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         let arguments = Arguments {
             config: self.path("fulcrum.toml"),
             socket: Some(self.path("control.sock")),
@@ -76,9 +76,14 @@ impl Room {
 
     /// Ends fulcrum-control without a word and starts it again.
     pub(crate) fn restart(&mut self) {
+        self.stop();
+        self.start();
+    }
+
+    /// Ends fulcrum-control without a word.
+    pub(crate) fn stop(&mut self) {
         self.runtime.take().unwrap().shutdown_timeout(Duration::from_secs(5));
         let _ = std::fs::remove_file(self.path("control.sock"));
-        self.start();
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
