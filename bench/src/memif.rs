@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
@@ -45,7 +45,7 @@ struct Measured {
     rate: f64,
     /// Taken of what was offered: the median window.
     taken: f64,
-    /// Of its two processors, what the generator had of the one that it had less of: the median window.
+    /// Of its processors, what the generator had of the one that it had least of: the median window.
     generator: f64,
     /// Share of turns' cycles that found work, where the device tells.
     busy: Option<f64>,
@@ -86,8 +86,12 @@ pub(crate) fn run(args: &Args) -> Result<bool, Failure> {
     let core = args.core.or(cpus.last().copied()).unwrap_or(0);
     let mut others = cpus.into_iter().rev().filter(|cpu| *cpu != core);
     let first = args.other_core.or(others.next()).unwrap_or(core);
-    let generator = [first, others.find(|cpu| *cpu != first).unwrap_or(first)];
-    let measured = measure(core, generator).map_err(Failure::Memif)?;
+    let mut generator = vec![first];
+    generator.extend(others.filter(|cpu| *cpu != first).take(2));
+    if generator.len() == 1 {
+        generator.push(first);
+    }
+    let measured = measure(core, &generator).map_err(Failure::Memif)?;
     let [swap, ours @ ..] = measured.as_slice() else { return Ok(false) };
     let aim = |device: &Measured| {
         let what = format!("memif, {TUPLES} flows, {} against testpmd macswap", device.name);
@@ -112,8 +116,14 @@ pub(crate) fn run(args: &Args) -> Result<bool, Failure> {
     Ok(!args.strict || (goals.len() == ours.len() && goals.iter().all(Goal::reached)))
 }
 
-fn measure(core: usize, generator: [usize; 2]) -> io::Result<Vec<Measured>> {
+/// How many memifs a generator on so many processors keeps busy: what a device gives back takes one of them.
+fn lanes(processors: usize) -> usize {
+    (processors - 1).clamp(1, 2)
+}
+
+fn measure(core: usize, generator: &[usize]) -> io::Result<Vec<Measured>> {
     let programs = Programs::find()?;
+    let lanes = lanes(generator.len());
     let capture = programs.folder().join("flows.pcap");
     let world = plain(Family::V4, Forward::FullNat);
     fs::write(&capture, pcap(&world))?;
@@ -123,16 +133,19 @@ fn measure(core: usize, generator: [usize; 2]) -> io::Result<Vec<Measured>> {
         measured.push(device);
     };
 
-    let socket = programs.folder().join("macswap.sock");
-    let device = macswap(&programs, core, &socket)?;
-    add(windows(&programs, "testpmd macswap", &device, &socket, &capture, generator, || None)?);
+    let sockets = |name: &str| -> Vec<PathBuf> {
+        (0..lanes).map(|lane| programs.folder().join(format!("{name}{lane}.sock"))).collect()
+    };
+    let ends = sockets("macswap");
+    let device = macswap(&programs, core, &ends)?;
+    add(windows(&programs, "testpmd macswap", &device, &ends, &capture, generator, || None)?);
     drop(device);
     for forward in [Forward::Dr, Forward::Nat, Forward::FullNat] {
         let name = word(forward);
-        let socket = programs.folder().join(format!("{name}.sock"));
-        let [device, control] = programs.direct(core, &network(&World { forward, ..world }, &socket))?;
+        let ends = sockets(name);
+        let [device, control] = programs.direct(core, &network(&World { forward, ..world }, &ends))?;
         let busy = || programs.status()?["dataplane"]["workers"][0]["busy"].as_f64();
-        add(windows(&programs, name, &device, &socket, &capture, generator, busy)?);
+        add(windows(&programs, name, &device, &ends, &capture, generator, busy)?);
         drop(control);
         drop(device);
     }
@@ -140,16 +153,21 @@ fn measure(core: usize, generator: [usize; 2]) -> io::Result<Vec<Measured>> {
 }
 
 /// testpmd that gives every frame back.
-fn macswap(programs: &Programs, core: usize, socket: &Path) -> io::Result<Running> {
+fn macswap(programs: &Programs, core: usize, sockets: &[PathBuf]) -> io::Result<Running> {
     let mut command = testpmd(&[core], "dut", 256);
-    command
-        .arg("--vdev")
-        .arg(format!("net_memif0,role=server,socket-abstract=no,socket={}", socket.display()));
+    for (lane, socket) in sockets.iter().enumerate() {
+        command.arg("--vdev").arg(memif(lane, "server", socket));
+    }
     command.args(["--", "-i", "--total-num-mbufs=16384", "--forward-mode=macswap", "--nb-cores=1"]);
-    command.args(["--auto-start", "--no-flush-rx"]).stdin(Stdio::piped());
+    command.args(["--port-topology=loop", "--auto-start", "--no-flush-rx"]).stdin(Stdio::piped());
     let device = Running::start(command, &programs.folder().join("macswap.log"))?;
-    wait("testpmd did not open its memif", || socket.exists().then_some(()))?;
+    let open = || sockets.iter().all(|socket| socket.exists()).then_some(());
+    wait("testpmd did not open its memif", open)?;
     Ok(device)
+}
+
+fn memif(number: usize, role: &str, socket: &Path) -> String {
+    format!("net_memif{number},role={role},socket-abstract=no,socket={}", socket.display())
 }
 
 /// testpmd without huge pages, its forwarding threads on `cores`.
@@ -174,26 +192,29 @@ fn windows(
     programs: &Programs,
     name: &str,
     device: &Running,
-    socket: &Path,
+    sockets: &[PathBuf],
     capture: &Path,
-    cores: [usize; 2],
+    cores: &[usize],
     mut busy: impl FnMut() -> Option<f64>,
 ) -> io::Result<Measured> {
-    let mut command = testpmd(&cores, "generator", 1024);
-    command.arg("--vdev").arg(format!("net_pcap0,rx_pcap={},infinite_rx=1", capture.display()));
-    command
-        .arg("--vdev")
-        .arg(format!("net_memif0,role=client,socket-abstract=no,socket={}", socket.display()));
-    command.args(["--", "-i", "--total-num-mbufs=100000", "--forward-mode=io", "--nb-cores=2"]);
+    let mut command = testpmd(cores, "generator", 1024);
+    // Each capture with the memif after it.
+    for (lane, socket) in sockets.iter().enumerate() {
+        command.arg("--vdev").arg(format!("net_pcap{lane},rx_pcap={},infinite_rx=1", capture.display()));
+        command.arg("--vdev").arg(memif(lane, "client", socket));
+    }
+    command.args(["--", "-i", "--total-num-mbufs=200000", "--forward-mode=io", "--port-topology=paired"]);
+    command.arg(format!("--nb-cores={}", cores.len()));
     command.args(["--auto-start", "--no-flush-rx"]).stdin(Stdio::piped());
     let mut generator = Running::start(command, &programs.folder().join("generator.log"))?;
     wait("testpmd did not start", || generator.said().contains("testpmd>").then_some(()))?;
     sleep(Duration::from_secs(WARM_UP));
     let (mut rates, mut taken, mut shares, mut had) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let mut last = look(&mut generator, device)?;
+    let mut look = || look(&mut generator, device, sockets.len(), cores.len());
+    let mut last = look()?;
     for _ in 0..WINDOWS {
         sleep(Duration::from_secs(1));
-        let now = look(&mut generator, device)?;
+        let now = look()?;
         let [offered, accepted, back, time, generated, wall] =
             std::array::from_fn(|i| now[i].saturating_sub(last[i]) as f64);
         had.push(generated / wall);
@@ -223,30 +244,38 @@ fn tell(process: &mut Running, line: &str) -> io::Result<()> {
     stdin.flush()
 }
 
-/// So far: packets offered, accepted by the memif, come back; in nanoseconds the time of the device's thread, of that of
-/// the generator's two that had less, and of the world.
-fn look(generator: &mut Running, device: &Running) -> io::Result<[u64; 6]> {
+/// So far: packets offered, accepted by the memifs, come back; in nanoseconds the time of the device's thread, of that of
+/// the generator's which had least, and of the world.
+fn look(generator: &mut Running, device: &Running, lanes: usize, threads: usize) -> io::Result<[u64; 6]> {
     let before = generator.said().len();
     tell(generator, "show port stats all")?;
-    let (offered, accepted, back) = wait("testpmd did not show its counts", || {
+    let [offered, accepted, back] = wait("testpmd did not show its counts", || {
         let said = generator.said();
-        counts(said.get(before..).unwrap_or_default())
+        counts(said.get(before..).unwrap_or_default(), lanes)
     })?;
-    let [thread, _] = device.busiest_threads()?;
-    let [_, least] = generator.busiest_threads()?;
+    let (thread, least) = (device.busiest_threads(1)?[0], generator.busiest_threads(threads)?[0]);
     let world = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Ok([offered, accepted, back, thread, least, world.as_nanos() as u64])
 }
 
-/// What testpmd shows of its two ports: received by the first, sent and received by the second.
-fn counts(said: &str) -> Option<(u64, u64, u64)> {
-    let (first, second) = said.split_once("statistics for port 1")?;
+/// What testpmd shows of its pairs of ports, added up: received by the first ones, sent and received by the second.
+fn counts(said: &str, lanes: usize) -> Option<[u64; 3]> {
     let after = |text: &str, key: &str| {
         text.split_once(key)?.1.split_whitespace().next().and_then(|word| word.parse::<u64>().ok())
     };
-    // All of the second one is there.
-    second.contains("Tx-pps").then_some(())?;
-    Some((after(first, "RX-packets:")?, after(second, "TX-packets:")?, after(second, "RX-packets:")?))
+    let mut sum = [0; 3];
+    for lane in 0..lanes {
+        let of = |port: usize| {
+            let text = said.split_once(&format!("statistics for port {port} "))?.1;
+            // All of it is there.
+            Some(text.split_once("Tx-pps")?.0)
+        };
+        let (first, second) = (of(2 * lane)?, of(2 * lane + 1)?);
+        sum[0] += after(first, "RX-packets:")?;
+        sum[1] += after(second, "TX-packets:")?;
+        sum[2] += after(second, "RX-packets:")?;
+    }
+    Some(sum)
 }
 
 /// A capture of one packet of each client.
@@ -272,26 +301,33 @@ fn pcap(world: &World) -> Vec<u8> {
     file
 }
 
-/// The director on a memif, with a service whose sessions any segment opens.
-fn network(world: &World, socket: &Path) -> String {
-    let mut text = format!(
-        r#"
+/// The director on memifs, with a service whose sessions any segment opens.
+fn network(world: &World, sockets: &[PathBuf]) -> String {
+    let mut text = String::new();
+    for (lane, socket) in sockets.iter().enumerate() {
+        let (device, address) = (memif(lane, "server", socket), ["10.0.0.1/8", "172.16.0.1/24"][lane]);
+        text.push_str(&format!(
+            r#"
 [[port]]
-name = "port"
-device = "net_memif0,role=server,socket-abstract=no,socket={socket}"
+name = "port{lane}"
+device = "{device}"
 mac = "02:00:00:00:00:01"
 
 [[interface]]
-name = "net"
-port = "port"
-addresses = ["10.0.0.1/8"]
-
+name = "net{lane}"
+port = "port{lane}"
+addresses = ["{address}"]
+"#
+        ));
+    }
+    text.push_str(
+        r#"
 [ipvs]
 sloppy_tcp = 1
 
 [[local-pool]]
 name = "locals"
-interface = "net"
+interface = "net0"
 addresses = ["10.48.0.1-10.48.1.0"]
 
 [[service]]
@@ -299,7 +335,6 @@ address = "10.32.0.1:80"
 protocol = "tcp"
 scheduler = "rr"
 "#,
-        socket = socket.display()
     );
     text = text.replace("10.32.0.1:80", &format!("{}:80", world.request(0).dst));
     if world.forward == Forward::FullNat {
@@ -315,7 +350,7 @@ scheduler = "rr"
             ));
         }
         text.push_str(&format!(
-            "\n[[neighbour]]\naddress = \"{address}\"\nmac = \"{mac}\"\ninterface = \"net\"\n"
+            "\n[[neighbour]]\naddress = \"{address}\"\nmac = \"{mac}\"\ninterface = \"net0\"\n"
         ));
     }
     text
@@ -327,11 +362,14 @@ mod tests {
 
     #[test]
     fn the_director_is_configured_as_its_file_format_wants_it() {
+        let sockets = ["/tmp/m.sock".into(), "/tmp/n.sock".into()];
         for forward in [Forward::Dr, Forward::Nat, Forward::FullNat] {
-            let text = network(&plain(Family::V4, forward), Path::new("/tmp/m.sock"));
-            let config = fulcrum_model::Config::parse("network", &text).unwrap();
-            let servers = &config.state.services[0].servers;
-            assert!(servers.len() == 10 && servers.iter().all(|server| server.forward == forward));
+            for lanes in 1..=2 {
+                let text = network(&plain(Family::V4, forward), &sockets[..lanes]);
+                let config = fulcrum_model::Config::parse("network", &text).unwrap();
+                let servers = &config.state.services[0].servers;
+                assert!(servers.len() == 10 && servers.iter().all(|server| server.forward == forward));
+            }
         }
     }
 
@@ -347,9 +385,15 @@ mod tests {
 
     #[test]
     fn counts_are_read_when_they_are_all_there() {
-        let said = "NIC statistics for port 0\n RX-packets: 7 RX-missed: 0\n TX-packets: 1 \n\
-                    NIC statistics for port 1\n RX-packets: 3\n TX-packets: 5 TX-errors: 0\n";
-        assert_eq!(counts(said), None);
-        assert_eq!(counts(&format!("{said}Tx-pps: 1")), Some((7, 5, 3)));
+        let of = |port: usize, received: u64, sent: u64| {
+            format!(
+                "NIC statistics for port {port} ####\n RX-packets: {received} RX-missed: 0\n TX-packets: {sent} \n"
+            )
+        };
+        let said = format!("{}Tx-pps: 1\n{}", of(0, 7, 1), of(1, 3, 5));
+        assert_eq!(counts(&said, 1), None);
+        assert_eq!(counts(&format!("{said}Tx-pps: 1"), 1), Some([7, 5, 3]));
+        let more = format!("{said}Tx-pps: 1\n{}Tx-pps: 1\n{}Tx-pps: 1", of(2, 10, 0), of(3, 20, 30));
+        assert_eq!(counts(&more, 2), Some([17, 35, 23]));
     }
 }

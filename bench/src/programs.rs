@@ -127,17 +127,17 @@ impl Running {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// CPU time of its busiest thread and of the next one, in nanoseconds.
-    pub(crate) fn busiest_threads(&self) -> io::Result<[u64; 2]> {
+    /// CPU time of its so many busiest threads, in nanoseconds, that of the least busy of them first.
+    pub(crate) fn busiest_threads(&self, count: usize) -> io::Result<Vec<u64>> {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id()))?;
         let time = |task: fs::DirEntry| -> Option<u64> {
             fs::read_to_string(task.path().join("schedstat")).ok()?.split_whitespace().next()?.parse().ok()
         };
         let mut times: Vec<u64> = tasks.flatten().filter_map(time).collect();
         times.sort_unstable();
-        match times[..] {
-            [.., next, busiest] => Ok([busiest, next]),
-            _ => Err(io::Error::other("this kernel does not show the CPU time of threads")),
+        match times.len().checked_sub(count) {
+            Some(others) => Ok(times.split_off(others)),
+            None => Err(io::Error::other("this kernel does not show the CPU time of threads")),
         }
     }
 }
