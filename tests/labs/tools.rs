@@ -1,4 +1,4 @@
-//! What helps at three in the morning, beside what really happens: captures.
+//! What helps at three in the morning, beside what really happens: captures, traces.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use fulcrum_e2e::director::{Director, Setup};
 use fulcrum_e2e::net::run;
 use fulcrum_e2e::process::{Process, wait_for};
 use fulcrum_e2e::topology;
+use serde_json::Value;
 
 /// A service by NAT whose servers listen.
 const WEB: &str = "
@@ -79,4 +80,74 @@ fn a_capture_has_what_went_through_and_what_did_not() {
         director.try_fulcrum("capture --duration 10ms --write /dev/null").status.success().then_some(())
     });
     assert_answered(&get(&net.client, "172.16.100.9", 2), 2);
+}
+
+/// `fulcrum trace ARGS… --json`.
+fn trace(director: &Director, arguments: &str) -> Value {
+    let text = director.fulcrum(&format!("trace {arguments} --json"));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+/// What a trace said about something, with its details.
+fn told(trace: &Value, about: &str) -> String {
+    let steps = trace["steps"].as_array().expect("a list");
+    steps.iter().find(|step| step["about"] == about).map_or(String::new(), |step| step.to_string())
+}
+
+#[test]
+fn a_trace_says_what_happens() {
+    let lab = Lab::new("trace");
+    let net = topology::nat(&lab);
+    let director = Director::start(&net.director, lab.directory(), &Setup::MISDIRECTED, &net.network);
+    director.ipvsadm_lines(
+        "-A -t 172.16.100.9:80 -s sh
+         -a -t 172.16.100.9:80 -r 192.168.20.7:8080 -m -w 3
+         -a -t 172.16.100.9:80 -r 192.168.20.8:8080 -m",
+    );
+    // Of nobody is known yet where he is: a server is chosen, and its MAC address asked for.
+    let before = trace(&director, "172.16.100.50 172.16.100.9:80");
+    assert_eq!(
+        (&before["session"], &before["certain"]),
+        (&Value::Bool(false), &Value::Bool(true)),
+        "{before:#}"
+    );
+    assert_eq!(before["verdict"], "hold", "{before:#}");
+    let server = before["server"].as_str().expect("one is chosen").to_owned();
+
+    // The connection that comes then goes there, and is known with its ends.
+    let script = "exec 3<>/dev/tcp/172.16.100.9/80; echo up; read line; exec 3>&-";
+    let mut command = net.client.command("bash");
+    command.args(["-c", script]);
+    let mut client = Process::start(&mut command, lab.directory().join("client.log"));
+    client.wait_said("up", SOON);
+    let row =
+        director.sessions().into_iter().find(|row| row.virtual_ == "172.16.100.9:80").expect("a session");
+    assert_eq!(row.destination, server);
+    let during = trace(&director, &format!("{} 172.16.100.9:80", row.source));
+    assert_eq!(
+        (&during["session"], &during["verdict"]),
+        (&Value::Bool(true), &"forward".into()),
+        "{during:#}"
+    );
+    assert_eq!(during["server"], server.as_str(), "{during:#}");
+    assert!(told(&during, "session").contains("ESTABLISHED on worker"), "{during:#}");
+    assert!(told(&during, "next hop").contains("(reachable)"), "{during:#}");
+    let mac = net.director.sh("cat /sys/class/net/lan/address");
+    let frame = format!("{} > ", mac.trim());
+    let packet = format!("; {} > {server} tcp", row.source);
+    let verdict = told(&during, "verdict");
+    assert!(verdict.contains(&frame) && verdict.contains(&packet), "{verdict}");
+    client.say("enough");
+    assert!(client.wait(SOON).success());
+
+    // Of what would be refused it says why, and what comes near; nothing of this has touched the director.
+    let dropped = director.drops("no-service");
+    let missing = trace(&director, "172.16.100.50 172.16.100.9:81");
+    assert_eq!((&missing["verdict"], &missing["reason"]), (&"drop".into(), &"no-service".into()));
+    assert!(told(&missing, "service").contains("near: tcp 172.16.100.9:80, of another port"), "{missing:#}");
+    assert_eq!(director.drops("no-service"), dropped);
+    net.client.try_sh("curl -s --max-time 5 http://172.16.100.9:81/");
+    assert_eq!(director.drops("no-service"), dropped + 1);
+    let again = director.fulcrum("trace 172.16.100.50 172.16.100.9:81");
+    assert!(again.contains("\ndropped in the last minute") && again.contains("  1 no-service: "), "{again}");
 }

@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::{
     capture, configuration, generate, import, ipvsadm, local_pool, mark, neighbour, port, reference, route,
-    server, service, session, setting, status, timeout, top, worker,
+    server, service, session, setting, status, timeout, top, trace, worker,
 };
 
 /// The environment's way to say `--socket`, under the name `ipvsadm` the only one.
@@ -89,6 +89,8 @@ pub enum Command {
     Set(setting::SetArguments),
     /// Copy frames of the running data plane into a capture
     Capture(capture::Arguments),
+    /// Tell step by step what the director does, or would do, with a flow, and why
+    Trace(trace::Arguments),
     /// Put a configuration file into effect, all or nothing
     Apply(configuration::FileArguments),
     /// Show what applying a configuration file would change
@@ -157,6 +159,7 @@ async fn run(arguments: Arguments, out: &mut Output<'_>) -> Result<ExitCode, Fai
         Command::Settings(arguments) => setting::list(global, arguments, out).await,
         Command::Set(arguments) => setting::set(global, arguments).await,
         Command::Capture(arguments) => capture::run(global, arguments, out).await,
+        Command::Trace(arguments) => trace::run(global, arguments, out).await,
         Command::Apply(arguments) => configuration::apply(global, &arguments, out).await,
         Command::Diff(arguments) => configuration::diff(global, &arguments, out).await,
         Command::Save(arguments) => configuration::save(global, arguments, out).await,

@@ -28,6 +28,7 @@ pub mod status;
 pub mod table;
 pub mod timeout;
 pub mod top;
+pub mod trace;
 pub mod worker;
 
 pub use client::Client;

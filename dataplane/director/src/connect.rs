@@ -189,7 +189,7 @@ impl<P: Pool> Engine<P> {
         packet: &Packet<P::Buf>,
         own: bool,
     ) -> Result<SessionId, Reason> {
-        let mut key = template_key(service, persistence, packet);
+        let mut key = template_key(service, persistence, packet.key());
         if persistence.sip {
             let call = packet.payload().get(udp::HEADER..).filter(|_| packet.protocol == ipv4::UDP);
             let call = call.and_then(sip::call_id).ok_or(Reason::NoCall)?;
@@ -375,16 +375,22 @@ fn may_bypass<B>(snap: &Snapshot, service: &Service, packet: &Packet<B>) -> bool
 
 /// The service of a packet: of its mark, of its address and port.
 fn find_service<'a, B>(snap: &'a Snapshot, packet: &Packet<B>) -> Option<&'a Service> {
-    let marked = match packet.mark {
+    service_of(snap, packet.mark, packet.protocol, (packet.dst, packet.dport))
+}
+
+/// The service of packets with this mark to this end.
+#[inline]
+pub(crate) fn service_of(snap: &Snapshot, mark: u32, protocol: u8, to: (IpAddr, u16)) -> Option<&Service> {
+    let marked = match mark {
         0 => None,
-        mark => snap.mark_services.get(&(packet.src.is_ipv6(), mark)),
+        mark => snap.mark_services.get(&(to.0.is_ipv6(), mark)),
     };
-    let service = marked.or_else(|| snap.service(packet.protocol, packet.dst, packet.dport));
+    let service = marked.or_else(|| snap.service(protocol, to.0, to.1));
     service.map(|service| &**service)
 }
 
 /// What the template of a packet's client is known by. // IPVS: ip_vs_sched_persist
-fn template_key<B>(service: &Service, persistence: Persistence, packet: &Packet<B>) -> Key {
+pub(crate) fn template_key(service: &Service, persistence: Persistence, packet: Key) -> Key {
     let src = network(packet.src, persistence.prefix);
     match service.mark {
         // One template for all addresses, ports and protocols of the mark.
@@ -398,7 +404,7 @@ fn template_key<B>(service: &Service, persistence: Persistence, packet: &Packet<
         _ => {
             let own_port = packet.dport == service.port && service.port != FTP;
             let dport = if own_port { service.port } else { 0 };
-            Key { protocol: u16::from(packet.protocol) | TEMPLATE, src, sport: 0, dst: packet.dst, dport }
+            Key { protocol: packet.protocol | TEMPLATE, src, sport: 0, dst: packet.dst, dport }
         }
     }
 }

@@ -4,12 +4,13 @@
 
 use std::net::IpAddr;
 
+use crate::connect;
 use crate::forward::tunnel;
 use crate::marks;
 use crate::output;
 use crate::reason::Reason;
 use crate::session::Key;
-use crate::snapshot::{Destination, Forward, InterfaceId, Snapshot};
+use crate::snapshot::{Destination, Forward, InterfaceId, Service, Snapshot};
 
 /// The way out to an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,5 +59,63 @@ pub fn overhead(server: &Destination) -> usize {
     match server.forward {
         Forward::Tun => tunnel::overhead(server.tunnel, server.address),
         Forward::Nat | Forward::FullNat | Forward::Dr => 0,
+    }
+}
+
+/// The service of packets with this mark to this end.
+pub fn service(snap: &Snapshot, mark: u32, protocol: u8, to: (IpAddr, u16)) -> Option<&Service> {
+    connect::service_of(snap, mark, protocol, to)
+}
+
+/// What the template of a client is listed by, as its client and its virtual end; `None` of a service that is not
+/// persistent, or goes by what a packet says (SIP).
+pub fn template(
+    service: &Service,
+    protocol: u8,
+    from: (IpAddr, u16),
+    to: (IpAddr, u16),
+) -> Option<[(IpAddr, u16); 2]> {
+    let persistence = service.persistence.filter(|persistence| !persistence.sip)?;
+    let key = connect::template_key(service, persistence, key(protocol, from, to));
+    Some([(key.src, key.sport), (key.dst, key.dport)])
+}
+
+/// What decides which of the servers that may take a connection does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// The packet alone: the same flow goes to the same server as long as servers and weights stay.
+    Packet,
+    /// How many connections servers have now.
+    Load,
+    /// Whose turn it is, which every new connection moves on.
+    Turn,
+    /// Where the same address went before, else the load.
+    Memory,
+    /// Chance, and the load.
+    Chance,
+}
+
+/// What decides by this scheduler.
+pub fn choice(scheduler: &str) -> Option<Choice> {
+    Some(match scheduler {
+        "sh" | "dh" | "mh" => Choice::Packet,
+        "lc" | "wlc" | "sed" | "nq" | "fo" | "ovf" => Choice::Load,
+        "rr" | "wrr" => Choice::Turn,
+        "lblc" | "lblcr" => Choice::Memory,
+        "twos" => Choice::Chance,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule;
+
+    #[test]
+    fn of_every_scheduler_is_known_what_decides() {
+        for name in schedule::NAMES {
+            assert!(choice(name).is_some(), "{name}");
+        }
     }
 }

@@ -31,6 +31,7 @@ mod packet;
 mod path_mtu;
 pub mod reason;
 mod receive;
+pub mod remedy;
 pub mod rss;
 pub mod schedule;
 pub mod session;
@@ -50,6 +51,7 @@ pub use engine::{Engine, EngineConfig, Output, Received, Transmit};
 pub use export::{NeighbourView, SessionView};
 pub use message::{Envelope, First, Message, Stage};
 pub use reason::{Event, Reason, Verdict, VerdictKind};
+pub use remedy::{Concern, Remedy};
 pub use snapshot::Snapshot;
 
 /// Nanoseconds on a monotonic clock of the caller's choice.

@@ -178,6 +178,12 @@ impl Bench {
         Ok(())
     }
 
+    /// Programs the engines with another state; its ports are those that the director began with.
+    pub fn replace(&mut self, state: State) {
+        self.state = state;
+        self.install();
+    }
+
     fn install(&mut self) {
         let generation = self.snapshot.generation + 1;
         let (snapshot, warnings) = self.program.compile(&self.state, generation);

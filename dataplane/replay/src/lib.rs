@@ -10,6 +10,7 @@
 mod bench;
 pub mod capture;
 pub mod setup;
+pub mod trace;
 mod verdict;
 
 use std::collections::HashMap;

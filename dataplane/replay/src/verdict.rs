@@ -45,7 +45,7 @@ impl std::fmt::Display for Line {
     }
 }
 
-fn word(kind: VerdictKind) -> &'static str {
+pub(crate) fn word(kind: VerdictKind) -> &'static str {
     match kind {
         VerdictKind::Forward => "forward",
         VerdictKind::Reply => "reply",

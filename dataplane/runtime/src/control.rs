@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use fulcrum_api::state::Change;
 use fulcrum_api::{BadMessage, apply_changes, fingerprint};
-use fulcrum_director::{Snapshot, WorkerCounters};
+use fulcrum_director::{Reason, Snapshot, WorkerCounters};
 use fulcrum_model::State;
 use fulcrum_program::Program;
 
@@ -17,6 +17,7 @@ use crate::orders::Desk;
 use crate::pace::{Pace, Reading};
 use crate::ports::Port;
 use crate::rates::Meters;
+use crate::recent::{Counts, Recent};
 use crate::steering;
 use crate::worker::Clock;
 
@@ -99,6 +100,7 @@ pub(crate) struct Control {
     /// Snapshots on their way: serial number, generation of the state.
     under_way: VecDeque<(u64, u64)>,
     questions: u64,
+    recent: Recent,
     /// When the workers' pace was last measured.
     measured: Instant,
 }
@@ -127,6 +129,7 @@ impl Control {
             stale: false,
             under_way: VecDeque::new(),
             questions: 0,
+            recent: Recent::default(),
             measured: Instant::now(),
         }
     }
@@ -224,8 +227,21 @@ impl Control {
         missing.collect()
     }
 
+    /// What all workers have dropped, by reason.
+    fn dropped(&self) -> Counts {
+        std::array::from_fn(|reason| {
+            self.workers.iter().map(|worker| worker.counters.dropped(Reason::ALL[reason])).sum()
+        })
+    }
+
+    /// What all workers dropped in the last minute, by reason.
+    pub(crate) fn recent_drops(&self) -> Counts {
+        self.recent.since(self.dropped())
+    }
+
     /// Every second: whether devices hash as they say, and how busy workers are.
     pub(crate) fn measure(&mut self) {
+        self.recent.note(self.dropped());
         for port in &mut self.ports {
             port.way.judge(&port.name);
         }

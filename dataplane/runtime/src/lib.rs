@@ -29,6 +29,7 @@ mod plan;
 mod ports;
 mod process;
 mod rates;
+mod recent;
 mod rules;
 mod service;
 mod steering;

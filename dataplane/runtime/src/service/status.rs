@@ -45,6 +45,10 @@ pub(super) fn status(control: &mut Control, asked: &GetStatusRequest) -> Datapla
             .cloned()
             .chain(lost_messages(control))
             .collect(),
+        recent_drops: {
+            let recent = control.recent_drops();
+            reasons(|reason| recent[reason as usize])
+        },
         local_pools: if asked.local_pools { local_pools(control) } else { Vec::new() },
         process: Some(fulcrum_api::process::usage()),
     }
