@@ -12,8 +12,8 @@ use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::{
-    capture, configuration, generate, import, ipvsadm, local_pool, mark, neighbour, port, reference, route,
-    server, service, session, setting, status, timeout, top, trace, worker,
+    capture, configuration, doctor, generate, import, ipvsadm, local_pool, mark, neighbour, port, reference,
+    route, server, service, session, setting, status, timeout, top, trace, worker,
 };
 
 /// The environment's way to say `--socket`, under the name `ipvsadm` the only one.
@@ -91,6 +91,8 @@ pub enum Command {
     Capture(capture::Arguments),
     /// Tell step by step what the director does, or would do, with a flow, and why
     Trace(trace::Arguments),
+    /// Look over the set-up as it runs, and say what is wrong and what would be right
+    Doctor(doctor::Arguments),
     /// Put a configuration file into effect, all or nothing
     Apply(configuration::FileArguments),
     /// Show what applying a configuration file would change
@@ -159,6 +161,7 @@ async fn run(arguments: Arguments, out: &mut Output<'_>) -> Result<ExitCode, Fai
         Command::Settings(arguments) => setting::list(global, arguments, out).await,
         Command::Set(arguments) => setting::set(global, arguments).await,
         Command::Capture(arguments) => capture::run(global, arguments, out).await,
+        Command::Doctor(arguments) => return doctor::run(global, arguments, out).await,
         Command::Trace(arguments) => trace::run(global, arguments, out).await,
         Command::Apply(arguments) => configuration::apply(global, &arguments, out).await,
         Command::Diff(arguments) => configuration::diff(global, &arguments, out).await,

@@ -7,6 +7,7 @@ pub mod capture;
 pub mod client;
 pub mod command;
 pub mod configuration;
+pub mod doctor;
 pub mod drops;
 pub mod failure;
 pub mod generate;

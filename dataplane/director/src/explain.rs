@@ -21,6 +21,8 @@ pub struct Way {
     pub next_hop: IpAddr,
     /// Largest IP packet in bytes.
     pub mtu: u16,
+    /// The director's own address there.
+    pub source: IpAddr,
 }
 
 fn key(protocol: u8, from: (IpAddr, u16), to: (IpAddr, u16)) -> Key {
@@ -50,8 +52,8 @@ pub fn mark_by(
 
 /// The way to an address, or why there is none.
 pub fn way(snap: &Snapshot, to: IpAddr) -> Result<Way, Reason> {
-    let output::Way { interface, next_hop, mtu, .. } = output::way(snap, to)?;
-    Ok(Way { interface, next_hop, mtu })
+    let output::Way { interface, next_hop, mtu, source } = output::way(snap, to)?;
+    Ok(Way { interface, next_hop, mtu, source })
 }
 
 /// Bytes that are put before a client's packet on its way to a server.

@@ -10,6 +10,7 @@ mod steps;
 mod tests;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use fulcrum_director::snapshot::{Destination, InterfaceId, Service};
 use fulcrum_director::{Nanos, SECOND, Snapshot, Verdict, explain};
@@ -185,7 +186,7 @@ pub struct Tracer {
     flow: Flow,
     interface: InterfaceId,
     /// What the data plane is programmed with, compiled.
-    snapshot: std::sync::Arc<Snapshot>,
+    snapshot: Arc<Snapshot>,
     mark: u32,
     rules: Vec<usize>,
     service: Option<ServiceKey>,
@@ -197,12 +198,7 @@ impl Tracer {
         if flow.client.0.is_ipv6() != flow.virtual_.0.is_ipv6() {
             return Err(TraceError::Families(flow.client.0, flow.virtual_.0));
         }
-        for port in &mut facts.state.ports {
-            if let Some((_, mac)) = facts.ports.iter().find(|(name, _)| *name == port.name) {
-                port.mac = Some(*mac);
-            }
-        }
-        learn(&mut facts.state, &facts.neighbours);
+        complete(&mut facts);
         let bench = Bench::new(config(), facts.state.clone());
         let snapshot = bench.snapshot().clone();
         let interface = interface(&snapshot, &flow)?;
@@ -338,7 +334,7 @@ struct Run {
 
 impl Run {
     /// The server that the packet was sent to, with its name.
-    fn server(&self) -> Option<(std::sync::Arc<Destination>, ServerKey)> {
+    fn server(&self) -> Option<(Arc<Destination>, ServerKey)> {
         let id = self.verdict?.server?;
         let (_, key) = self.bench.program().server_key(id)?;
         Some((self.bench.snapshot().destination(id)?.clone(), key))
@@ -347,6 +343,23 @@ impl Run {
 
 fn config() -> BenchConfig {
     BenchConfig { workers: 1, sessions: 4096, seed: 1, misdirect: false, start: START }
+}
+
+/// What is known of the running data plane, as its workers have it, without sessions.
+pub fn compile(facts: &Facts) -> Arc<Snapshot> {
+    let mut facts = facts.clone();
+    complete(&mut facts);
+    Bench::new(BenchConfig { sessions: 16, ..config() }, facts.state).snapshot().clone()
+}
+
+/// Brings a state to what the running data plane makes of it: the MAC addresses of its ports, learned neighbours.
+fn complete(facts: &mut Facts) {
+    for port in &mut facts.state.ports {
+        if let Some((_, mac)) = facts.ports.iter().find(|(name, _)| *name == port.name) {
+            port.mac = Some(*mac);
+        }
+    }
+    learn(&mut facts.state, &facts.neighbours);
 }
 
 /// Adds what was learned of neighbours as if it were configured.

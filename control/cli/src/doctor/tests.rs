@@ -1,0 +1,284 @@
+use clap::CommandFactory as _;
+use fulcrum_api::control::{ControlStatus, Link};
+use fulcrum_api::dataplane::{
+    LocalPoolUse, NamedCount, NeighbourStatus, PortStatus, ServerCounters, ServiceCounters, Worker,
+};
+use fulcrum_director::Reason;
+use fulcrum_model::file::Config;
+
+use super::*;
+
+const NETWORK: &str = r#"
+[[port]]
+name = "wan"
+device = "net_null0"
+[[port]]
+name = "lan"
+device = "net_null1"
+[[interface]]
+name = "wan"
+port = "wan"
+addresses = ["172.16.100.1/24"]
+[[interface]]
+name = "lan"
+port = "lan"
+addresses = ["192.168.20.1/24"]
+[[local-pool]]
+name = "inside"
+interface = "lan"
+addresses = ["192.168.20.100"]
+ports = "1024-2023"
+"#;
+
+const WEB: &str = r#"
+[[service]]
+address = "172.16.100.9:80"
+protocol = "tcp"
+local-pool = "inside"
+[[service.server]]
+address = "192.168.20.7:8080"
+forward = "FORWARD"
+"#;
+
+fn web(forward: &str) -> String {
+    WEB.replace("FORWARD", forward)
+}
+
+/// A set-up on which nothing is wrong, with a server that has answered.
+struct Setup {
+    text: String,
+    status: Status,
+    counters: Counters,
+    half_open: u64,
+    neighbour: &'static str,
+}
+
+impl Setup {
+    fn good(text: String) -> Setup {
+        let port = |name: &str| PortStatus {
+            name: name.into(),
+            mac: "02:00:00:00:00:01".into(),
+            link: true,
+            rx_packets: 100_000,
+            ..PortStatus::default()
+        };
+        let dataplane = DataplaneStatus {
+            generation: 3,
+            acknowledged: 3,
+            workers: vec![Worker { sessions: 10, session_limit: 1000, ..Worker::default() }],
+            ports: vec![port("wan"), port("lan")],
+            ..DataplaneStatus::default()
+        };
+        let status = Status {
+            control: Some(ControlStatus::default()),
+            link: Some(Link { connected: true, in_sync: true, ..Link::default() }),
+            dataplane: Some(dataplane),
+        };
+        let counters = Counters { in_packets: 100, out_packets: 90, ..Counters::default() };
+        Setup { text, status, counters, half_open: 0, neighbour: "reachable" }
+    }
+
+    fn dataplane(&mut self) -> &mut DataplaneStatus {
+        self.status.dataplane.as_mut().unwrap()
+    }
+
+    /// What is found, as words.
+    fn findings(&self) -> Vec<String> {
+        let text = format!("{NETWORK}{}", self.text);
+        let state = Config::parse("t", &text).unwrap_or_else(|errors| panic!("{errors}")).state;
+        let services = state.services.iter().map(|service| ServiceCounters {
+            key: Some((&service.key).into()),
+            counters: None,
+            servers: service
+                .servers
+                .iter()
+                .map(|server| ServerCounters {
+                    key: Some((&server.key).into()),
+                    counters: Some(self.counters),
+                    active: self.half_open + 1,
+                    ..ServerCounters::default()
+                })
+                .collect(),
+        });
+        let counters = CountersChunk { services: services.collect(), total: None };
+        let neighbour = NeighbourStatus {
+            interface: "lan".into(),
+            address: vec![192, 168, 20, 7],
+            mac: if self.neighbour == "reachable" { vec![2, 0, 0, 0, 9, 9] } else { Vec::new() },
+            state: self.neighbour.into(),
+            parked: 2,
+        };
+        // Of DR the server's port is the service's.
+        let half_open = [80, 8080].map(|port| (("192.168.20.7".parse().unwrap(), port), self.half_open));
+        let half_open = HashMap::from(half_open);
+        let facts = match &self.status.dataplane {
+            Some(dataplane) => {
+                let (status, dataplane) = (self.status.clone(), dataplane.clone());
+                Facts::new(status, state, &dataplane, counters, vec![neighbour], &half_open).unwrap()
+            }
+            None => Facts { status: self.status.clone(), state, ..Facts::default() },
+        };
+        let words =
+            |f: Finding| format!("{:?} {}: {} | {}", f.level, f.about, f.what, f.advice).to_lowercase();
+        examine(&facts).into_iter().map(words).collect()
+    }
+
+    /// The only finding.
+    fn finding(&self) -> String {
+        let found = self.findings();
+        assert_eq!(found.len(), 1, "{found:#?}");
+        found[0].clone()
+    }
+}
+
+fn assert_says(said: &str, words: &[&str]) {
+    for word in words {
+        assert!(said.contains(word), "no `{word}` in `{said}`");
+    }
+}
+
+#[test]
+fn a_good_set_up_is_left_in_peace() {
+    for forward in ["nat", "fullnat", "dr"] {
+        assert_eq!(Setup::good(web(forward)).findings(), Vec::<String>::new(), "{forward}");
+    }
+}
+
+#[test]
+fn processes_that_do_not_agree() {
+    let mut setup = Setup::good(web("nat"));
+    setup.dataplane().acknowledged = 2;
+    setup.status.control.as_mut().unwrap().config_error = "line 3: no such key".into();
+    let found = setup.findings();
+    assert_says(&found[0], &["error configuration: the file is not in effect: line 3"]);
+    assert_says(&found[1], &["warning data plane: workers still run generation 2 of 3"]);
+    setup.status.link = Some(Link { in_sync: false, last_error: "it refused".into(), ..Link::default() });
+    assert_says(&setup.findings()[1], &["error data plane: does not hold the desired state: it refused"]);
+    setup.status.dataplane = None;
+    assert_says(&setup.findings()[1], &["error data plane: not connected", "start fulcrum-dataplane"]);
+    let mut advised = Setup::good(web("nat"));
+    advised.dataplane().warnings = vec!["host: lcore 1 is slow".into(), "port x is not open".into()];
+    assert_eq!(
+        advised.findings(),
+        ["advice host: lcore 1 is slow | ", "warning data plane: port x is not open | "]
+    );
+}
+
+#[test]
+fn links_and_ways() {
+    let mut setup = Setup::good(web("nat"));
+    setup.dataplane().ports[1].link = false;
+    assert_says(&setup.finding(), &["error port lan: no link"]);
+
+    let unresolved = Setup { neighbour: "failed", ..Setup::good(web("nat")) };
+    assert_says(
+        &unresolved.finding(),
+        &[
+            "error neighbour 192.168.20.7: does not answer on lan (failed), 2 packets wait",
+            "192.168.20.7:8080",
+        ],
+    );
+
+    let nowhere = Setup::good(web("nat").replace("192.168.20.7", "10.9.9.9"));
+    assert_says(
+        &nowhere.finding(),
+        &[
+            "error server 10.9.9.9:8080: no way leads there (no-route, of tcp 172.16.100.9:80)",
+            "fulcrum route add 10.9.9.9",
+        ],
+    );
+
+    let own = Setup::good(web("nat").replace("192.168.20.7", "192.168.20.1"));
+    assert_says(&own.finding(), &["its address is the director's own"]);
+}
+
+#[test]
+fn servers_that_do_not_answer_through_the_director() {
+    let counters = Counters { in_packets: 12, out_packets: 0, ..Counters::default() };
+    let around = Setup { counters, half_open: 4, ..Setup::good(web("nat")) };
+    assert_says(
+        &around.finding(),
+        &[
+            "error server 192.168.20.7:8080: of tcp 172.16.100.9:80: 12 packets went to it and 0 came back",
+            "ip route replace default via 192.168.20.1",
+        ],
+    );
+    let fullnat = Setup { counters, ..Setup::good(web("fullnat")) };
+    assert_says(&fullnat.finding(), &["a way back to the local addresses"]);
+    // Not any more, after a long good time.
+    let counters = Counters { in_packets: 9000, out_packets: 9000, in_pps: 2, ..Counters::default() };
+    let lately = Setup { counters, half_open: 3, ..Setup::good(web("nat")) };
+    assert_says(&lately.finding(), &["9000 came back", "3 connections half-open"]);
+    let deaf = Setup { half_open: 5, ..Setup::good(web("dr")) };
+    assert_says(&deaf.finding(), &["warning server", "clients do not hear from it", "arp_ignore=1"]);
+    // Of datagrams nobody expects answers.
+    let counters = Counters { in_packets: 500, ..Counters::default() };
+    let logs = Setup { counters, ..Setup::good(web("nat").replace("tcp", "udp")) };
+    assert_eq!(logs.findings(), Vec::<String>::new());
+}
+
+#[test]
+fn services_that_nobody_serves_and_tables_that_are_full() {
+    let empty = Setup::good("[[service]]\naddress = \"172.16.100.9:80\"\nprotocol = \"tcp\"\n".into());
+    assert_says(&empty.finding(), &["warning service tcp 172.16.100.9:80: it has no server"]);
+    let quiesced = Setup::good(format!("{}weight = 0\n", web("nat")));
+    assert_says(&quiesced.finding(), &["all of its 1 servers have weight 0"]);
+
+    let mut full = Setup::good(web("fullnat"));
+    full.dataplane().workers[0].sessions = 960;
+    full.dataplane().local_pools = vec![LocalPoolUse {
+        service: "tcp 172.16.100.9:80".into(),
+        address: "192.168.20.100".into(),
+        conflicts: 0,
+        sessions: 850,
+    }];
+    let found = full.findings();
+    assert_says(&found[0], &["error worker 0: its session table is 96 % full"]);
+    assert_says(
+        &found[1],
+        &["warning service", "85 % in use (850 sessions, 1 addresses × 1000 ports × 1 servers)"],
+    );
+}
+
+#[test]
+fn tunnels_without_room_and_drops_of_late() {
+    let tunnel = Setup::good(web("tun"));
+    assert_says(
+        &tunnel.finding(),
+        &["advice", "packets of 1480 bytes fit into the tunnel", "mss = 1440", "mtu of 1520"],
+    );
+    assert_eq!(
+        Setup::good(web("tun").replace("local-pool", "mss = 1400\nlocal-pool")).findings(),
+        Vec::<String>::new()
+    );
+
+    let mut drops = Setup::good(web("nat"));
+    let count = |name: &str| NamedCount { name: name.into(), count: 5 };
+    drops.dataplane().recent_drops =
+        vec![count("arp-not-ours"), count("no-session"), count("arp-conflict"), count("new")];
+    let found = drops.findings();
+    assert_eq!(found.len(), 2, "{found:#?}");
+    assert_says(&found[0], &["advice drops no-session: 5 in the last minute"]);
+    assert_says(&found[1], &["warning drops arp-conflict", "arp_ignore=1"]);
+}
+
+/// Whatever is advised can be typed.
+#[test]
+fn commands_that_are_advised_are_there() {
+    let commands = crate::command::Arguments::command();
+    for reason in Reason::ALL {
+        for word in reason.remedy().advice.split('`').skip(1).step_by(2) {
+            let mut words = word.split_whitespace();
+            if words.next() != Some("fulcrum") {
+                continue;
+            }
+            let first = words.next().unwrap();
+            let noun =
+                commands.find_subcommand(first).unwrap_or_else(|| panic!("{reason}: no `fulcrum {first}`"));
+            if noun.has_subcommands() {
+                let verb = words.next().unwrap();
+                assert!(noun.find_subcommand(verb).is_some(), "{reason}: no `fulcrum {first} {verb}`");
+            }
+        }
+    }
+}
