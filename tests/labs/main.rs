@@ -25,3 +25,4 @@ mod tools;
 mod translation;
 mod tunnels;
 mod vlan;
+mod watching;

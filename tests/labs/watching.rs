@@ -1,0 +1,101 @@
+//! What Prometheus gets of a director at work.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use fulcrum_e2e::Lab;
+use fulcrum_e2e::client::{assert_answered, get};
+use fulcrum_e2e::director::{Director, Setup};
+use fulcrum_e2e::net::{Namespace, run};
+use fulcrum_e2e::topology;
+
+/// The page, as Prometheus' own tool finds nothing to complain about.
+fn scrape(inside: &Namespace, lab: &Lab) -> String {
+    let file = lab.directory().join("metrics.txt");
+    inside.sh(&format!("curl -sf --max-time 20 http://127.0.0.1:9559/metrics > {}", file.display()));
+    let mut promtool = std::process::Command::new("promtool");
+    promtool.args(["check", "metrics"]).stdin(fs::File::open(&file).expect("it was written"));
+    assert_eq!(run(&mut promtool), "");
+    fs::read_to_string(&file).expect("it was written")
+}
+
+/// The value of a series.
+#[track_caller]
+fn value(page: &str, series: &str) -> f64 {
+    let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {series} in\n{page}")).parse().expect("a number")
+}
+
+/// Words that begin so in the files for Prometheus and Grafana.
+fn named(begin: &str) -> BTreeSet<String> {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
+    let text = ["prometheus/alerts.yml", "grafana/fulcrum.json"]
+        .map(|file| fs::read_to_string(deploy.join(file)).expect("it is there"))
+        .concat();
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| word.starts_with(begin)).map(str::to_owned).collect()
+}
+
+#[test]
+fn metrics_are_of_the_traffic_that_was() {
+    let lab = Lab::new("metrics");
+    let net = topology::fullnat(&lab, "addresses = [\"192.168.20.210\"]");
+    let network = format!("metrics = \"127.0.0.1:9559\"\n{}", net.network);
+    let mut director = Director::start(&net.director, lab.directory(), &Setup::TWO, &network);
+    director.ipvsadm_lines(
+        "-A -t 172.16.100.9:80 -s rr
+         -P -t 172.16.100.9:80 -z 192.168.20.210
+         -a -t 172.16.100.9:80 -r 192.168.30.7:8080 -b
+         -a -t 172.16.100.9:80 -r 192.168.40.8:8080 -b",
+    );
+    let before = scrape(&net.director, &lab);
+    assert_answered(&get(&net.client, "172.16.100.9", 10), 10);
+    net.client.sh("curl -s --max-time 5 http://172.16.100.9:81/ || true");
+    let page = scrape(&net.director, &lab);
+
+    let service = "service=\"tcp 172.16.100.9:80\"";
+    let grown = |series: &str| value(&page, series) - value(&before, series);
+    assert_eq!(grown(&format!("fulcrum_service_connections_total{{{service}}}")), 10.0);
+    assert_eq!(grown("fulcrum_connections_total"), 10.0);
+    for server in ["192.168.30.7:8080", "192.168.40.8:8080"] {
+        let labels = format!("{{{service},server=\"{server}\"}}");
+        assert_eq!(grown(&format!("fulcrum_server_connections_total{labels}")), 5.0);
+        assert!(grown(&format!("fulcrum_server_out_bytes_total{labels}")) > 0.0);
+    }
+    assert_eq!(grown("fulcrum_dropped_packets_total{reason=\"no-service\"}"), 1.0);
+    assert!(value(&page, &format!("fulcrum_service_local_port_sessions{{{service}}}")) > 0.0);
+    assert_eq!(value(&page, "fulcrum_port_up{port=\"wan\"}"), 1.0);
+    assert!(value(&page, "fulcrum_process_resident_memory_bytes{process=\"dataplane\"}") > 0.0);
+
+    // Whatever the dashboard and the alerts ask for has samples here, and the reasons that they name exist.
+    let sampled: BTreeSet<&str> = page
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split(['{', ' ']).next())
+        .collect();
+    let missing: Vec<String> =
+        named("fulcrum_").into_iter().filter(|name| !sampled.contains(name.as_str())).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    let alerts =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/prometheus/alerts.yml"))
+            .expect("it is there");
+    let mut reasons = 0;
+    for reasons_of_one in alerts.split("{reason").skip(1).filter_map(|rest| rest.split('"').nth(1)) {
+        for reason in reasons_of_one.split('|') {
+            value(&page, &format!("fulcrum_dropped_packets_total{{reason=\"{reason}\"}}"));
+            reasons += 1;
+        }
+    }
+    assert!(reasons > 5);
+
+    // A data plane that is gone is seen by both pages, and a table of top is what the counters say.
+    assert!(director.fulcrum("top --interval 0.2").contains("tcp 172.16.100.9:80"));
+    let health = || net.director.sh("curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:9559/healthz");
+    assert_eq!(health(), "200");
+    director.dataplane().stop();
+    fulcrum_e2e::process::wait_for("an unhealthy director", std::time::Duration::from_secs(20), || {
+        (health() == "503").then_some(())
+    });
+    assert_eq!(value(&scrape(&net.director, &lab), "fulcrum_dataplane_up"), 0.0);
+}
