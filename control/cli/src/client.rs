@@ -1,7 +1,5 @@
-//! The control socket in the model's own terms.
+//! fulcrum-control's service in the model's own terms.
 
-use std::io::ErrorKind;
-use std::path::Path;
 use std::time::Duration;
 
 use fulcrum_api::control::control_client::ControlClient;
@@ -12,6 +10,7 @@ use tokio::time::timeout;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
+use crate::door::Door;
 use crate::failure::Failure;
 
 /// A question is answered within this time, however busy the other end is.
@@ -26,12 +25,9 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the control socket at `path`.
-    pub async fn connect(path: &Path) -> Result<Client, Failure> {
-        let channel = socket::connect(path).await.map_err(|error| match root_kind(&error) {
-            Some(ErrorKind::PermissionDenied) => Failure::Forbidden(path.to_owned()),
-            _ => Failure::NotRunning(path.to_owned()),
-        })?;
+    /// Connects to the director behind `door`.
+    pub async fn connect(door: &Door) -> Result<Client, Failure> {
+        let channel = door.connect().await?;
         let control = ControlClient::new(channel)
             .max_decoding_message_size(socket::MESSAGE_LIMIT)
             .max_encoding_message_size(socket::MESSAGE_LIMIT);
@@ -129,14 +125,6 @@ async fn answer<T>(
     match timeout(limit, asked).await {
         Ok(answer) => Ok(answer?.into_inner()),
         Err(_) => Err(Failure::Silent(limit.as_secs())),
-    }
-}
-
-/// The kind of the I/O error at the bottom of `error`.
-fn root_kind(error: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
-    match error.downcast_ref::<std::io::Error>() {
-        Some(io) => Some(io.kind()),
-        None => root_kind(error.source()?),
     }
 }
 

@@ -6,18 +6,16 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use fulcrum_api::control::Delivery;
-use fulcrum_model::{Edit, file};
+use fulcrum_model::Edit;
 
 use crate::client::Client;
+use crate::door::Door;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::{
     capture, configuration, doctor, generate, import, ipvsadm, local_pool, mark, neighbour, port, reference,
     route, server, service, session, setting, status, timeout, top, trace, worker,
 };
-
-/// The environment's way to say `--socket`, under the name `ipvsadm` the only one.
-pub const SOCKET_VARIABLE: &str = "FULCRUM_SOCKET";
 
 /// Operates Fulcrum, a layer-4 load balancer.
 ///
@@ -37,13 +35,19 @@ pub struct Arguments {
 /// Options of every command.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Global {
-    /// Socket of fulcrum-control
-    #[arg(long, global = true, value_name = "PATH", default_value = file::DEFAULT_CONTROL_SOCKET)]
-    #[arg(env = SOCKET_VARIABLE)]
-    pub socket: PathBuf,
+    /// Where fulcrum-control is
+    #[command(flatten)]
+    pub door: Door,
     /// Print listings as JSON
     #[arg(long, global = true)]
     pub json: bool,
+}
+
+/// What the environment alone says.
+#[derive(Clone, Debug, Parser)]
+struct Environment {
+    #[command(flatten)]
+    door: Door,
 }
 
 /// What can be done.
@@ -125,10 +129,10 @@ pub enum Command {
 pub async fn main() -> ExitCode {
     let called = std::env::args_os().next().map(PathBuf::from);
     if let Some(face) = called.as_deref().and_then(ipvsadm::Face::of) {
-        let socket =
-            std::env::var_os(SOCKET_VARIABLE).map_or(file::DEFAULT_CONTROL_SOCKET.into(), PathBuf::from);
+        // ipvsadm has no options for it: the environment says where fulcrum-control is.
+        let Environment { door } = Environment::parse_from(["ipvsadm"]);
         let arguments = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
-        return ipvsadm::run_on_stdio(face, &arguments.collect::<Vec<_>>(), &socket).await;
+        return ipvsadm::run_on_stdio(face, &arguments.collect::<Vec<_>>(), &door).await;
     }
     let mut out = Output::stdout();
     let done = run(Arguments::parse(), &mut out).await;
@@ -172,7 +176,7 @@ async fn run(arguments: Arguments, out: &mut Output<'_>) -> Result<ExitCode, Fai
         Command::Replay(arguments) => configuration::replay(&arguments, out),
         Command::Ipvsadm { arguments } => {
             let face = ipvsadm::Face::Ipvsadm;
-            return Ok(ipvsadm::run_on_stdio(face, &arguments, &global.socket).await);
+            return Ok(ipvsadm::run_on_stdio(face, &arguments, &global.door).await);
         }
         Command::Completion(arguments) => generate::completion(&arguments, out),
         Command::Man(arguments) => generate::man(&arguments, out),
@@ -183,7 +187,7 @@ async fn run(arguments: Arguments, out: &mut Output<'_>) -> Result<ExitCode, Fai
 impl Global {
     /// A connection to fulcrum-control.
     pub async fn client(&self) -> Result<Client, Failure> {
-        Client::connect(&self.socket).await
+        Client::connect(&self.door).await
     }
 
     /// Applies edits, and tells when they are not in effect at once.

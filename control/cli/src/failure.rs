@@ -16,6 +16,9 @@ pub enum Failure {
     /// Nobody serves the control socket.
     #[error("fulcrum-control is not running (nothing answers at {}); start it, or name its socket with --socket", .0.display())]
     NotRunning(PathBuf),
+    /// Another machine does not let us in, or is not there.
+    #[error("cannot reach fulcrum-control at {0}: {1}")]
+    Unreachable(String, String),
     /// It took the connection and says nothing.
     #[error(
         "fulcrum-control has not answered for {0} s: it hangs or is stopped; whether a change was made is not known"

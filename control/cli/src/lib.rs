@@ -8,6 +8,7 @@ pub mod client;
 pub mod command;
 pub mod configuration;
 pub mod doctor;
+pub mod door;
 pub mod drops;
 pub mod failure;
 pub mod generate;
@@ -33,5 +34,6 @@ pub mod trace;
 pub mod worker;
 
 pub use client::Client;
+pub use door::Door;
 pub use failure::Failure;
 pub use output::Output;

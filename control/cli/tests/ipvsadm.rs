@@ -5,8 +5,8 @@ use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use fulcrum_cli::Output;
 use fulcrum_cli::ipvsadm::{Face, Streams, run};
+use fulcrum_cli::{Door, Output};
 use fulcrum_log::LogArguments;
 use fulcrum_manager::process::Arguments;
 
@@ -45,7 +45,7 @@ async fn called(face: Face, socket: &Path, line: &str, input: &str) -> (String, 
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let streams =
         Streams { input: &mut io::Cursor::new(input), output: Output::new(&mut out), errors: &mut err };
-    let code = run(face, &words(line), socket, streams).await;
+    let code = run(face, &words(line), &Door::at(socket), streams).await;
     (String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap(), code)
 }
 
@@ -219,6 +219,6 @@ async fn a_reader_that_goes_away_is_no_error() {
     }
     let mut err = Vec::new();
     let streams = Streams { input: &mut io::empty(), output: Output::new(Gone), errors: &mut err };
-    assert_eq!(run(Face::Ipvsadm, &["-h".to_owned()], Path::new("none"), streams).await, 0);
+    assert_eq!(run(Face::Ipvsadm, &["-h".to_owned()], &Door::at(Path::new("none")), streams).await, 0);
     assert_eq!(err, b"");
 }

@@ -21,6 +21,8 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use journal::{Journal, is_journal};
 use limit::Limit;
 
+pub use limit::AUDIT;
+
 /// The environment's word on how much is logged, of which part.
 const VARIABLE: &str = "RUST_LOG";
 

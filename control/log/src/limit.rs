@@ -28,6 +28,9 @@ const TOLD: usize = 400;
 /// Between two looks at what is held.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// Lines of this target are written however often they come: who changed what.
+pub const AUDIT: &str = "fulcrum_audit";
+
 /// Lines like this are the limit's own.
 const TARGET: &str = "fulcrum_log";
 
@@ -65,7 +68,7 @@ impl Limit {
 impl<S: Subscriber> Layer<S> for Limit {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         let metadata = event.metadata();
-        if metadata.target() == TARGET {
+        if [TARGET, AUDIT].contains(&metadata.target()) {
             return true;
         }
         let mut text = Text::default();

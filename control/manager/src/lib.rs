@@ -1,7 +1,7 @@
 //! `fulcrum-control`: keeps the desired state and the data plane in it.
 //!
 //! Lives here: where the state comes from and survives (`store`, `merge`, `desired`), how the data plane is
-//! brought to it (`reconcile`), what clients may ask (`service`), what monitoring
+//! brought to it (`reconcile`), what clients may ask (`service`), who they are and what they may (`access`, `remote`), what monitoring
 //! systems are told (`metrics`), and the process around (`process`).
 //! Does not live here: what is valid (fulcrum-model), how it travels (fulcrum-api).
 //!
@@ -12,11 +12,13 @@
 //! away is as the file says; every other one stays as it was at run time. When the two do not go together, or
 //! the file is wrong, the desired state stays as it was and the status says why.
 
+pub mod access;
 pub mod desired;
 pub mod differences;
 pub mod merge;
 pub mod metrics;
 pub mod process;
 pub mod reconcile;
+pub mod remote;
 pub mod service;
 pub mod store;

@@ -14,10 +14,12 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
+use crate::access::Access;
 use crate::desired::{Desired, FileError, read_file};
 use crate::metrics::http::{self, ServeError};
 use crate::metrics::scrape::Source;
 use crate::reconcile::Reconciler;
+use crate::remote::{self, RemoteError};
 use crate::service::Service;
 use crate::store::{Store, StoreError, Stored};
 
@@ -66,6 +68,9 @@ pub enum ProcessError {
     /// The address of the metrics cannot be served.
     #[error("{0}")]
     Metrics(#[from] ServeError),
+    /// Other machines cannot be served.
+    #[error("{0}")]
+    Remote(#[from] RemoteError),
     /// The server ended.
     #[error("the control socket failed: {0}")]
     Serve(#[from] tonic::transport::Error),
@@ -117,8 +122,20 @@ pub async fn run(arguments: Arguments) -> Result<(), ProcessError> {
         dataplane,
         started,
     };
+    let service = service.into_server();
+    let remote = match &known.control.remote {
+        Some(remote) => Some((remote::open(remote).await?, Access::new(&remote.clients))),
+        None => None,
+    };
+    let remote = async {
+        match remote {
+            Some((door, access)) => door.serve(access, service.clone()).await,
+            None => std::future::pending().await,
+        }
+    };
     let server = tonic::transport::Server::builder()
-        .add_service(service.into_server())
+        .layer(Access::default())
+        .add_service(service.clone())
         .serve_with_incoming(listener.incoming());
     let reload = async {
         while hang_up.recv().await.is_some() {
@@ -147,6 +164,7 @@ pub async fn run(arguments: Arguments) -> Result<(), ProcessError> {
     supervisor::ready("keeping the data plane in its desired state");
     tokio::select! {
         served = server => served?,
+        served = remote => served?,
         () = reconciler.run() => {}
         () = reload => {}
         () = live => {}

@@ -1,5 +1,6 @@
 //! The Control gRPC service: requests in, desired state and data plane out.
 
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use fulcrum_api::control::{self as wire, Delivery};
 use fulcrum_api::dataplane::dataplane_client::DataplaneClient;
 use fulcrum_api::status::clipped;
 use fulcrum_api::{BadMessage, apply_changes, changes, dataplane, edit, socket};
+use fulcrum_log::AUDIT;
 use fulcrum_model::file::{Config, to_toml};
 use fulcrum_model::{Edit, State, validate};
 use tokio::sync::{Mutex, watch};
@@ -17,12 +19,16 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 use tracing::info;
 
+use crate::access::{self, Who, needed_by};
 use crate::desired::{ChangeError, Desired};
 use crate::differences::differences;
 use crate::reconcile::{ANSWER, Link};
 
 /// How long a change waits for the data plane to have it before it is answered.
 const DELIVERY: Duration = Duration::from_secs(2);
+
+/// Changes of one transaction that are written down one by one.
+const TOLD: usize = 100;
 
 /// What the service answers from.
 #[derive(Debug)]
@@ -105,18 +111,23 @@ impl From<ChangeError> for Status {
 #[tonic::async_trait]
 impl Control for Service {
     async fn edit(&self, request: Request<wire::EditRequest>) -> Reply<wire::EditReply> {
+        let who = who(&request)?;
         let edits = request.into_inner().edits;
         let edits = edits
             .into_iter()
             .enumerate()
             .map(|(index, edit)| Edit::try_from(edit).map_err(|bad| bad.within(&format!("edits[{index}]"))));
         let edits: Vec<Edit> = edits.collect::<Result<_, BadMessage>>()?;
+        if let Some(beyond) = edits.iter().find(|edit| needed_by(edit) > who.role) {
+            return Err(access::refused(&who, &beyond.to_string(), needed_by(beyond)));
+        }
         let number = self.desired.lock().await.edit(&edits)?;
-        info!(edits = edits.len(), revision = number, "desired state edited");
+        audit(&who, number, edits.iter());
         Ok(Response::new(wire::EditReply { delivery: Some(self.delivery(number).await) }))
     }
 
     async fn apply(&self, request: Request<wire::ApplyRequest>) -> Reply<wire::ApplyReply> {
+        let who = who(&request)?;
         let request = request.into_inner();
         let mut state = State::default();
         let whole = request.state.ok_or_else(|| BadMessage::new("state", "is missing"))?;
@@ -132,7 +143,7 @@ impl Control for Service {
         }
         let number = desired.replace(state)?;
         drop(desired);
-        info!(differences = differences.len(), revision = number, "desired state replaced");
+        audit(&who, number, differences.iter());
         let delivery = Some(self.delivery(number).await);
         Ok(Response::new(wire::ApplyReply { differences, delivery }))
     }
@@ -224,8 +235,11 @@ impl Control for Service {
         &self,
         request: Request<dataplane::ZeroCountersRequest>,
     ) -> Reply<dataplane::ZeroCountersReply> {
+        let who = who(&request)?;
         let mut client = self.dataplane()?;
-        self.answer(client.zero_counters(request.into_inner())).await
+        let reply = self.answer(client.zero_counters(request.into_inner())).await?;
+        info!(target: AUDIT, who = %who.name, from = %who.from, "counters zeroed");
+        Ok(reply)
     }
 
     type CaptureStream = tonic::Streaming<dataplane::CaptureChunk>;
@@ -233,6 +247,24 @@ impl Control for Service {
     async fn capture(&self, request: Request<dataplane::CaptureRequest>) -> Reply<Self::CaptureStream> {
         let mut client = self.dataplane()?;
         self.answer(client.capture(request.into_inner())).await
+    }
+}
+
+/// Who asks, as found out before the request came here.
+fn who<T>(request: &Request<T>) -> Result<Who, Status> {
+    let known = request.extensions().get::<Who>().cloned();
+    known.ok_or_else(|| Status::permission_denied("a connection without a known end"))
+}
+
+/// Writes down who changed what: a line for each change, as far as one transaction may fill the log.
+fn audit<T: Display>(who: &Who, revision: u64, changes: impl ExactSizeIterator<Item = T>) {
+    let Who { name, from, .. } = who;
+    let more = changes.len().saturating_sub(TOLD);
+    for what in changes.take(TOLD) {
+        info!(target: AUDIT, who = %name, %from, revision, %what, "changed");
+    }
+    if more > 0 {
+        info!(target: AUDIT, who = %name, %from, revision, more, "changed");
     }
 }
 

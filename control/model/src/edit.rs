@@ -17,6 +17,7 @@ mod apply;
 mod draft;
 #[cfg(test)]
 mod tests;
+mod words;
 
 /// One change of a [`State`].
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,6 @@ mod gather;
 mod names;
 
 use std::io::{self, Read, Write};
-use std::path::Path;
 use std::process::ExitCode;
 
 use fulcrum_model::ipvsadm::{
@@ -16,7 +15,7 @@ use fulcrum_model::ipvsadm::{
 };
 use fulcrum_model::{Edit, Forward, ServiceKey};
 
-use crate::{Client, Failure, Output};
+use crate::{Client, Door, Failure, Output};
 pub use face::Face;
 pub use names::SystemNames;
 
@@ -37,17 +36,17 @@ impl std::fmt::Debug for Streams<'_> {
 }
 
 /// Does what `args` (without the program's name) ask the program of that name for, on the process's own streams.
-pub async fn run_on_stdio(face: Face, args: &[String], socket: &Path) -> ExitCode {
+pub async fn run_on_stdio(face: Face, args: &[String], door: &Door) -> ExitCode {
     let streams = Streams { input: &mut io::stdin(), output: Output::stdout(), errors: &mut io::stderr() };
-    ExitCode::from(run(face, args, socket, streams).await)
+    ExitCode::from(run(face, args, door, streams).await)
 }
 
 /// Does what `args` (without the program's name) ask the program of that name for and gives the exit code.
-pub async fn run(face: Face, args: &[String], socket: &Path, mut streams: Streams<'_>) -> u8 {
+pub async fn run(face: Face, args: &[String], door: &Door, mut streams: Streams<'_>) -> u8 {
     let names = SystemNames::default();
     let done = match command(face, args, &names) {
-        Ok(Command::Restore) => restore(face == Face::Restore, socket, &names, &mut streams).await,
-        Ok(command) => perform(command, socket, &names, &mut streams).await,
+        Ok(Command::Restore) => restore(face == Face::Restore, door, &names, &mut streams).await,
+        Ok(command) => perform(command, door, &names, &mut streams).await,
         Err(usage) => Err(usage),
     };
     let flushed = streams.output.flush();
@@ -81,7 +80,7 @@ fn command(face: Face, args: &[String], names: &SystemNames) -> Result<Command, 
 /// Does one command; `Command::Restore`, which is about more of them, is not among them.
 async fn perform(
     command: Command,
-    socket: &Path,
+    door: &Door,
     names: &SystemNames,
     streams: &mut Streams<'_>,
 ) -> Result<(), Usage> {
@@ -89,7 +88,7 @@ async fn perform(
         Command::Help => print(streams, format_args!("{}\n{}", ipvsadm::VERSION, ipvsadm::help())),
         Command::Version => print(streams, format_args!("{}\n", ipvsadm::VERSION)),
         Command::Edit(edits) => {
-            let mut client = connect(socket).await?;
+            let mut client = connect(door).await?;
             edit(&mut client, &edits, streams).await.map_err(|(at, failure)| match (failure, edits.get(at)) {
                 (Failure::Refused(_, error), Some(edit)) => refused(ipvsadm::refusal(edit, &error)),
                 (failure, _) => refused(failure.to_string()),
@@ -97,14 +96,14 @@ async fn perform(
         }
         Command::Restore => Err(refused("`-R' cannot stand in what -R reads".to_owned())),
         Command::Zero(service) => {
-            let mut client = connect(socket).await?;
+            let mut client = connect(door).await?;
             if let Some(key) = service {
                 known_service(&mut client, key, EXIT_REFUSED).await?;
             }
             client.zero(service).await.map_err(|failure| refused(failure.to_string()))
         }
         Command::List(options) => {
-            let mut client = connect(socket).await?;
+            let mut client = connect(door).await?;
             let (services, missing) = gather::services(&mut client).await.map_err(cannot_list)?;
             let text = list::services(&services, &options, list::TABLE_SIZE, names)?;
             print(streams, format_args!("{text}"))?;
@@ -114,19 +113,19 @@ async fn perform(
             Ok(())
         }
         Command::ListSessions { numeric, persistence_data } => {
-            let mut client = connect(socket).await?;
+            let mut client = connect(door).await?;
             match numeric {
                 true => list_sessions(&mut client, persistence_data, &Numeric, streams).await,
                 false => list_sessions(&mut client, persistence_data, names, streams).await,
             }
         }
         Command::ListTimeouts => {
-            let state = connect(socket).await?.state().await.map_err(cannot_list)?;
+            let state = connect(door).await?.state().await.map_err(cannot_list)?;
             print(streams, format_args!("{}", list::timeouts(&state.timeouts)))
         }
-        Command::ListDaemons => connect(socket).await.map(drop),
+        Command::ListDaemons => connect(door).await.map(drop),
         Command::LocalAddresses { service, numeric } => {
-            let mut client = connect(socket).await?;
+            let mut client = connect(door).await?;
             if let Some(key) = service {
                 known_service(&mut client, key, EXIT_LIST).await?;
             }
@@ -134,15 +133,15 @@ async fn perform(
             print(streams, format_args!("{}", list::local_addresses(&listed, numeric, names)))
         }
         Command::Save { numeric } => {
-            let state = connect(socket).await?.state().await.map_err(cannot_list)?;
+            let state = connect(door).await?.state().await.map_err(cannot_list)?;
             print(streams, format_args!("{}", ipvsadm::save(&state.services, numeric, names)))
         }
     }
 }
 
 /// Connects, or says what ipvsadm says when there is no IPVS.
-async fn connect(socket: &Path) -> Result<Client, Usage> {
-    Client::connect(socket).await.map_err(|failure| {
+async fn connect(door: &Door) -> Result<Client, Usage> {
+    Client::connect(door).await.map_err(|failure| {
         let why = match failure {
             Failure::Forbidden(_) => "Permission denied (you must be root)".to_owned(),
             other => other.to_string(),
@@ -174,7 +173,7 @@ async fn edit(
 /// does what else it asks for.
 async fn restore(
     anew: bool,
-    socket: &Path,
+    door: &Door,
     names: &SystemNames,
     streams: &mut Streams<'_>,
 ) -> Result<(), Usage> {
@@ -197,7 +196,7 @@ async fn restore(
             other => others.push(other),
         }
     }
-    let mut client = connect(socket).await?;
+    let mut client = connect(door).await?;
     if !edits.is_empty() {
         let done = edit(&mut client, &edits, streams).await;
         done.map_err(|(at, failure)| match (failure, lines.get(at).zip(edits.get(at))) {
@@ -209,7 +208,7 @@ async fn restore(
         })?;
     }
     for command in others {
-        perform(command, socket, names, streams).await?;
+        perform(command, door, names, streams).await?;
     }
     Ok(())
 }

@@ -87,7 +87,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 /// Does it.
 pub async fn run(global: &Global, arguments: Arguments, out: &mut Output<'_>) -> Result<(), Failure> {
-    let sampler = Sampler::new(&global.socket);
+    let sampler = Sampler::new(&global.door);
     if !global.json && !arguments.once && stdout().is_terminal() {
         return live(sampler, arguments).await;
     }

@@ -1,7 +1,6 @@
 //! One look at the director, and what grew since the one before.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,6 +9,7 @@ use fulcrum_api::dataplane::{CountersChunk, DataplaneStatus, NamedCount};
 use fulcrum_model::{ServerKey, ServiceKey, State};
 
 use crate::client::Client;
+use crate::door::Door;
 use crate::failure::Failure;
 
 /// What was seen.
@@ -45,21 +45,21 @@ impl Weights {
 /// Who looks.
 #[derive(Debug)]
 pub(super) struct Sampler {
-    socket: PathBuf,
+    door: Door,
     client: Option<Client>,
     weights: Arc<Weights>,
 }
 
 impl Sampler {
-    pub(super) fn new(socket: &Path) -> Sampler {
-        Sampler { socket: socket.to_owned(), client: None, weights: Arc::default() }
+    pub(super) fn new(door: &Door) -> Sampler {
+        Sampler { door: door.clone(), client: None, weights: Arc::default() }
     }
 
     /// Looks, with a new connection when there is none or it failed.
     pub(super) async fn look(&mut self) -> Result<Sample, Failure> {
         let mut client = match self.client.take() {
             Some(client) => client,
-            None => Client::connect(&self.socket).await?,
+            None => Client::connect(&self.door).await?,
         };
         let status = client.status().await?;
         let fingerprint = status.control.as_ref().map(|control| control.fingerprint);

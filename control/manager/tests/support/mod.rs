@@ -6,6 +6,8 @@
 // Each test program uses a part of it.
 #![allow(dead_code)]
 
+pub(crate) mod certificates;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};

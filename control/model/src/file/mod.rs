@@ -6,6 +6,7 @@
 
 mod read;
 pub mod reference;
+mod remote;
 mod table;
 mod write;
 
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 
 use crate::state::State;
 
+pub use remote::{Remote, RemoteClient, Role};
 pub use write::{CHECK_KEYS, check_entries, state_to_toml, to_toml};
 
 /// Where the configuration file is unless told otherwise.
@@ -140,6 +142,8 @@ pub struct ControlSettings {
     pub metrics: Option<SocketAddr>,
     /// Services, and as many servers, that have series of their own at most.
     pub metrics_limit: u32,
+    /// How other machines are served, `None` = not at all.
+    pub remote: Option<Remote>,
 }
 
 impl Default for ControlSettings {
@@ -149,6 +153,7 @@ impl Default for ControlSettings {
             state_file: DEFAULT_STATE_FILE.into(),
             metrics: None,
             metrics_limit: 10_000,
+            remote: None,
         }
     }
 }

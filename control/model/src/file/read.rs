@@ -99,11 +99,12 @@ fn control(root: &mut Table<'_>) -> (ControlSettings, usize) {
         state_file: path(&mut table, "state-file", super::DEFAULT_STATE_FILE).unwrap_or(default.state_file),
         metrics: table.parsed("metrics", "an address and a port, such as \"127.0.0.1:9559\""),
         metrics_limit: table.number("metrics-limit", 0..=1_000_000u32).unwrap_or(default.metrics_limit),
+        remote: super::remote::read(&mut table),
     };
     (read, table.finish().offset("socket", None))
 }
 
-fn path(table: &mut Table<'_>, key: &'static str, example: &str) -> Option<PathBuf> {
+pub(super) fn path(table: &mut Table<'_>, key: &'static str, example: &str) -> Option<PathBuf> {
     table.read(key, |text| match text.trim().is_empty() {
         true => Err(format!("{key} is empty; give a path, such as \"{example}\"")),
         false => Ok(PathBuf::from(text)),

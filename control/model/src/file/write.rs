@@ -64,6 +64,9 @@ fn control(out: &mut Out, control: &ControlSettings) {
     if control.metrics_limit != ControlSettings::default().metrics_limit {
         out.bare("metrics-limit", control.metrics_limit);
     }
+    if let Some(remote) = &control.remote {
+        super::remote::write(out, remote);
+    }
 }
 
 fn state(out: &mut Out, state: &State) {
@@ -319,15 +322,15 @@ fn tunnel(out: &mut Out, tunnel: Tunnel) {
 
 /// TOML text that grows.
 #[derive(Debug, Default)]
-struct Out(String);
+pub(super) struct Out(String);
 
 impl Out {
-    fn table(&mut self, header: &str) {
+    pub(super) fn table(&mut self, header: &str) {
         let gap = if self.0.is_empty() { "" } else { "\n" };
         self.line(format_args!("{gap}{header}"));
     }
 
-    fn text(&mut self, key: &str, value: impl Display) {
+    pub(super) fn text(&mut self, key: &str, value: impl Display) {
         self.line(format_args!("{key} = {}", quoted(value)));
     }
 

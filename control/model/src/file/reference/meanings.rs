@@ -96,6 +96,32 @@ const TABLES: &[Table] = &[
         ],
     },
     Table {
+        title: "[control.remote]",
+        about: "gRPC for other machines, over TCP; both ends show certificates.",
+        keys: &[
+            ("listen", "", "Address and port."),
+            (
+                "certificate",
+                "",
+                "File with the server's certificate and what leads from it to its authority (PEM).",
+            ),
+            ("key", "", "File with its key (PEM)."),
+            ("client-ca", "", "File with the certificates of those who vouch for clients (PEM)."),
+        ],
+    },
+    Table {
+        title: "[[control.remote.client]]",
+        about: "Somebody who may connect; others are turned away.",
+        keys: &[
+            ("name", "", "A DNS name among the alternative names of its certificate's subject."),
+            (
+                "role",
+                "",
+                "`read`: look at everything; `operate`: also take servers out and back in, and zero counters; `admin`: everything.",
+            ),
+        ],
+    },
+    Table {
         title: "[[port]]",
         about: "A device of the data plane; opened at its start.",
         keys: &[
