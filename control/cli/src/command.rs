@@ -13,8 +13,8 @@ use crate::door::Door;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::{
-    capture, configuration, doctor, generate, import, ipvsadm, local_pool, mark, neighbour, port, reference,
-    route, server, service, session, setting, status, timeout, top, trace, worker,
+    capture, configuration, doctor, generate, import, ipvsadm, local_pool, mark, neighbour, port, probe,
+    reference, route, server, service, session, setting, status, timeout, top, trace, worker,
 };
 
 /// Operates Fulcrum, a layer-4 load balancer.
@@ -84,6 +84,9 @@ pub enum Command {
     /// Rules that mark packets for services by mark
     #[command(subcommand)]
     Mark(mark::Command),
+    /// Checks of servers that have names ([[check]])
+    #[command(subcommand)]
+    Probe(probe::Command),
     /// How long sessions live in each state
     #[command(subcommand)]
     Timeout(timeout::Command),
@@ -161,6 +164,7 @@ async fn run(arguments: Arguments, out: &mut Output<'_>) -> Result<ExitCode, Fai
         Command::Neighbour(command) => neighbour::run(global, command, out).await,
         Command::LocalPool(command) => local_pool::run(global, command, out).await,
         Command::Mark(command) => mark::run(global, command, out).await,
+        Command::Probe(command) => probe::run(global, command, out).await,
         Command::Timeout(command) => timeout::run(global, command, out).await,
         Command::Settings(arguments) => setting::list(global, arguments, out).await,
         Command::Set(arguments) => setting::set(global, arguments).await,

@@ -20,6 +20,7 @@ pub mod name;
 pub mod neighbour;
 pub mod output;
 pub mod port;
+pub mod probe;
 pub mod reference;
 pub mod route;
 pub mod server;

@@ -86,6 +86,39 @@ fn routes_neighbours_and_pools() {
 }
 
 #[test]
+fn checks_have_names_and_the_keys_of_the_file() {
+    let room = Room::running();
+    room.fulcrum("probe add web http path=/health host=www.example.org interval=500ms");
+    room.fulcrum("probe add open tcp port=80");
+    room.fulcrum("probe set web interval= rise=1 status=200,301");
+    assert_eq!(
+        room.fulcrum("probe list"),
+        "NAME  TYPE  INTERVAL  TIMEOUT  RISE  FALL  REST                                                    SERVICES\n\
+         web   http  5s        500ms    1     3     host=\"www.example.org\" path=\"/health\" status=\"200,301\"  -\n\
+         open  tcp   5s        2s       2     3     port=80                                                 -\n"
+    );
+    room.fulcrum("probe delete open");
+    let list = room.json("probe list");
+    assert_eq!([&list[0]["type"], &list[0]["timeout_seconds"]], [&json!("http"), &json!(0.5)]);
+    assert_eq!([&list[0]["keys"]["path"], &list[0]["keys"]["fall"]], [&json!("/health"), &json!(3)]);
+    assert!(
+        room.fulcrum("save").contains("[[check]]\nname = \"web\"\ntype = \"http\"\npath = \"/health\"\n")
+    );
+    for (code, words, why) in [
+        (1, "probe add web tcp", "check `web` exists already"),
+        (1, "probe add mine exec", "[[check]] needs `program`"),
+        (1, "probe set open rise=1", "there is no check `open`"),
+        (1, "probe set web rise=0", "rise of 0 is out of range; 1 to 1000"),
+        (1, "probe delete open", "there is no check `open`"),
+        (2, "probe add more telnet", "[possible values: tcp, http, https, udp, dns, smtp, ping, exec, grpc]"),
+        (2, "probe set web colour=red", "`colour` is no key of a check; one of type, method"),
+    ] {
+        let said = room.refused(code, words);
+        assert!(said.contains(why), "{words}: {said}");
+    }
+}
+
+#[test]
 fn rules_of_iptables_are_imported_whole_or_not_at_all() {
     let room = Room::running();
     let file = |lines: &[&str]| std::fs::write(room.path("rules"), lines.join("\n")).unwrap();

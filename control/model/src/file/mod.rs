@@ -8,6 +8,7 @@ mod read;
 pub mod reference;
 mod remote;
 mod table;
+mod words;
 mod write;
 
 use std::fmt;
