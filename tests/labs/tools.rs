@@ -1,4 +1,4 @@
-//! What helps at three in the morning, beside what really happens: captures, traces.
+//! What helps at three in the morning, beside what really happens: captures, traces, the doctor.
 
 use std::path::Path;
 use std::time::Duration;
@@ -150,4 +150,48 @@ fn a_trace_says_what_happens() {
     assert_eq!(director.drops("no-service"), dropped + 1);
     let again = director.fulcrum("trace 172.16.100.50 172.16.100.9:81");
     assert!(again.contains("\ndropped in the last minute") && again.contains("  1 no-service: "), "{again}");
+}
+
+#[test]
+fn the_doctor_finds_what_is_wrong_and_leaves_a_good_set_up_in_peace() {
+    let lab = Lab::new("doctor");
+    let net = topology::nat(&lab);
+    let director = Director::start(&net.director, lab.directory(), &Setup::TWO, &net.network);
+    director.ipvsadm_lines(WEB);
+    assert_answered(&get(&net.client, "172.16.100.9", 6), 6);
+    let good = director.try_fulcrum("doctor --quiet");
+    let said = String::from_utf8_lossy(&good.stdout).into_owned();
+    assert_eq!((good.status.code(), &*said), (Some(0), "no errors, no warnings\n"));
+
+    // One server answers around the director, one is not there, and to one no way leads.
+    net.servers[0].inside.sh("ip route replace default via 192.168.20.8");
+    director.ipvsadm_lines(
+        "-A -t 172.16.100.10:80
+         -a -t 172.16.100.10:80 -r 192.168.20.7:8080 -m
+         -A -t 172.16.100.11:80
+         -a -t 172.16.100.11:80 -r 192.168.20.99:80 -m
+         -A -t 172.16.100.12:80
+         -a -t 172.16.100.12:80 -r 10.9.9.9:80 -m",
+    );
+    net.client.try_sh(
+        "for host in 10 10 10 10 11 12; do curl -s --max-time 2 http://172.16.100.$host/ & done; wait",
+    );
+    let bad = director.try_fulcrum("doctor --quiet");
+    let said = String::from_utf8_lossy(&bad.stdout).into_owned();
+    assert_eq!(bad.status.code(), Some(2), "{said}");
+    for (about, advice) in [
+        (
+            "error    server 192.168.20.7:8080: of tcp 172.16.100.10:80: ",
+            "ip route replace default via 192.168.20.1",
+        ),
+        ("error    neighbour 192.168.20.99: does not answer on lan", "it is the way to 192.168.20.99:80"),
+        (
+            "error    server 10.9.9.9:80: no way leads there (no-route",
+            "fulcrum route add 10.9.9.9 via GATEWAY",
+        ),
+    ] {
+        assert!(said.contains(about) && said.contains(advice), "no `{about}` or `{advice}` in\n{said}");
+    }
+    let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("error")).collect();
+    assert_eq!(errors.len(), 3, "{said}");
 }
