@@ -58,7 +58,8 @@ pub struct NeighbourView {
     pub address: IpAddr,
     /// MAC address, when known.
     pub mac: Option<[u8; 6]>,
-    /// `static`, `reachable`, `probing`, `incomplete` or `failed`.
+    /// `static`, `reachable`, `probing`, `incomplete` or `failed`; `conflict`: somebody else, with this MAC address, who
+    /// claims one of the director's own addresses.
     pub state: &'static str,
     /// Packets that wait for it.
     pub parked: u32,

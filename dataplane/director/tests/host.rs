@@ -149,6 +149,10 @@ fn who_claims_our_address_is_answered_once_in_a_while() {
     director.wait(11 * SECOND);
     assert_eq!(director.send(0, &claim).len(), 1);
     expect_drops!(director, "arp-conflict": 3);
+    assert_eq!(director.claims(), [(VIP.into(), PEER)]);
+    director.wait(601 * SECOND);
+    director.send(0, &request(Ipv4Addr::new(10, 0, 0, 1), VIP));
+    assert_eq!(director.claims(), [(Ipv4Addr::new(10, 0, 0, 1).into(), PEER)], "the other one is long ago");
 }
 
 #[test]

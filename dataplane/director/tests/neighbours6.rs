@@ -115,6 +115,7 @@ fn an_address_of_ours_is_defended_but_not_in_a_duel() {
     assert_eq!(director.send(0, &advertisement(VIP6, PEER, true)).len(), 0);
     assert_eq!(director.send(0, &solicitation(VIP6, OWN, 255)).len(), 0);
     expect_drops!(director, "nd-conflict": 3);
+    assert_eq!(director.claims(), [(VIP6.into(), PEER)]);
 }
 
 #[test]

@@ -83,6 +83,17 @@ struct Facts {
     snapshot: Arc<Snapshot>,
     neighbours: Vec<NeighbourFact>,
     counters: HashMap<(ServiceKey, ServerKey), Counts>,
+    host: Host,
+}
+
+/// What is to be read of the machine that the command runs on.
+#[derive(Clone, Copy, Debug)]
+struct Host(fn(&str) -> Option<String>);
+
+impl Default for Host {
+    fn default() -> Host {
+        Host(|_| None)
+    }
 }
 
 /// What is counted of a server.
@@ -164,7 +175,8 @@ impl Facts {
         }
         let known = trace::known(state.clone(), dataplane, counters, neighbours)?;
         let snapshot = fulcrum_replay::trace::compile(&known);
-        Ok(Facts { status, state, snapshot, neighbours: known.neighbours, counters: its })
+        let host = Host(|path| std::fs::read_to_string(path).ok());
+        Ok(Facts { status, state, snapshot, neighbours: known.neighbours, counters: its, host })
     }
 
     fn dataplane(&self) -> Option<&DataplaneStatus> {
@@ -204,7 +216,9 @@ fn examine(facts: &Facts) -> Vec<Finding> {
     if facts.dataplane().is_some() {
         findings.extend(network::ports(facts));
         findings.extend(network::ways(facts));
+        findings.extend(network::claims(facts));
         findings.extend(network::room(facts));
+        findings.extend(network::host(facts));
     }
     findings.extend(traffic::services(facts));
     if facts.dataplane().is_some() {

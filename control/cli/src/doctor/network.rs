@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use fulcrum_director::Concern;
 use fulcrum_director::explain::{self, Way};
 use fulcrum_model::{Forward, RouteTarget};
+use fulcrum_replay::trace::{CONFLICT, NeighbourFact};
 
 use super::{Facts, Finding, Level};
 
@@ -172,6 +173,50 @@ pub(super) fn ways(facts: &Facts) -> Vec<Finding> {
                 what,
                 "is the router up, and on this link?",
             ));
+        }
+    }
+    findings
+}
+
+/// Whether an address is the director's alone.
+pub(super) fn claims(facts: &Facts) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for claim in facts.neighbours.iter().filter(|fact| fact.state == CONFLICT) {
+        let Some(mac) = claim.mac else { continue };
+        let same = |fact: &&NeighbourFact| {
+            fact.state != CONFLICT && fact.interface == claim.interface && fact.mac == Some(mac)
+        };
+        let others: Vec<String> =
+            facts.neighbours.iter().filter(same).map(|fact| fact.address.to_string()).collect();
+        let who =
+            if others.is_empty() { mac.to_string() } else { format!("{mac}, which is {}", some(&others)) };
+        let what = format!("on {} also {who} claims it: clients reach one or the other", claim.interface);
+        let advice = "a DR or TUN server has to keep it to itself: sysctl -w net.ipv4.conf.all.arp_ignore=1 \
+                      net.ipv4.conf.all.arp_announce=2, and the address on lo; any other station has to give it up";
+        findings.push(Finding::new(Level::Error, format!("address {}", claim.address), what, advice));
+    }
+    findings
+}
+
+/// Whether the kernel of this machine leaves the director's packets alone, where it sees them at all.
+pub(super) fn host(facts: &Facts) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let read = |path: &str| facts.host.0(path).and_then(|text| text.trim().parse::<u32>().ok()).unwrap_or(0);
+    // The larger of a device's and the machine's counts. // Linux: IN_DEV_MAXCONF
+    let setting = |device: &str, name: &str| {
+        let of = |which: &str| read(&format!("/proc/sys/net/ipv4/conf/{which}/{name}"));
+        of("all").max(of(device))
+    };
+    for port in &facts.state.ports {
+        // A port that is no device of the kernel's is not its affair.
+        if facts.host.0(&format!("/sys/class/net/{}/ifindex", port.device)).is_none() {
+            continue;
+        }
+        if setting(&port.device, "rp_filter") == 1 {
+            let what = "rp_filter is 1: what comes to this host by another way than answers leave is dropped without a word";
+            let advice =
+                format!("sysctl -w net.ipv4.conf.{0}.rp_filter=2 net.ipv4.conf.all.rp_filter=2", port.device);
+            findings.push(Finding::new(Level::Advice, format!("port {}", port.name), what, advice));
         }
     }
     findings

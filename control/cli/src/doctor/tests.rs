@@ -262,6 +262,37 @@ fn tunnels_without_room_and_drops_of_late() {
     assert_says(&found[1], &["warning drops arp-conflict", "arp_ignore=1"]);
 }
 
+#[test]
+fn an_address_that_somebody_else_claims() {
+    let mut facts = Facts::default();
+    let fact = |address: &str, state: &str| NeighbourFact {
+        interface: "lan".into(),
+        address: address.parse().unwrap(),
+        mac: Some(fulcrum_model::Mac([2, 0, 0, 0, 9, 9])),
+        state: state.into(),
+        parked: 0,
+    };
+    facts.neighbours = vec![fact("192.168.0.210", "conflict"), fact("192.168.0.221", "reachable")];
+    let found = network::claims(&facts);
+    assert_eq!(found.len(), 1);
+    assert_eq!((found[0].level, &*found[0].about), (Level::Error, "address 192.168.0.210"));
+    assert_says(&found[0].what, &["02:00:00:00:09:09, which is 192.168.0.221 claims it"]);
+}
+
+#[test]
+fn a_kernel_that_filters_by_the_way_back() {
+    let state = Config::parse("t", &NETWORK.replace("net_null0", "eth0")).unwrap().state;
+    let host = Host(|path| match path {
+        "/sys/class/net/eth0/ifindex" => Some("2\n".into()),
+        "/proc/sys/net/ipv4/conf/all/rp_filter" => Some("1\n".into()),
+        _ => None,
+    });
+    let found = network::host(&Facts { state: state.clone(), host, ..Facts::default() });
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_says(&found[0].advice, &["net.ipv4.conf.eth0.rp_filter=2"]);
+    assert_eq!(network::host(&Facts { state, ..Facts::default() }), []);
+}
+
 /// Whatever is advised can be typed.
 #[test]
 fn commands_that_are_advised_are_there() {

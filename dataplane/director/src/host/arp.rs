@@ -29,8 +29,11 @@ impl<P: Pool> Engine<P> {
         };
         let own_mac = ctx.snap.interfaces[usize::from(interface)].mac;
         if ctx.snap.locals.contains_key(&packet.spa.into()) {
-            if packet.sha != own_mac && self.resolver.defends(packet.spa.into(), ctx.now) {
-                self.announce_arp(ctx, interface, packet.spa);
+            if packet.sha != own_mac {
+                self.resolver.claimed(interface, packet.spa.into(), packet.sha, ctx.now);
+                if self.resolver.defends(packet.spa.into(), ctx.now) {
+                    self.announce_arp(ctx, interface, packet.spa);
+                }
             }
             return self.drop_frame(ctx, port, Reason::ArpConflict, buf);
         }

@@ -66,6 +66,7 @@ impl<P: Pool> Engine<P> {
     ) {
         let interface = packet.interface;
         if ctx.snap.locals.contains_key(&packet.src) {
+            self.note_claim(ctx, &packet, packet.src);
             return self.drop_packet(ctx, packet, Reason::NdConflict, None);
         }
         let ours = self.answers_for(ctx, interface, question.target);
@@ -81,6 +82,14 @@ impl<P: Pool> Engine<P> {
         self.verdict(ctx, VerdictKind::Reply, Event::NdReplied.name(), None);
     }
 
+    /// Notes who else claims an own address.
+    fn note_claim(&mut self, ctx: &Context<'_, P>, packet: &Packet<P::Buf>, address: IpAddr) {
+        let mac = checked(ethernet::Frame::new_checked(packet.buf.bytes())).src();
+        if mac != ctx.snap.interfaces[usize::from(packet.interface)].mac {
+            self.resolver.claimed(packet.interface, address, mac, ctx.now);
+        }
+    }
+
     fn take_advertisement(
         &mut self,
         ctx: &mut Context<'_, P>,
@@ -90,6 +99,7 @@ impl<P: Pool> Engine<P> {
         let (interface, target) = (packet.interface, IpAddr::V6(answer.target));
         if ctx.snap.locals.contains_key(&target) {
             let own = ctx.snap.interfaces[usize::from(interface)].mac;
+            self.note_claim(ctx, &packet, target);
             if answer.target_mac != Some(own) && self.resolver.defends(target, ctx.now) {
                 self.advertise(ctx, interface, answer.target, None);
             }

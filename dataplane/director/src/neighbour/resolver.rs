@@ -30,6 +30,9 @@ const FAILED: Nanos = 3 * SECOND;
 const LOCK: Nanos = SECOND;
 /// An address is defended at most this often. // RFC 5227: DEFEND_INTERVAL
 const DEFEND_INTERVAL: Nanos = 10 * SECOND;
+/// Claims of others to own addresses that are remembered, and for how long after the last time.
+const CLAIMS: usize = 64;
+const CLAIM: Nanos = 600 * SECOND;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -116,6 +119,8 @@ pub(crate) struct Resolver<B> {
     next_eviction: Nanos,
     /// When each own address was last defended.
     defended: FastMap<IpAddr, Nanos>,
+    /// Who else claimed which own address, and when last.
+    claims: Vec<(Address, [u8; 6], Nanos)>,
     next_scan: Nanos,
 }
 
@@ -129,6 +134,7 @@ impl<B> Default for Resolver<B> {
             unwanted: 0,
             next_eviction: 0,
             defended: FastMap::with_capacity_and_hasher(64, Default::default()),
+            claims: Vec::with_capacity(CLAIMS),
             next_scan: 0,
         }
     }
@@ -314,13 +320,30 @@ impl<B> Resolver<B> {
 
     /// Forgets neighbours and parked packets: the interfaces are others now.
     pub(crate) fn forget(&mut self) {
+        self.claims.clear();
         self.entries.clear();
         self.unwanted = 0;
         self.parked.clear();
         self.due.clear();
     }
 
+    /// Somebody else has claimed an own address.
+    pub(crate) fn claimed(&mut self, interface: InterfaceId, address: IpAddr, mac: [u8; 6], now: Nanos) {
+        let at = (interface, address);
+        self.claims.retain(|claim| now < claim.2 + CLAIM && (claim.0, claim.1) != (at, mac));
+        if self.claims.len() < CLAIMS {
+            self.claims.push((at, mac, now));
+        }
+    }
+
     pub(crate) fn export(&self, out: &mut Vec<NeighbourView>) {
+        out.extend(self.claims.iter().map(|&((interface, address), mac, _)| NeighbourView {
+            interface,
+            address,
+            mac: Some(mac),
+            state: "conflict",
+            parked: 0,
+        }));
         out.extend(self.entries.iter().map(|(&(interface, address), entry)| {
             let (state, mac) = match entry.phase {
                 Phase::Incomplete => ("incomplete", None),

@@ -235,6 +235,14 @@ impl Director {
         outs.extend(out.tx.into_iter().map(|tx| Out { port: tx.port, frame: tx.buf.bytes().to_vec() }));
     }
 
+    /// Who else has claimed addresses of the director, as listings show it.
+    pub fn claims(&self) -> Vec<(std::net::IpAddr, [u8; 6])> {
+        let mut all = Vec::new();
+        self.engines[0].export_neighbours(&mut all);
+        let claims = all.into_iter().filter(|neighbour| neighbour.state == "conflict");
+        claims.filter_map(|claim| Some((claim.address, claim.mac?))).collect()
+    }
+
     pub fn dropped(&self, reason: Reason) -> u64 {
         self.counters.iter().map(|counters| counters.dropped(reason)).sum()
     }

@@ -30,6 +30,9 @@ const START: Nanos = 1000 * SECOND;
 /// A station that is nobody else's.
 const STRANGER: [u8; 6] = [2, 0, 0, 0, 0xff, 0xfe];
 
+/// The state of a neighbour that is none: somebody who claims an own address.
+pub const CONFLICT: &str = "conflict";
+
 /// Which flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flow {
@@ -368,7 +371,8 @@ fn learn(state: &mut State, neighbours: &[NeighbourFact]) {
         let known = |neighbour: &Neighbour| {
             neighbour.interface == fact.interface && neighbour.address == fact.address
         };
-        if let Some(mac) = fact.mac.filter(|_| !state.neighbours.iter().any(known)) {
+        if let Some(mac) = fact.mac.filter(|_| fact.state != CONFLICT && !state.neighbours.iter().any(known))
+        {
             let NeighbourFact { interface, address, .. } = fact.clone();
             state.neighbours.push(Neighbour { interface, address, mac });
         }
