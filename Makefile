@@ -4,13 +4,25 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo check test trex-check bench bench-memif install clean
+.PHONY: help setup build demo check test trex-check bench bench-memif install install-ipvsadm deb clean
 
 PREFIX ?= /usr/local
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PROGRAMS := fulcrum-dataplane fulcrum-control fulcrum
+# Where `make install` takes programs from, and where to units and zsh's completions go.
+BUILT ?= $(TARGET)/release
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
 # The demo makes network namespaces.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E)
+
+# Completions of a program for three shells: $(1) SHELL $(3) prints those of $(2).
+define completions
+install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	    $(1) bash $(3) > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$(2)
+	    $(1) zsh $(3) > $(DESTDIR)$(ZSHDIR)/_$(2)
+	    $(1) fish $(3) > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/$(2).fish
+endef
 
 help: ## this list
 	@echo "Fulcrum, a layer-4 director in user space"
@@ -56,19 +68,46 @@ bench-memif: setup ## measure two processes over shared memory, beside testpmd
 
 install: ## install what `make build` made: DESTDIR, PREFIX (/usr/local), IPVSADM=1 for ipvsadm and its scripts
 	@for program in $(PROGRAMS); do
-	    [ -x $(TARGET)/release/$$program ] || { echo "$$program is not built yet: run \`make build\` first" >&2; exit 1; }
+	    [ -x $(BUILT)/$$program ] || { echo "$$program is not built yet: run \`make build\` first" >&2; exit 1; }
 	done
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)/etc/fulcrum
-	install -m 755 $(TARGET)/release/fulcrum $(DESTDIR)$(PREFIX)/bin/
-	install -m 755 $(TARGET)/release/fulcrum-dataplane $(TARGET)/release/fulcrum-control $(DESTDIR)$(PREFIX)/sbin/
-	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
-	$(TARGET)/release/fulcrum completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/fulcrum
-	$(TARGET)/release/fulcrum man --directory $(DESTDIR)$(PREFIX)/share/man/man1
-	$(if $(IPVSADM),for name in ipvsadm ipvsadm-save ipvsadm-restore; do
+	share=$(DESTDIR)$(PREFIX)/share
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(BUILT)/fulcrum
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/sbin $(BUILT)/fulcrum-dataplane $(BUILT)/fulcrum-control
+	$(BUILT)/fulcrum man --directory $$share/man/man1
+	$(BUILT)/fulcrum man fulcrum.toml --directory $$share/man/man5
+	install -d $$share/man/man8
+	for daemon in fulcrum-dataplane fulcrum-control; do
+	    $(BUILT)/$$daemon --generate man > $$share/man/man8/$$daemon.8
+	    $(call completions,$(BUILT)/$$daemon --generate,$$daemon,)
+	done
+	$(call completions,$(BUILT)/fulcrum completion,fulcrum,)
+	# The units name the programs where packages have them.
+	install -d $(DESTDIR)$(UNITDIR)
+	for unit in fulcrum-dataplane.service fulcrum-control.service fulcrum-control.socket; do
+	    sed 's|/usr/sbin/|$(PREFIX)/sbin/|' deploy/systemd/$$unit > $(DESTDIR)$(UNITDIR)/$$unit
+	done
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/sysusers.d deploy/sysusers.d/fulcrum.conf
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/tmpfiles.d deploy/tmpfiles.d/fulcrum.conf
+	install -d $(DESTDIR)/etc/fulcrum
+	[ -e $(DESTDIR)/etc/default/fulcrum ] || install -D -m 644 -t $(DESTDIR)/etc/default deploy/default/fulcrum
+	for folder in examples prometheus grafana; do
+	    [ ! -d deploy/$$folder ] || { install -d $$share/doc/fulcrum; cp -r deploy/$$folder $$share/doc/fulcrum/; }
+	done
+	$(if $(IPVSADM),$(MAKE) --no-print-directory install-ipvsadm BUILT=$(BUILT))
+
+install-ipvsadm:
+	@install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(UNITDIR)
+	for name in ipvsadm ipvsadm-save ipvsadm-restore; do
 	    ln -sf ../bin/fulcrum $(DESTDIR)$(PREFIX)/sbin/$$name
-	    $(TARGET)/release/fulcrum man $$name --directory $(DESTDIR)$(PREFIX)/share/man/man8
-	    $(TARGET)/release/fulcrum completion bash $$name > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$name
-	done)
+	    $(BUILT)/fulcrum man $$name --directory $(DESTDIR)$(PREFIX)/share/man/man8
+	    $(call completions,$(BUILT)/fulcrum completion,$$name,$$name)
+	done
+	sed 's|/usr/sbin/|$(PREFIX)/sbin/|g' deploy/systemd/fulcrum-ipvsadm.service \
+	    > $(DESTDIR)$(UNITDIR)/fulcrum-ipvsadm.service
+
+deb: build ## make Debian packages of the programs, into target/deb; needs debhelper
+	@scripts/deb $(BUILT) $(TARGET)/deb
+	! command -v lintian >/dev/null || lintian --allow-root --fail-on error,warning $(TARGET)/deb/fulcrum_*.deb $(TARGET)/deb/fulcrum-ipvsadm_*.deb
 
 clean: ## remove what was built
 	@cargo clean
