@@ -65,7 +65,10 @@ fn everything_is_installed_where_it_belongs() {
         ["fulcrum", "fulcrum-control", "fulcrum-dataplane", "ipvsadm", "ipvsadm-restore", "ipvsadm-save"];
     for program in programs {
         let completion = [
-            (format!("bash-completion/completions/{program}"), format!(" -o bashdefault -o default {program}\n")),
+            (
+                format!("bash-completion/completions/{program}"),
+                format!(" -o bashdefault -o default {program}\n"),
+            ),
             (format!("zsh/site-functions/_{program}"), format!("#compdef {program}")),
             (format!("fish/vendor_completions.d/{program}.fish"), format!("complete -c {program} ")),
         ];

@@ -13,6 +13,7 @@ use fulcrum_daemon::supervisor;
 use fulcrum_director::rss::{KEY, Part};
 use fulcrum_director::session::Sessions;
 use fulcrum_dpdk::{Eal, EalConfig, EalError, Hugepages, LaunchError, Mempool, MempoolError, Queues};
+use fulcrum_machine::Capability;
 use fulcrum_model::State;
 use fulcrum_model::file::{Config, Dataplane, FileErrors, HugePages, Idle, read_text};
 use fulcrum_program::{PortFacts, Program};
@@ -174,6 +175,10 @@ async fn live(args: &Args, dataplane: Dataplane, state: State) -> Result<(), Fai
     };
     let (control, running) = set_up(args, &dataplane, eal, ports, queues, pools, advice)?;
     running.begun().await;
+    // Devices are open: what is left to do with the kernel is to give interfaces back.
+    if let Err(error) = fulcrum_machine::keep_only(&[Capability::NetAdmin]) {
+        tracing::warn!("{error}");
+    }
     let control = Arc::new(Mutex::new(control));
     let service =
         DataplaneServer::new(Service::new(control.clone())).max_decoding_message_size(MESSAGE_LIMIT);

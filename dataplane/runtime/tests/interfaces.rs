@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::net::UdpSocket;
 use std::process::Command;
@@ -110,6 +110,28 @@ fn a_tap_wakes_a_lone_worker_that_sleeps_until_then() {
     assert!(log.contains("the ports' interrupts wake the worker"), "{log}");
 }
 
+/// No thread may do more than give interfaces back, or gain anything by executing a program.
+#[track_caller]
+fn has_given_up_its_privileges(pid: i32) {
+    let threads: Vec<_> =
+        fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|task| task.unwrap().path()).collect();
+    // The one that serves, workers, and DPDK's own.
+    assert!(threads.len() >= 3, "{threads:?}");
+    for thread in threads {
+        let status = fs::read_to_string(thread.join("status")).unwrap();
+        for line in [
+            "CapInh:\t0000000000000000",
+            "CapPrm:\t0000000000001000",
+            "CapEff:\t0000000000001000",
+            "CapBnd:\t0000000000001000",
+            "CapAmb:\t0000000000000000",
+            "NoNewPrivs:\t1",
+        ] {
+            assert!(status.lines().any(|said| said == line), "no {line} in\n{status}");
+        }
+    }
+}
+
 /// Sends datagrams to a port where nothing listens until the refusal comes back: ARP and ICMP of the director.
 fn is_refused(namespace: &str, address: &str) -> bool {
     let namespace = File::open(format!("/run/netns/{namespace}")).unwrap();
@@ -174,6 +196,7 @@ fn an_interface_is_driven_by_af_xdp_and_given_back_as_it_was() {
     assert!(during[0].contains("UP") && !before[0].contains("UP"), "{before:?} {during:?}");
     assert!(during[0].contains("ALLMULTI") && !before[0].contains("ALLMULTI"), "{before:?} {during:?}");
     assert_eq!(during[1], "true");
+    has_given_up_its_privileges(running.pid());
     let notes = status.ports[0].notes.join("\n");
     for note in
         ["wan was down: brought up", "switched off on wan: rx-gro", "checksums", "keeps its MAC address"]
@@ -203,6 +226,7 @@ fn an_interface_is_driven_by_af_packet_and_the_kernel_is_kept_out() {
     let running = place.start(Some(&pair.director), &[]);
     running.program(1, &place.state());
     assert_eq!(running.status().ports[0].driver, "net_af_packet");
+    has_given_up_its_privileges(running.pid());
     let during = pair.looks();
     assert!(during[0].contains("ALLMULTI"), "{during:?}");
     assert!(during[3].contains("table netdev fulcrum-wan"));
