@@ -143,6 +143,76 @@ fn users_and_folders_are_made_as_the_units_want_them() {
     assert!(folder.0.join("run/fulcrum").is_dir() && folder.0.join("var/lib/fulcrum").is_dir());
 }
 
+/// The page's own lines, in a machine's place: namespaces of their own for interfaces, processes and files.
+#[test]
+fn the_first_steps_lead_to_a_service_that_answers() {
+    let page = fs::read_to_string(Path::new(SOURCE).join("docs/getting-started.md")).expect("the page");
+    let section =
+        page.split("\n## ").find(|section| section.starts_with("Without a NIC")).expect("the section");
+    let blocks = |language: &str| -> Vec<&str> {
+        let open = format!("```{language}\n");
+        section.split(&open).skip(1).filter_map(|rest| rest.split("```").next()).collect()
+    };
+    let folder = Folder::new("start");
+    fs::write(folder.0.join("fulcrum.toml"), blocks("toml")[0]).expect("a new file");
+    let steps = blocks("sh").concat();
+    assert!(steps.contains("fulcrum-control --config"), "{steps}");
+    let script = format!("set -eu\nmount -t tmpfs none /run\nmount -t sysfs none /sys\n{steps}");
+    let path = format!("{PROGRAMS}:{}", std::env::var("PATH").unwrap_or_default());
+    let said = run(Command::new("unshare")
+        .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", &script])
+        .env("PATH", path)
+        .current_dir(&folder.0));
+    for server in ["web1", "web2"] {
+        assert_eq!(said.lines().filter(|line| *line == server).count(), 2, "{said}");
+    }
+}
+
+/// No engine builds it here. What it installs exists in the Debian that it names, and is what the package depends on; what
+/// it copies is there.
+#[test]
+fn the_image_has_what_the_programs_need() {
+    let recipe =
+        fs::read_to_string(Path::new(SOURCE).join("deploy/container/Containerfile")).expect("the recipe");
+    let stages: Vec<&str> = recipe.split("\nFROM ").skip(1).collect();
+    assert_eq!(stages.len(), 2, "building and running");
+    let packages = |stage: &str| -> BTreeSet<String> {
+        let list = stage.split("--no-install-recommends").nth(1).expect("it installs").split("&&").next();
+        let list = list.expect("there is a first part").split("\nENV").next().expect("as before");
+        list.split([' ', '\\', '\n']).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+    };
+    let mut known = Command::new("apt-cache");
+    known.arg("show").args(stages.iter().flat_map(|stage| packages(stage)));
+    run(known.stdout(std::process::Stdio::null()));
+    let running = packages(stages[1]);
+    for program in ["fulcrum", "fulcrum-dataplane", "fulcrum-control"] {
+        assert!(
+            recipe.contains(&format!("--bin {program}")) && recipe.contains(&format!("/release/{program}")),
+            "{program}"
+        );
+        let linked = run(Command::new("ldd").arg(Path::new(PROGRAMS).join(program)));
+        for library in linked.lines().filter_map(|line| line.split_whitespace().next()) {
+            if let Some((name, version)) =
+                library.strip_prefix("librte_").and_then(|name| name.split_once(".so."))
+            {
+                let package = format!("librte-{}{version}", name.replace('_', "-"));
+                // What these need comes with them.
+                let indirect = ["kvargs", "telemetry", "net", "ring", "meter"].contains(&name);
+                assert!(indirect || running.contains(&package), "{program} needs {package}");
+            }
+        }
+    }
+    let rules = fs::read_to_string(Path::new(SOURCE).join("deploy/debian/rules")).expect("the rules");
+    let drivers =
+        rules.lines().find_map(|line| line.strip_prefix("depends := $(foreach part,")).expect("drivers");
+    for part in drivers.split(',').next().expect("a list").split_whitespace() {
+        assert!(
+            running.iter().any(|name| name.starts_with(&format!("librte-{part}"))),
+            "the image has no {part}"
+        );
+    }
+}
+
 #[test]
 fn packages_are_of_the_version_of_the_programs() {
     let changelog =
