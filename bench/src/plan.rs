@@ -73,6 +73,7 @@ pub(crate) fn word(forward: Forward) -> &'static str {
         Forward::FullNat => "fullnat",
         Forward::Dr => "dr",
         Forward::Tun => "tun",
+        Forward::Local => "local",
     }
 }
 

@@ -97,6 +97,7 @@ impl World {
                 mtu: 1600,
                 addresses: own.parse().into_iter().collect(),
                 mss: None,
+                exception: None,
             }],
             routes: all
                 .parse()

@@ -7,6 +7,7 @@ mod client_address;
 mod configuration;
 mod crews;
 mod devices;
+mod exception;
 mod failures;
 mod fragments;
 mod ftp;

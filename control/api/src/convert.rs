@@ -126,6 +126,7 @@ impl From<&model::State> for wire::Network {
             settings: Some((&state.settings).into()),
             marks: state.marks.iter().map(Into::into).collect(),
             checks: state.checks.iter().map(Into::into).collect(),
+            exception: (state.exception != model::Exception::default()).then(|| (&state.exception).into()),
         }
     }
 }
@@ -150,6 +151,10 @@ impl TryFrom<wire::Network> for model::State {
             settings: present("settings", network.settings)?
                 .try_into()
                 .map_err(|bad: BadMessage| bad.within("settings"))?,
+            exception: match network.exception {
+                Some(exception) => exception.try_into().map_err(|bad: BadMessage| bad.within("exception"))?,
+                None => model::Exception::default(),
+            },
         })
     }
 }

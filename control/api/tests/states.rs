@@ -259,7 +259,15 @@ fn network() -> impl Strategy<Value = State> {
     );
     let interfaces = vec(
         (name(), name(), 0u16..4095, any::<u16>(), vec(net(), 0..3), of(any::<u16>())).prop_map(
-            |(name, port, vlan, mtu, addresses, mss)| Interface { name, port, vlan, mtu, addresses, mss },
+            |(name, port, vlan, mtu, addresses, mss)| Interface {
+                exception: mss.map(|mss| format!("fc-{mss}")),
+                name,
+                port,
+                vlan,
+                mtu,
+                addresses,
+                mss,
+            },
         ),
         0..3,
     );
@@ -295,6 +303,11 @@ fn network() -> impl Strategy<Value = State> {
     let rules = (vec(mark(), 0..3), vec(check(), 0..3));
     (ports, interfaces, routes, neighbours, pools, rules, timeouts, settings()).prop_map(
         |(ports, interfaces, routes, neighbours, local_pools, (marks, checks), timeouts, settings)| State {
+            exception: Exception {
+                rest: timeouts.udp % 1000,
+                management_ports: vec![(timeouts.tcp % 1000) as u16],
+                ..Exception::default()
+            },
             ports,
             interfaces,
             routes,

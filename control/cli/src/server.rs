@@ -118,6 +118,8 @@ pub enum ForwardWord {
     Dr,
     /// In a tunnel, see --tunnel
     Tun,
+    /// To a daemon of the director's own host that listens on the VIP
+    Local,
 }
 
 impl From<ForwardWord> for Forward {
@@ -127,6 +129,7 @@ impl From<ForwardWord> for Forward {
             ForwardWord::Fullnat => Forward::FullNat,
             ForwardWord::Dr => Forward::Dr,
             ForwardWord::Tun => Forward::Tun,
+            ForwardWord::Local => Forward::Local,
         }
     }
 }

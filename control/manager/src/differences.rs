@@ -69,6 +69,7 @@ fn things(state: &State) -> Vec<Thing> {
                 ("mtu", interface.mtu.to_string()),
                 ("addresses", all(&interface.addresses)),
                 ("mss", text(&interface.mss)),
+                ("exception", text(&interface.exception)),
             ],
         );
     }
@@ -119,6 +120,9 @@ fn things(state: &State) -> Vec<Thing> {
     let others = TimeoutState::ALL.into_iter().filter(|state| !Timeouts::NAMED.contains(state));
     seconds.extend(others.map(|state| (state.name(), timeouts.of(state).to_string())));
     add("timeouts".to_owned(), seconds);
+    let mut exception = state.exception.rates().map(|(name, rate)| (name, rate.to_string())).to_vec();
+    exception.push(("management-ports", all(&state.exception.management_ports)));
+    add("exception".to_owned(), exception);
     let value = |name: &&'static str| Some((*name, state.settings.get(name)?));
     add("settings".to_owned(), Settings::NAMES.iter().filter_map(value).collect());
     list

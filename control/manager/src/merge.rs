@@ -24,6 +24,7 @@ pub fn merge(old: &State, run_time: &State, new: &State) -> State {
         marks: one(&old.marks, &run_time.marks, &new.marks).clone(),
         timeouts: one(&old.timeouts, &run_time.timeouts, &new.timeouts).clone(),
         settings: one(&old.settings, &run_time.settings, &new.settings).clone(),
+        exception: one(&old.exception, &run_time.exception, &new.exception).clone(),
     }
 }
 

@@ -5,6 +5,7 @@
 //! switches (`settings`). Rules that span several objects are in `validate`.
 
 mod check;
+mod exception;
 mod health;
 mod mac;
 mod mark;
@@ -23,6 +24,7 @@ pub use check::{
     StatusSet, UnknownWord, Via,
 };
 pub(crate) use check::{from_hex, hex};
+pub use exception::Exception;
 pub use health::{Admin, OnFailure, ServerHealth, ServiceHealth};
 pub use mac::{BadMac, Mac};
 pub use mark::MarkRule;
@@ -144,4 +146,6 @@ pub struct State {
     pub timeouts: Timeouts,
     /// Behaviour switches.
     pub settings: Settings,
+    /// How much goes up to the host.
+    pub exception: Exception,
 }

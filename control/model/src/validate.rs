@@ -26,7 +26,7 @@ pub use check::{
 };
 pub use health::{MAX_DRAIN_UNTIL, can_be_checked, service_health, sorry_server};
 pub use mark::mark;
-pub use network::{interface, local_pool, neighbour, port, route};
+pub use network::{exception, interface, local_pool, neighbour, port, route};
 pub(crate) use service::{Holders, local_address_among, service_among};
 pub use service::{has_local_addresses, local_address, server, service};
 pub use switches::{settings, timeouts};
@@ -52,6 +52,9 @@ pub const PERSISTENCE_ENGINES: [&str; 1] = ["sip"];
 
 /// The largest mtu of an interface, in bytes.
 pub const MAX_MTU: u16 = 9000;
+
+/// The highest rate of frames for the host, in frames a second.
+pub const MAX_RATE: u32 = 10_000_000;
 
 /// What a bound on TCP segments may be, in bytes; Linux too knows none below 88.
 pub const MSS: std::ops::RangeInclusive<u16> = 88..=8960;
@@ -85,6 +88,8 @@ pub enum Place {
     Timeouts,
     /// `state.settings`
     Settings,
+    /// `state.exception`
+    Exception,
 }
 
 /// A broken rule about one object: the key of the configuration file that is wrong, and why.
@@ -202,6 +207,7 @@ pub fn state(state: &State) -> Vec<(Place, Problem)> {
     }
     put(Place::Timeouts, timeouts(&state.timeouts));
     put(Place::Settings, settings(&state.settings));
+    put(Place::Exception, exception(&state.exception));
     found
 }
 

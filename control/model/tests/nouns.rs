@@ -85,7 +85,13 @@ fn tunnel() -> impl Strategy<Value = Tunnel> {
 
 /// A server that a service of this key with a pool of both families may have.
 fn server(key: ServiceKey) -> impl Strategy<Value = Server> {
-    let forward = proptest::sample::select(vec![Forward::Nat, Forward::FullNat, Forward::Dr, Forward::Tun]);
+    let forward = proptest::sample::select(vec![
+        Forward::Nat,
+        Forward::FullNat,
+        Forward::Dr,
+        Forward::Tun,
+        Forward::Local,
+    ]);
     let numbers = (0..=validate::MAX_WEIGHT, 0..=1u32 << 31, any::<u32>());
     (forward, family(), any::<u16>(), any::<u16>(), tunnel(), numbers).prop_map(
         move |(forward, family, last, port, tunnel, (weight, upper, lower))| {
@@ -94,7 +100,7 @@ fn server(key: ServiceKey) -> impl Strategy<Value = Server> {
                 Family::V4 => IpAddr::from(Ipv4Addr::from_bits(0x0a01_0000 | u32::from(last))),
                 Family::V6 => Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, last).into(),
             };
-            let forced = matches!(forward, Forward::Dr | Forward::Tun);
+            let forced = matches!(forward, Forward::Dr | Forward::Tun | Forward::Local);
             let port = key.port().filter(|_| forced).unwrap_or(port);
             let upper_threshold = upper.min(i32::MAX as u32);
             Server {

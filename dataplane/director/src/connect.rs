@@ -27,6 +27,11 @@ impl<P: Pool> Engine<P> {
             let reason = if pool { Reason::LocalNoSession } else { Reason::NoService };
             return self.refuse(ctx, packet, reason);
         };
+        if let Some(server) = self.probed(ctx.snap, &packet).filter(|_| may_open(ctx.snap, &packet)) {
+            let admitted = self.admit(ctx.snap);
+            let opened = admitted.and_then(|()| self.open(ctx, service, server, &packet, NONE, true));
+            return self.connected(ctx, service, packet, opened);
+        }
         self.connect_to(ctx, service, packet);
     }
 

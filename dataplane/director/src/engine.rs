@@ -8,6 +8,7 @@ use crate::buffer::Pool;
 use crate::counters::WorkerCounters;
 use crate::defence::Defence;
 use crate::dropped::Drops;
+use crate::exception::{Policer, Up};
 use crate::export::{NeighbourView, SessionView};
 use crate::fastpath::{self, BURST, Courses, Gate, Glances};
 use crate::fragments::follow::Waiting;
@@ -84,6 +85,8 @@ pub struct Output<B> {
     pub tx: Vec<Transmit<B>>,
     /// Messages for other workers, in order.
     pub outbox: Vec<Envelope<B>>,
+    /// Frames for the host, in order.
+    pub up: Vec<Up<B>>,
     /// When present: one verdict per packet that this step finished with.
     pub verdicts: Option<Vec<Verdict>>,
     /// When present: the frames that this step dropped.
@@ -92,7 +95,7 @@ pub struct Output<B> {
 
 impl<B> Default for Output<B> {
     fn default() -> Output<B> {
-        Output { tx: Vec::new(), outbox: Vec::new(), verdicts: None, drops: None }
+        Output { tx: Vec::new(), outbox: Vec::new(), up: Vec::new(), verdicts: None, drops: None }
     }
 }
 
@@ -111,6 +114,8 @@ pub struct Engine<P: Pool> {
     /// Worker 0's.
     pub(crate) announcer: Announcer,
     pub(crate) limiter: Limiter,
+    /// Of what goes up to the host.
+    pub(crate) policer: Policer,
     pub(crate) path_mtus: PathMtus,
     pub(crate) fragments: Fragments<First, Waiting<P::Buf>>,
     /// Fragments that a first one has released; empty but while they are sent on.
@@ -170,6 +175,7 @@ impl<P: Pool> Engine<P> {
             resolver: Resolver::default(),
             announcer: Announcer::default(),
             limiter: Limiter::default(),
+            policer: Policer::default(),
             path_mtus: PathMtus::default(),
             fragments: Fragments::new(Limits::default(), config.seed),
             ready_fragments: Vec::with_capacity(MAX_PIECES),
@@ -259,6 +265,7 @@ impl<P: Pool> Engine<P> {
                 self.neighbours.learn(interface, address, mac, ctx.now);
             }
             Message::NeighbourUsed { interface, address } => self.neighbour_used(ctx, interface, address),
+            Message::FromHost { interface, buf } => self.take_from_host(ctx, interface, buf),
         }
     }
 

@@ -20,7 +20,7 @@ use crate::output::{Sent, Way, way};
 use crate::packet::{Fragment, Packet};
 use crate::reason::{Event, Reason};
 use crate::session::{Direction, Ends, SessionId};
-use crate::snapshot::Forward;
+use crate::snapshot::{Forward, Snapshot};
 
 /// The smallest MTU that an IPv4 link may have, and a tunnel leave. // RFC 791
 pub(crate) const MIN_MTU: usize = 68;
@@ -40,7 +40,14 @@ impl<P: Pool> Engine<P> {
             let server = self.sessions.get(id).destination;
             return self.drop_packet(ctx, packet, Reason::SctpFragment, Some(server));
         }
-        if ctx.snap.locals.contains_key(&self.sessions.ends(id).server.0) {
+        let server = self.sessions.ends(id).server.0;
+        let here = ctx.snap.hosts.contains_key(&server);
+        if matches!(self.sessions.get(id).forward(), Forward::Dr | Forward::Tun)
+            && (here || server.is_loopback() || self.is_local(ctx.snap, id))
+        {
+            return self.serve_by_host(ctx, packet, id);
+        }
+        if !here && ctx.snap.locals.contains_key(&server) {
             return self.refuse_of_session(ctx, packet, id);
         }
         let Some(way) = self.way_to_server(ctx, &packet, id) else {
@@ -127,6 +134,11 @@ impl<P: Pool> Engine<P> {
             self.learn_course(ctx.snap, id, &direct);
         }
         self.sent(ctx, sent, port, event, Some(id));
+    }
+
+    /// Whether a session's server is the host, whatever its address is.
+    fn is_local(&self, snap: &Snapshot, id: SessionId) -> bool {
+        snap.destination(self.sessions.get(id).destination).is_some_and(|server| server.local)
     }
 
     /// Gives a client's packet what its session's packets need, and the server's view of the session. What has to

@@ -104,7 +104,7 @@ impl<P: Pool> Engine<P> {
                 }
             }
             Some(Err(reason)) => self.drop_packet(ctx, packet, reason, None),
-            None => self.drop_packet(ctx, packet, Reason::IcmpNoSession, None),
+            None => self.leave(ctx, packet, Reason::IcmpNoSession),
         }
     }
 

@@ -34,6 +34,8 @@ pub enum Stage {
     FormerOwner(u8),
     /// Its owner, after the former one has been asked.
     Owner,
+    /// To be found out; the host sent it.
+    Host,
     /// It is a fragment whose datagram's first one has been seen.
     Fragment {
         /// What that one said.
@@ -89,6 +91,13 @@ pub enum Message<B> {
         /// Largest IP packet in bytes, the tunnel's headers included.
         mtu: u16,
     },
+    /// A frame that the host sent by the twin of an interface, for worker 0.
+    FromHost {
+        /// The interface.
+        interface: InterfaceId,
+        /// The frame, without a VLAN tag.
+        buf: B,
+    },
     /// A worker still uses this neighbour, whose entry is about to go stale.
     NeighbourUsed {
         /// Interface it is on.
@@ -101,6 +110,6 @@ pub enum Message<B> {
 impl<B> Message<B> {
     /// Whether losing the message loses a packet (the runtime may drop such messages when a ring is full, counted).
     pub fn carries_packet(&self) -> bool {
-        matches!(self, Message::Packet { .. } | Message::Park { .. })
+        matches!(self, Message::Packet { .. } | Message::Park { .. } | Message::FromHost { .. })
     }
 }

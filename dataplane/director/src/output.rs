@@ -32,12 +32,20 @@ pub(crate) enum Sent {
     Out,
     /// Waits for its next hop.
     Parked,
+    /// Given to the host.
+    Up,
     /// Could not be sent; not yet counted.
     Dropped(Reason),
 }
 
 /// The way to an address, or why there is none.
 pub(crate) fn way(snap: &Snapshot, dst: IpAddr) -> Result<Way, Reason> {
+    if let Some(&interface) = snap.hosts.get(&dst) {
+        let place = &snap.interfaces[usize::from(interface)];
+        let own = place.addresses.iter().find(|(own, _)| own.is_ipv6() == dst.is_ipv6());
+        let source = own.map_or(ip::unspecified(dst.is_ipv6()), |&(own, _)| own);
+        return Ok(Way { interface, next_hop: dst, mtu: place.mtu, source });
+    }
     let route = snap
         .routes
         .iter()
@@ -227,6 +235,9 @@ impl<P: Pool> Engine<P> {
         port: u16,
         routed: bool,
     ) -> Sent {
+        if ctx.snap.hosts.contains_key(&way.next_hop) {
+            return self.send_up(ctx, buf, l3, way.interface);
+        }
         let interface = &ctx.snap.interfaces[usize::from(way.interface)];
         let wanted = ethernet::header_len(interface.vlan);
         if wanted > l3 {
@@ -289,6 +300,7 @@ mod tests {
             mac: [2; 6],
             addresses: vec![],
             mss: 0,
+            exception: false,
         };
         let route = |prefix: [u8; 4], length, hop, mtu| Route {
             prefix: IpAddr::from(prefix),

@@ -169,6 +169,20 @@ names! {
         NdConflict = "nd-conflict",
         /// Neighbour discovery that told nothing: an unsolicited advertisement, a flip-flop, a full table.
         NdIgnored = "nd-ignored",
+        /// BGP, BFD, VRRP or OSPF for the host, beyond what may go up.
+        ExceptionPolicedRouting = "exception-policed-routing",
+        /// ARP, neighbour discovery, LLDP and the like for the host, beyond what may go up.
+        ExceptionPolicedLink = "exception-policed-link",
+        /// Management of the host, beyond what may go up.
+        ExceptionPolicedManagement = "exception-policed-management",
+        /// Answers to connections of the host's, beyond what may go up.
+        ExceptionPolicedAnswers = "exception-policed-answers",
+        /// Other packets for the host, beyond what may go up.
+        ExceptionPolicedRest = "exception-policed-rest",
+        /// Too many frames of one class wait for the host already.
+        ExceptionFull = "exception-full",
+        /// The exception interface did not take a frame for the host, or is not one of this data plane any more.
+        ExceptionDown = "exception-down",
     }
 }
 
@@ -185,6 +199,8 @@ names! {
         ForwardedTun = "forwarded.tun",
         /// A server's answer sent on to its client.
         ForwardedReply = "forwarded.reply",
+        /// Given to the host, which is the session's server.
+        ForwardedLocal = "forwarded.local",
         /// An ICMP error about a session translated and sent on.
         ForwardedIcmp = "forwarded.icmp",
         /// Routed, no session concerned.
@@ -255,6 +271,20 @@ names! {
         Fragmented = "sent.fragmented",
         /// A partial checksum of a virtual device completed.
         ChecksumCompleted = "received.checksum-completed",
+        /// BGP, BFD, VRRP or OSPF given to the host.
+        ExceptionRouting = "exception.routing",
+        /// ARP, neighbour discovery, LLDP and the like given to the host.
+        ExceptionLink = "exception.link",
+        /// Management traffic given to the host.
+        ExceptionManagement = "exception.management",
+        /// Packets of sessions given to the host, their server or client.
+        ExceptionServed = "exception.served",
+        /// Answers to connections of the host's given to it.
+        ExceptionAnswers = "exception.answers",
+        /// Other packets given to the host.
+        ExceptionRest = "exception.rest",
+        /// Frame of the host sent as it was.
+        ExceptionSent = "exception.sent",
     }
 }
 

@@ -7,6 +7,7 @@ use fulcrum_packet::{ethernet, icmp, ip, ipv4, ipv6, tcp, udp};
 
 use crate::buffer::{Buf, Pool};
 use crate::engine::{Context, Engine, RESOLVER};
+use crate::exception::has_twin;
 use crate::fragments::follow::concerns_us;
 use crate::host::{Error, extensions, ndisc, options};
 use crate::marks::{has_mark_service, mark};
@@ -33,14 +34,14 @@ impl<P: Pool> Engine<P> {
             return self.drop_frame(ctx, port, Reason::Truncated, buf);
         };
         let (dst, vlan, ethertype, l3) = (frame.dst(), frame.vlan(), frame.ethertype(), frame.header_len());
-        if ctx.snap.generation == 0 {
-            return self.drop_frame(ctx, port, Reason::NotProgrammed, buf);
-        }
         let Some(&interface) = ctx.snap.by_vlan.get(&(port, vlan)) else {
-            return self.drop_frame(ctx, port, Reason::UnknownVlan, buf);
+            // Before it is programmed, the data plane has the twins of its interfaces at most.
+            let programmed = ctx.snap.generation != 0;
+            let reason = if programmed { Reason::UnknownVlan } else { Reason::NotProgrammed };
+            return self.drop_frame(ctx, port, reason, buf);
         };
         let group = ethernet::is_group(dst);
-        if !group && dst != ctx.snap.interfaces[usize::from(interface)].mac {
+        if !group && dst != ctx.snap.interfaces[usize::from(interface)].mac && stage != Stage::Host {
             return self.drop_frame(ctx, port, Reason::OtherStation, buf);
         }
         match ethertype {
@@ -50,7 +51,8 @@ impl<P: Pool> Engine<P> {
             ethernet::ARP if self.config.worker != RESOLVER => {
                 self.hand_over(ctx, RESOLVER, port, hops, stage, buf)
             }
-            ethernet::ARP => self.receive_arp(ctx, port, interface, buf, l3),
+            ethernet::ARP => self.receive_arp(ctx, port, interface, (l3, buf)),
+            _ if has_twin(ctx.snap, interface) => self.give_up(ctx, port, interface, buf),
             _ => self.drop_frame(ctx, port, Reason::UnknownEthertype, buf),
         }
     }
@@ -88,8 +90,14 @@ impl<P: Pool> Engine<P> {
             Err(buf) => return self.drop_frame(ctx, port, Reason::BadIpHeader, buf),
         };
         let mut packet = Packet { port, interface, hops, stage, ..packet };
-        if let Err(reason) = self.check_addresses(ctx.snap, &packet, group) {
-            return self.drop_packet(ctx, packet, reason, None);
+        if stage != Stage::Host
+            && let Err(reason) = self.check_addresses(ctx.snap, &packet, group)
+        {
+            return match reason {
+                // Broadcasts, and groups that only Linux listens to.
+                Reason::L2Multicast | Reason::MartianDestination => self.up_or_drop(ctx, packet, reason),
+                _ => self.drop_packet(ctx, packet, reason, None),
+            };
         }
         if stage == Stage::Arrived
             && let Err(bad) = extensions::hop_by_hop(packet.ip_bytes())
@@ -206,8 +214,10 @@ impl<P: Pool> Engine<P> {
         }
         packet.mark = mark(ctx.snap, packet.key(), Some(packet.interface));
         let owner = match packet.stage {
-            Stage::Arrived if !packet.has_ports() => None,
-            Stage::Arrived | Stage::Fragment { owner: false, .. } => self.steer.owner(ctx.snap, &packet),
+            Stage::Arrived | Stage::Host if !packet.has_ports() => None,
+            Stage::Arrived | Stage::Host | Stage::Fragment { owner: false, .. } => {
+                self.steer.owner(ctx.snap, &packet)
+            }
             _ => None,
         };
         if let Some(to) = owner.and_then(|owner| self.next_worker(owner, packet.hops)) {

@@ -130,7 +130,7 @@ impl Reason {
             ),
             R::LocalServer => (
                 Act,
-                "A server's address is the director's own: correct the server, or the interface's addresses.",
+                "A server is the director's host, which has not got the address: correct the server; for one with `forward = \"local\"`, give its interface an `exception` and put the VIP on lo.",
             ),
             R::IcmpUntranslatable
             | R::IcmpIgnored
@@ -188,6 +188,22 @@ impl Reason {
                 Watch,
                 "A few while a configuration changes are right; more are a defect: please report them.",
             ),
+            R::ExceptionPolicedRouting | R::ExceptionPolicedManagement => (
+                Act,
+                "More for the host's routing daemons or its management than it takes: find the sender by `fulcrum capture`, or raise the rate in [exception].",
+            ),
+            R::ExceptionPolicedLink | R::ExceptionPolicedAnswers => (
+                Watch,
+                "More for the host than it takes; find the sender by `fulcrum capture`, or raise the rate in [exception].",
+            ),
+            R::ExceptionPolicedRest => {
+                (Watch, "A scan or a flood at the host; if it is neither, raise `rest` in [exception].")
+            }
+            R::ExceptionFull => (
+                Watch,
+                "The host takes frames slower than they come: give it a processor, or lower the rates in [exception].",
+            ),
+            R::ExceptionDown => (Act, "Bring the exception interface up: `ip link set NAME up`."),
             R::TxFull => (
                 Act,
                 "The port sends less than it is given: link speed, pause frames, or too few queues; see `fulcrum port show`.",

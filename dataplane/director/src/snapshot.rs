@@ -14,6 +14,7 @@ use std::sync::atomic::AtomicU64;
 use crate::Nanos;
 use crate::cells::CellTable;
 use crate::counters::{DestinationCells, LocalCells, PerWorker, Traffic};
+use crate::exception::Limits;
 pub use service::{
     ClientAddress, Destination, Forward, LocalRange, Persistence, Profile, Service, Steering, Timeouts,
     Tunnel, TunnelChecksum, TunnelKind,
@@ -100,6 +101,13 @@ pub struct Snapshot {
     pub server_addresses: Arc<FastSet<IpAddr>>,
     /// Ends of tunnels: addresses of TUN servers, with the UDP port of GUE, 0 of other kinds.
     pub tunnels: Arc<FastSet<(IpAddr, u16)>>,
+    /// Addresses of the host, with the interface by whose twin packets to them go up unless they came by one with a
+    /// twin of its own. The director may have some of them too.
+    pub hosts: Arc<FastMap<IpAddr, InterfaceId>>,
+    /// Servers that probes of the host are for, by (protocol number, source port).
+    pub probes: Arc<FastMap<(u8, u16), Arc<Destination>>>,
+    /// How much goes up to the host.
+    pub exception: Limits,
     /// Behaviour switches.
     pub settings: Settings,
     /// New connections while some are dropped, of all workers; successive snapshots share it.
@@ -170,6 +178,8 @@ pub struct Interface {
     pub addresses: Vec<(IpAddr, u8)>,
     /// Largest TCP segment that SYNs through this interface may announce; 0 = as they are.
     pub mss: u16,
+    /// Whether it has a twin in Linux, which takes what is not the director's.
+    pub exception: bool,
 }
 
 /// An address of the director.

@@ -65,7 +65,7 @@ impl Steer {
     pub(crate) fn owner_of(&self, snap: &Snapshot, key: Key, mark: u32) -> Option<u16> {
         let ours = match snap.locals.get(&key.dst) {
             Some(local) if local.pool.is_some() => return Some(self.owner_of_answer(key)),
-            local => local.is_some(),
+            local => local.is_some() && !is_answer_to_host(snap, key),
         };
         // What a mark's service takes need not be to one of our addresses.
         if ours || steering_of_mark(snap, key, mark).is_some() {
@@ -185,6 +185,14 @@ fn steering_of_service(snap: &Snapshot, key: Key, mark: u32) -> Steering {
 fn steering_of_server(snap: &Snapshot, key: Key) -> Option<Steering> {
     let of = |port| snap.servers.get(&(key.protocol as u8, key.src, port));
     of(key.sport).or_else(|| of(0)).copied()
+}
+
+/// Whether a packet is a NAT server's answer to a client that is the host, by an address that the director has too.
+fn is_answer_to_host(snap: &Snapshot, key: Key) -> bool {
+    snap.hosts.contains_key(&key.dst)
+        && steering_of_server(snap, key).is_some()
+        && u8::try_from(key.protocol)
+            .is_ok_and(|protocol| snap.service(protocol, key.dst, key.dport).is_none())
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ impl<P: Pool> Engine<P> {
     /// A packet to one of our addresses.
     pub(crate) fn deliver(&mut self, ctx: &mut Context<'_, P>, packet: Packet<P::Buf>) {
         match packet.protocol {
-            _ if !packet.has_ports() => self.drop_packet(ctx, packet, Reason::Fragment, None),
+            _ if !packet.has_ports() => self.leave(ctx, packet, Reason::Fragment),
             _ if is_fragmented_echo(&packet) => self.answer_echo_fragment(ctx, packet),
             // As in the kernel, without a service nothing is balanced, not even old sessions.
             protocol if follows_session(protocol) && ctx.snap.without_services() => {
@@ -30,7 +30,7 @@ impl<P: Pool> Engine<P> {
                 Some((id, Direction::In)) => self.take_request(ctx, packet, id),
                 Some((id, Direction::Out)) => self.take_answer(ctx, packet, id),
                 None if packet.is_later_fragment() => {
-                    self.drop_packet(ctx, packet, Reason::Fragment, None);
+                    self.leave(ctx, packet, Reason::Fragment);
                 }
                 None if self.meet_expected(&packet, ctx) => self.deliver(ctx, packet),
                 None => match self.elsewhere(ctx, &packet) {
@@ -42,9 +42,17 @@ impl<P: Pool> Engine<P> {
             // Nothing is asked for, so nothing is refused (RFC 8200, 4.7).
             ipv6::NONE if packet.is_v6() => self.drop_packet(ctx, packet, Reason::UnknownProtocol, None),
             _ => {
+                let Some(packet) = self.up_to_host(ctx, packet) else { return };
                 self.send_error(ctx, &packet, Error::ProtocolUnreachable);
                 self.drop_packet(ctx, packet, Reason::UnknownProtocol, None);
             }
+        }
+    }
+
+    /// A packet to one of our addresses that we have no use for: the host's, if the address is its own too.
+    pub(crate) fn leave(&mut self, ctx: &mut Context<'_, P>, packet: Packet<P::Buf>, reason: Reason) {
+        if let Some(packet) = self.up_to_host(ctx, packet) {
+            self.drop_packet(ctx, packet, reason, None);
         }
     }
 
@@ -95,6 +103,14 @@ impl<P: Pool> Engine<P> {
             _ => None,
         }
         .filter(|&(_, direction)| direction == Direction::Out);
+        let packet = match session {
+            Some(_) => packet,
+            None if packet.stage == Stage::Host => return self.send_for_host(ctx, packet.port, packet.buf),
+            None => match self.up_to_host(ctx, packet) {
+                Some(packet) => packet,
+                None => return,
+            },
+        };
         if session.is_none()
             && is_balanced(packet.protocol)
             && matches!(packet.stage, Stage::Arrived | Stage::FormerOwner(_))
@@ -186,7 +202,7 @@ impl<P: Pool> Engine<P> {
     fn take_request(&mut self, ctx: &mut Context<'_, P>, packet: Packet<P::Buf>, id: SessionId) {
         let session = self.sessions.get(id);
         let destination = ctx.snap.destination(session.destination);
-        if packet.opens() && self.starts_anew(ctx.snap, id) {
+        if packet.opens() && self.starts_anew(ctx.snap, id) || self.probes_anew(ctx.snap, &packet, id) {
             self.counters.event(Event::SessionReused);
             self.end_session(ctx.snap, id);
             return self.connect(ctx, packet);
@@ -383,7 +399,7 @@ impl<P: Pool> Engine<P> {
     ) {
         let server = session.map(|id| self.sessions.get(id).destination);
         match sent {
-            Sent::Out => {
+            Sent::Out | Sent::Up => {
                 self.counters.event(event);
                 self.verdict(ctx, VerdictKind::Forward, event.name(), server);
             }

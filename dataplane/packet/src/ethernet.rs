@@ -12,6 +12,8 @@ const TAG_TYPE: usize = 16;
 pub const HEADER: usize = 14;
 /// Length of an 802.1Q tag.
 pub const TAG: usize = 4;
+/// Length of the two addresses at the beginning.
+pub const ADDRESSES: usize = 12;
 
 /// Ethernet type of IPv4.
 pub const IPV4: u16 = 0x0800;

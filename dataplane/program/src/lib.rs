@@ -19,18 +19,22 @@ mod terms;
 #[cfg(test)]
 mod tests;
 
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use fulcrum_director::snapshot::{self, DestinationId, FTP, ServiceId, ServiceSlot, Snapshot};
+use fulcrum_director::exception::Limits;
+use fulcrum_director::snapshot::{
+    self, DestinationId, FTP, FastMap, InterfaceId, ServiceId, ServiceSlot, Snapshot,
+};
 use fulcrum_director::{Cells, Nanos, SECOND, counters};
 use fulcrum_model::{ServerKey, ServiceKey, State};
 
 use fulcrum_packet::ipv4::TCP;
 
 use crate::locals::{LocalAddresses, Pools};
-use crate::network::Slots;
+use crate::network::{Network, Slots};
 use crate::services::{Compilation, Registry};
 
 /// What is known of an open port that no configuration says.
@@ -51,6 +55,10 @@ pub struct Program {
     slots: Slots,
     pools: Pools,
     locals: LocalAddresses,
+    /// Names of interfaces that have a twin in Linux, and the twin's.
+    twins: HashMap<String, String>,
+    /// Addresses of the host, with the twin that has them, if one does.
+    hosts: BTreeMap<IpAddr, Option<String>>,
     registry: Registry,
     offered: Arc<AtomicU64>,
     /// The last snapshot, for what the next one leaves as it is.
@@ -90,6 +98,8 @@ impl Program {
             slots: Slots::default(),
             pools: Pools::default(),
             locals: LocalAddresses::default(),
+            twins: HashMap::new(),
+            hosts: BTreeMap::new(),
             registry: Registry::new(workers),
             offered: Arc::default(),
             last: Arc::default(),
@@ -102,11 +112,39 @@ impl Program {
         self.registry.steer_by_flow();
     }
 
+    /// Says which interfaces have a twin in Linux, by their names, and what that is called. To be told before the first
+    /// state.
+    pub fn twins(&mut self, twins: HashMap<String, String>) {
+        self.twins = twins;
+    }
+
+    /// Says which addresses the host has, with the name of the twin that has them, `None` where another of its
+    /// interfaces does; whether these are others than before, which the next snapshot is to know.
+    pub fn hosts(&mut self, hosts: BTreeMap<IpAddr, Option<String>>) -> bool {
+        let others = self.hosts != hosts;
+        self.hosts = hosts;
+        others
+    }
+
+    /// The addresses of the host by the interface that leads to them.
+    fn ways_up(&self, network: &Network) -> Arc<FastMap<IpAddr, InterfaceId>> {
+        let twins = || self.twins.iter().filter_map(|(name, twin)| Some((*network.ids.get(name)?, twin)));
+        let open = |id: &InterfaceId| network.of(*id).exception;
+        let first = twins().map(|(id, _)| id).filter(open).min();
+        let of = |name: &Option<String>| {
+            let holder = twins().find(|(_, twin)| name.as_ref() == Some(twin)).map(|(id, _)| id);
+            holder.filter(open).or(first)
+        };
+        let ways: FastMap<_, _> =
+            self.hosts.iter().filter_map(|(address, name)| Some((*address, of(name)?))).collect();
+        if ways == *self.last.hosts { self.last.hosts.clone() } else { Arc::new(ways) }
+    }
+
     /// The snapshot for `state`, to be told apart by `generation` (growing from call to call), and what of the
     /// state it could not use.
     pub fn compile(&mut self, state: &State, generation: u64) -> (Arc<Snapshot>, Vec<String>) {
         let mut warnings = Vec::new();
-        let network = network::compile(state, &self.ports, &mut self.slots, &mut warnings);
+        let network = network::compile(state, &self.ports, &mut self.slots, &self.twins, &mut warnings);
         self.pools = locals::pools(state, &self.pools, &mut warnings);
         let compilation = self.registry.compile(state, &self.pools, generation, &mut warnings);
         let Compilation { services, mark_services, deleted, deleted_marks, former, nat, same_ways } =
@@ -145,6 +183,9 @@ impl Program {
             service_cells,
             servers: nat.steering,
             server_addresses: nat.addresses,
+            hosts: self.ways_up(&network),
+            probes: Arc::default(),
+            exception: limits(&state.exception),
             settings: settings(&state.settings),
             offered: Arc::clone(&self.offered),
             interfaces: network.interfaces,
@@ -196,6 +237,12 @@ fn tunnel_end(server: &snapshot::Destination) -> Option<(IpAddr, u16)> {
         _ => 0,
     };
     (server.forward == snapshot::Forward::Tun).then_some((server.address, port))
+}
+
+fn limits(exception: &fulcrum_model::Exception) -> Limits {
+    let fulcrum_model::Exception { routing, link, management, answers, rest, ref management_ports } =
+        *exception;
+    Limits { routing, link, management, answers, rest, management_ports: management_ports.clone() }
 }
 
 fn seconds(n: u32) -> Nanos {

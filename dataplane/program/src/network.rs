@@ -27,6 +27,7 @@ pub(crate) fn compile(
     state: &State,
     ports: &[Port],
     slots: &mut Slots,
+    twins: &HashMap<String, String>,
     warnings: &mut Vec<String>,
 ) -> Network {
     for port in &state.ports {
@@ -34,7 +35,7 @@ pub(crate) fn compile(
             warnings.push(format!("port `{}` is not open; ports are opened at start", port.name));
         }
     }
-    let ids = slots.interfaces(state, ports, warnings);
+    let ids = slots.interfaces(state, ports, twins, warnings);
     let mut network =
         Network { interfaces: slots.0.clone(), routes: Vec::new(), neighbours: Vec::new(), ids };
     network.routes = network.connected(state);
@@ -52,10 +53,12 @@ impl Slots {
         &mut self,
         state: &State,
         ports: &[Port],
+        twins: &HashMap<String, String>,
         warnings: &mut Vec<String>,
     ) -> HashMap<String, InterfaceId> {
         for past in &mut self.0 {
             past.addresses.clear();
+            past.exception = false;
         }
         let mut ids = HashMap::new();
         for interface in &state.interfaces {
@@ -79,6 +82,7 @@ impl Slots {
                 mac: ports[number].mac,
                 addresses: addresses(interface, ports[number].mac),
                 mss: interface.mss.unwrap_or(0),
+                exception: interface.exception.is_some() && twins.get(name) == interface.exception.as_ref(),
             };
             match self.0.get_mut(slot) {
                 Some(before) => *before = now,

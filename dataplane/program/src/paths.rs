@@ -23,6 +23,7 @@ pub(crate) fn unchanged(before: &Snapshot, after: &Snapshot) -> bool {
         && before.former_steerings == after.former_steerings
         && before.servers == after.servers
         && before.tunnels == after.tunnels
+        && before.hosts == after.hosts
         && alike(&before.locals, &after.locals, same_local)
         && alike(&before.services, &after.services, same_service)
         && alike(&before.mark_services, &after.mark_services, same_service)
@@ -87,6 +88,7 @@ fn same_destination(before: &Arc<Destination>, after: &Arc<Destination>) -> bool
         service_counters: _,
         service_slot,
         profile,
+        local,
     } = &**before;
     (*id, *service, *protocol, *address, *port)
         == (after.id, after.service, after.protocol, after.address, after.port)
@@ -95,4 +97,5 @@ fn same_destination(before: &Arc<Destination>, after: &Arc<Destination>) -> bool
         && counters.same(&after.counters)
         && *service_slot == after.service_slot
         && *profile == after.profile
+        && *local == after.local
 }

@@ -280,6 +280,7 @@ impl Registry {
                 service_counters: known.counters.clone(),
                 service_slot: known.slot,
                 profile: known.profile.clone(),
+                local: server.forward == model::Forward::Local,
             };
             let way = |of: &Destination| (of.available, of.forward, of.tunnel, of.service_slot);
             self.same_ways &= before.is_some_and(|before| way(&before.destination) == way(&now));

@@ -80,7 +80,7 @@ pub(crate) fn forward(forward: model::Forward) -> Forward {
     match forward {
         model::Forward::Nat => Forward::Nat,
         model::Forward::FullNat => Forward::FullNat,
-        model::Forward::Dr => Forward::Dr,
+        model::Forward::Dr | model::Forward::Local => Forward::Dr,
         model::Forward::Tun => Forward::Tun,
     }
 }
@@ -128,6 +128,7 @@ pub(crate) fn deleted(before: &Destination) -> Destination {
         service_counters: before.service_counters.clone(),
         service_slot: before.service_slot,
         profile: before.profile.clone(),
+        local: before.local,
     }
 }
 

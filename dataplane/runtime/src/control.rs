@@ -2,17 +2,18 @@
 //!
 //! Does not live here: how that is asked for (`service`).
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
 use fulcrum_api::state::Change;
 use fulcrum_api::{BadMessage, apply_changes, fingerprint};
 use fulcrum_director::{Reason, Snapshot, WorkerCounters};
-use fulcrum_model::State;
+use fulcrum_model::{Interface, State};
 use fulcrum_program::Program;
 
 use crate::board::Board;
+use crate::host::Addresses;
 use crate::orders::Desk;
 use crate::pace::{Pace, Reading};
 use crate::ports::Port;
@@ -65,6 +66,17 @@ pub(crate) struct Identity {
     pub(crate) warnings: Vec<String>,
 }
 
+/// What the control thread knows of the host.
+#[derive(Debug)]
+pub(crate) struct Host {
+    /// What is done for it before the first state comes.
+    pub(crate) boot: State,
+    /// Interfaces with twins in Linux, and the twins' names.
+    pub(crate) exceptions: HashMap<String, String>,
+    /// What the thread between counts.
+    pub(crate) counters: Arc<WorkerCounters>,
+}
+
 /// Why a transaction was refused; nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refused {
@@ -85,6 +97,7 @@ pub(crate) struct Control {
     pub(crate) workers: Vec<WorkerLink>,
     pub(crate) ports: Vec<Port>,
     pub(crate) meters: Meters,
+    pub(crate) host: Host,
     program: Program,
     state: State,
     generation: u64,
@@ -112,6 +125,7 @@ impl Control {
         ports: Vec<Port>,
         program: Program,
         snapshot: Arc<Snapshot>,
+        host: Host,
     ) -> Control {
         let state = State::default();
         Control {
@@ -119,6 +133,7 @@ impl Control {
             workers,
             ports,
             meters: Meters::default(),
+            host,
             program,
             fingerprint: fingerprint(&state),
             state,
@@ -163,6 +178,14 @@ impl Control {
         Ok((self.generation, self.fingerprint))
     }
 
+    /// Takes in which addresses the host has now.
+    pub(crate) fn hosts(&mut self, addresses: Addresses) {
+        if self.program.hosts(addresses) {
+            self.stale = true;
+            self.pump();
+        }
+    }
+
     /// Moves things on: takes in what workers answered, compiles the state when they are ready for it, sends it.
     pub(crate) fn pump(&mut self) {
         for worker in &mut self.workers {
@@ -187,8 +210,12 @@ impl Control {
 
     fn compile(&mut self) {
         let serial = self.snapshot.generation + 1;
-        let (snapshot, mut warnings) = self.program.compile(&self.state, serial);
-        warnings.extend(self.port_differences());
+        let state = if self.generation == 0 { &self.host.boot } else { &self.state };
+        let (snapshot, mut warnings) = self.program.compile(state, serial);
+        if self.generation != 0 {
+            warnings.extend(self.port_differences());
+            warnings.extend(self.exception_differences());
+        }
         for warning in warnings.iter().filter(|warning| !self.warnings.contains(warning)) {
             tracing::warn!("{warning}");
         }
@@ -227,10 +254,30 @@ impl Control {
         missing.collect()
     }
 
+    /// The twins of interfaces are made at start only, too.
+    fn exception_differences(&self) -> Vec<String> {
+        let open = &self.host.exceptions;
+        let wanted = |interface: &Interface| {
+            let problem = match (&interface.exception, open.get(&interface.name)) {
+                (Some(wanted), Some(open)) if wanted == open => return None,
+                (Some(wanted), Some(open)) => format!("the exception is {open} here, not {wanted}"),
+                (Some(wanted), None) => format!("the exception {wanted} is not open"),
+                (None, Some(open)) => format!("the exception {open} is open but takes nothing"),
+                (None, None) => return None,
+            };
+            Some(format!(
+                "interface {}: {problem}; it is made at start, so restart the data plane",
+                interface.name
+            ))
+        };
+        self.state.interfaces.iter().filter_map(wanted).collect()
+    }
+
     /// What all workers have dropped, by reason.
     fn dropped(&self) -> Counts {
         std::array::from_fn(|reason| {
-            self.workers.iter().map(|worker| worker.counters.dropped(Reason::ALL[reason])).sum()
+            let counters = self.workers.iter().map(|worker| &worker.counters).chain([&self.host.counters]);
+            counters.map(|counters| counters.dropped(Reason::ALL[reason])).sum()
         })
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fulcrum_director::rss::Rss;
+use fulcrum_director::snapshot::InterfaceId;
 use fulcrum_director::{Engine, EngineConfig, Snapshot, WorkerCounters};
 use fulcrum_dpdk::{Lcore, Mempool, Queues};
 use fulcrum_model::file::Idle as Policy;
@@ -11,6 +12,7 @@ use tokio::time::sleep;
 
 use crate::board::{Board, Stage};
 use crate::deal;
+use crate::exception::{self, Lines};
 use crate::gauge::{Gauge, Inlet};
 use crate::idle::Idle;
 use crate::mesh::{self, Mesh};
@@ -37,6 +39,8 @@ pub(crate) struct Crew {
     pub(crate) signal: Arc<Signal>,
     /// By what hash owners are found, if by one.
     pub(crate) rss: Option<Arc<Rss>>,
+    /// Interfaces with twins in Linux, their ports, and the largest frame to and from them.
+    pub(crate) twins: Option<(Vec<(InterfaceId, u16)>, usize)>,
 }
 
 /// A worker that has not begun.
@@ -58,16 +62,25 @@ impl Crew {
         queues: Vec<Queues>,
         gauges: Vec<Vec<Option<Gauge>>>,
         workers: usize,
-    ) -> Vec<Recruit> {
+    ) -> (Vec<Recruit>, Option<Lines>) {
         let largest: Vec<usize> = ports.iter().map(|port| port.largest).collect();
         let (receiving, sending) = deal_out(queues, gauges, workers);
         let messages = mesh::rings(workers, mesh::RING);
         let frames = mesh::rings(workers, mesh::RING);
+        let counters: Vec<_> = (0..workers).map(|_| Arc::new(WorkerCounters::new(ports.len()))).collect();
+        let (uplinks, lines) = match self.twins {
+            Some((twins, largest)) => {
+                let (uplinks, lines) = exception::lines(&counters, twins, largest);
+                (uplinks.into_iter().map(Some).collect(), Some(lines))
+            }
+            None => ((0..workers).map(|_| None).collect::<Vec<_>>(), None),
+        };
+        let counters = counters.into_iter().zip(uplinks);
         let hands = receiving.into_iter().zip(sending).zip(messages.into_iter().zip(frames));
-        hands
+        let recruits = hands
+            .zip(counters)
             .enumerate()
-            .map(|(number, ((rx, ways), (messages, frames)))| {
-                let counters = Arc::new(WorkerCounters::new(ports.len()));
+            .map(|(number, (((rx, ways), (messages, frames)), (counters, uplink)))| {
                 let board = Arc::new(Board::default());
                 let (desk, slot) = orders::channel();
                 let config = EngineConfig {
@@ -94,6 +107,7 @@ impl Crew {
                     rx,
                     transmitter: Transmitter::new(ways, largest, frames, Arc::clone(&its_counters)),
                     mesh: Mesh::new(messages, Arc::clone(&its_counters), Arc::clone(&its_board)),
+                    uplink,
                     slot,
                     idle: Idle::new(idle),
                     clock,
@@ -106,7 +120,8 @@ impl Crew {
                 };
                 Recruit { desk, counters, board, begin: Box::new(begin) }
             })
-            .collect()
+            .collect();
+        (recruits, lines)
     }
 }
 

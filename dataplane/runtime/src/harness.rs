@@ -59,6 +59,7 @@ pub fn crew<D: Decide, I: Ingress, E: Egress>(
                 rx: (0..).zip(ingress).collect(),
                 transmitter: Transmitter::new(ways, largest, frames, Arc::clone(&counters)),
                 mesh: Mesh::new(messages, Arc::clone(&counters), Arc::clone(&board)),
+                uplink: None,
                 slot,
                 idle: Idle::new(Policy::Poll),
                 clock: Clock::start(),

@@ -2,7 +2,8 @@
 //!
 //! Lives here, in the order in which a process comes to life: arguments (`args`), the machine (`advice`), devices
 //! (`device`, `host`, `plan`, `frames`, `ports`, `steering`, `rules`), the process as a whole (`process`, `crew`); then
-//! a packet's way outside the engine (`worker`, `ends`, `gauge`, `transmit`, `mesh`, `deal`, `idle`); then the control
+//! a packet's way outside the engine (`worker`, `ends`, `gauge`, `transmit`, `mesh`, `deal`, `idle`), and
+//! to the host (`exception`); then the control
 //! thread (`control`, `orders`, `board`, `pace`, `rates`, `watch`) and its gRPC face (`service`); for benchmarks, the
 //! worker's loop by itself (`harness`). Does not live here: any decision on a packet (fulcrum-director), DPDK itself
 //! (fulcrum-dpdk).
@@ -17,6 +18,7 @@ mod crew;
 mod deal;
 mod device;
 mod ends;
+mod exception;
 mod frames;
 mod gauge;
 pub mod harness;

@@ -23,7 +23,8 @@ pub(crate) enum PlanError {
     NoSuchDevice { port: String, device: String },
     #[error(
         "port {port}: {device} leads out of this host (a default route leaves by it); the director would cut the \
-         host off. Give it an interface of its own"
+         host off. Give it an interface of its own, or the [[interface]] on it an `exception`, which takes over the \
+         host's addresses and routes"
     )]
     WayOut { port: String, device: String },
     #[error(
@@ -89,6 +90,7 @@ impl Plan {
             }
         };
         if let Some(link) = &link
+            && !interfaces.iter().any(|i| i.port == config.name && i.vlan == 0 && i.exception.is_some())
             && host::carries_default_route(&link.name)
         {
             return Err(PlanError::WayOut { port, device: link.name.clone() });
@@ -123,6 +125,18 @@ impl Plan {
             Device::Pci(address) => Some(address),
             _ => None,
         }
+    }
+}
+
+/// What the data plane does before it is programmed: it brings the host what is not the director's.
+pub(crate) fn before_programmed(state: &model::State) -> model::State {
+    let has_twin = |interface: &&model::Interface| interface.exception.is_some();
+    let bare = |interface: &model::Interface| model::Interface { addresses: Vec::new(), ..interface.clone() };
+    model::State {
+        ports: state.ports.clone(),
+        interfaces: state.interfaces.iter().filter(has_twin).map(bare).collect(),
+        exception: state.exception.clone(),
+        ..model::State::default()
     }
 }
 
@@ -193,6 +207,7 @@ mod tests {
             mtu: 9000,
             addresses: Vec::new(),
             mss: None,
+            exception: None,
         });
         assert_eq!(room(&Plan::make(&state).unwrap()), 9216);
         state.ports[0].device = "lo".into();

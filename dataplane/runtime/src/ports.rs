@@ -266,6 +266,16 @@ impl Port {
         }
     }
 
+    /// Moves what the host has on the port's interface to its twin, if there is such an interface.
+    pub(crate) fn move_host_to(
+        &mut self,
+        twin: &str,
+        index: u32,
+        ledger: &mut Ledger,
+    ) -> io::Result<Vec<String>> {
+        self.taken.as_mut().map_or(Ok(Vec::new()), |taken| taken.move_host_to(twin, index, ledger))
+    }
+
     /// What the device does for the director, by name.
     pub(crate) fn offloads(&self) -> Vec<String> {
         let checksums = self.header_checksums.then(|| "ipv4-header-checksum".to_owned());

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use fulcrum_api::dataplane::dataplane_server::DataplaneServer;
 use fulcrum_api::socket::{ListenError, Listener, MESSAGE_LIMIT};
 use fulcrum_daemon::supervisor;
+use fulcrum_director::WorkerCounters;
 use fulcrum_director::rss::{KEY, Part};
 use fulcrum_director::session::Sessions;
 use fulcrum_dpdk::{Eal, EalConfig, EalError, Hugepages, LaunchError, Mempool, MempoolError, Queues};
@@ -18,14 +19,16 @@ use fulcrum_model::State;
 use fulcrum_model::file::{Config, Dataplane, FileErrors, HugePages, Idle, read_text};
 use fulcrum_program::{PortFacts, Program};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch::{Receiver, channel};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::advice::{self, Wants};
 use crate::args::Args;
-use crate::control::{Control, Identity, WorkerLink};
+use crate::control::{Control, Host, Identity, WorkerLink};
 use crate::crew::{Crew, Recruit, Running};
+use crate::exception::{OpenTwins, Pump};
 use crate::frames;
-use crate::host::Ledger;
+use crate::host::{self, Addresses, Ledger};
 use crate::plan::{self, Plan, PlanError};
 use crate::ports::{OpenError, Opener, Port};
 use crate::service::Service;
@@ -166,19 +169,32 @@ async fn live(args: &Args, dataplane: Dataplane, state: State) -> Result<(), Fai
     // Between workers, messages have to be met in time too: there, naps do it.
     let interrupts = dataplane.idle == Idle::Adaptive && eal.workers().len() == 1;
     let started = open_all(eal, plans, key, interrupts, &mut ledger);
-    let (ports, queues, pools) = match started {
+    let (mut ports, queues, pools) = match started {
         Ok(started) => started,
         Err(failure) => {
             eal.cleanup();
             return Err(failure);
         }
     };
-    let (control, running) = set_up(args, &dataplane, eal, ports, queues, pools, advice)?;
+    let twins = match OpenTwins::open(&state, &mut ports, &mut ledger) {
+        Ok(twins) => twins,
+        Err(error) => {
+            drop(queues);
+            ports.into_iter().for_each(|port| port.close(&mut ledger));
+            eal.cleanup();
+            return Err(Failure::Port(error.to_string()));
+        }
+    };
+    let mut hosts = watch_hosts(&twins)?;
+    let boot = plan::before_programmed(&state);
+    let (control, running, pump) =
+        set_up(args, &dataplane, eal, (ports, queues, pools), advice, (boot, twins))?;
     running.begun().await;
     // Devices are open: what is left to do with the kernel is to give interfaces back.
     if let Err(error) = fulcrum_machine::keep_only(&[Capability::NetAdmin]) {
         tracing::warn!("{error}");
     }
+    let pumping = pump.map(Pump::begin).transpose()?;
     let control = Arc::new(Mutex::new(control));
     let service =
         DataplaneServer::new(Service::new(control.clone())).max_decoding_message_size(MESSAGE_LIMIT);
@@ -187,12 +203,14 @@ async fn live(args: &Args, dataplane: Dataplane, state: State) -> Result<(), Fai
     tracing::info!(socket = %socket.display(), "ready");
     supervisor::ready("forwarding what fulcrum-control programs");
 
-    tend(&control, args.patience(), &mut endings).await;
+    tend(&control, args.patience(), &mut endings, &mut hosts).await;
 
     supervisor::stopping();
     serving.abort();
     let _ = serving.await;
     running.stop().await;
+    // The twins go before the host gets its interfaces back.
+    drop(pumping);
     for port in std::mem::take(&mut lock(&control).ports) {
         port.close(&mut ledger);
     }
@@ -286,11 +304,10 @@ fn set_up(
     args: &Args,
     dataplane: &Dataplane,
     eal: &'static Eal,
-    mut ports: Vec<Port>,
-    queues: Vec<Queues>,
-    pools: Vec<Mempool>,
+    (mut ports, queues, pools): Opened,
     mut warnings: Vec<String>,
-) -> Result<(Control, Running), Failure> {
+    (boot, twins): (State, OpenTwins),
+) -> Result<(Control, Running, Option<Pump>), Failure> {
     let workers = eal.workers().len();
     let (rss, gauges) = steering::settle(&mut ports, workers);
     let facts = ports
@@ -305,7 +322,12 @@ fn set_up(
     if rss.as_ref().is_some_and(|rss| rss.config().requests == Some(Part::Both)) {
         program.steer_by_flow();
     }
-    let (snapshot, _) = program.compile(&State::default(), 0);
+    program.twins(twins.names());
+    let exceptions = twins.names();
+    let (snapshot, _) = program.compile(&boot, 0);
+    let twins = twins.of(&snapshot);
+    let largest = twins.iter().map(|twin| usize::from(twin.mtu) + plan::LAYER2 as usize).max();
+    let its_twins = twins.iter().map(|twin| (twin.interface, twin.port)).collect();
     let (signal, clock) = (Arc::new(worker::Signal::default()), Clock::start());
     let crew = Crew {
         sessions: dataplane.sessions,
@@ -318,11 +340,13 @@ fn set_up(
         snapshot: snapshot.clone(),
         signal: signal.clone(),
         rss,
+        twins: largest.map(|largest| (its_twins, largest)),
     };
     let mut lcores = Vec::new();
     let mut boards = Vec::new();
     let mut links = Vec::new();
-    for (number, recruit) in crew.hire(&ports, queues, gauges, workers).into_iter().enumerate() {
+    let (recruits, lines) = crew.hire(&ports, queues, gauges, workers);
+    for (number, recruit) in recruits.into_iter().enumerate() {
         let lcore = eal.workers()[number];
         let Recruit { desk, counters, board, begin } = recruit;
         boards.push(board.clone());
@@ -346,11 +370,30 @@ fn set_up(
         sessions: dataplane.sessions,
         warnings,
     };
-    Ok((Control::new(identity, links, ports, program, snapshot), Running { signal, boards, lcores }))
+    let counters = Arc::new(WorkerCounters::new(ports.len()));
+    let pump = lines.map(|lines| Pump::new(twins, lines, Arc::clone(&counters)));
+    let host = Host { boot, exceptions, counters };
+    let control = Control::new(identity, links, ports, program, snapshot, host);
+    Ok((control, Running { signal, boards, lcores }, pump))
+}
+
+/// The addresses of the host, where it matters which they are.
+fn watch_hosts(twins: &OpenTwins) -> io::Result<Receiver<Addresses>> {
+    let (tell, hosts) = channel(Addresses::new());
+    let names: Vec<String> = twins.names().into_values().collect();
+    if !names.is_empty() {
+        host::watch_addresses(names, move |addresses| tell.send(addresses).is_ok())?;
+    }
+    Ok(hosts)
 }
 
 /// Does what has to be done regularly, until the end is asked for.
-async fn tend(control: &Mutex<Control>, patience: Duration, endings: &mut Endings) {
+async fn tend(
+    control: &Mutex<Control>,
+    patience: Duration,
+    endings: &mut Endings,
+    hosts: &mut Receiver<Addresses>,
+) {
     let boards: Vec<_> =
         lock(control).workers.iter().map(|worker| (worker.lcore, worker.board.clone())).collect();
     let mut watch = Watch::new(patience, boards);
@@ -371,6 +414,10 @@ async fn tend(control: &Mutex<Control>, patience: Duration, endings: &mut Ending
                 return;
             }
             _ = pumping.tick() => lock(control).pump(),
+            Ok(()) = hosts.changed() => {
+                let addresses = hosts.borrow_and_update().clone();
+                lock(control).hosts(addresses);
+            }
             _ = looking.tick() => {
                 watch.look_or_abort();
                 supervisor::alive();

@@ -12,6 +12,7 @@ use fulcrum_machine::{cycles, prefetch};
 
 use crate::board::{Board, Stage};
 use crate::ends::{Decide, Egress, Ingress};
+use crate::exception::Uplink;
 use crate::gauge::Inlet;
 use crate::idle::{Idle, Rest};
 use crate::mesh::Mesh;
@@ -91,6 +92,8 @@ pub(crate) struct Worker<D = Engine<Mempool>, I = Inlet, E = TxQueue> {
     pub(crate) rx: Vec<(u16, I)>,
     pub(crate) transmitter: Transmitter<E>,
     pub(crate) mesh: Mesh<Mbuf>,
+    /// To and from the host, where interfaces have twins.
+    pub(crate) uplink: Option<Uplink>,
     pub(crate) slot: Slot,
     pub(crate) idle: Idle,
     pub(crate) clock: Clock,
@@ -122,6 +125,7 @@ impl Hands {
             out: Output {
                 tx: Vec::with_capacity(out),
                 outbox: Vec::with_capacity(out),
+                up: Vec::with_capacity(out),
                 verdicts: None,
                 drops: None,
             },
@@ -169,6 +173,9 @@ impl<D: Decide, I: Ingress, E: Egress> Worker<D, I, E> {
         let messages = self.mesh.collect(self.messages(), &mut hands.inbox);
         self.board.messages.add(messages as u64);
         let mut work = messages;
+        if let Some(uplink) = &mut self.uplink {
+            work += uplink.collect(&mut self.pool, &mut hands.inbox);
+        }
         let mut decided = false;
         for queue in 0..receiving {
             work += self.receive(queue, &mut hands.burst);
@@ -209,7 +216,7 @@ impl<D: Decide, I: Ingress, E: Egress> Worker<D, I, E> {
     /// Has the worker's ports wake it, where all of them can and nobody else may want it: what other workers send
     /// raises no interrupt.
     fn listen(&mut self) {
-        let naps = self.idle.naps() && self.mesh.others() == 0;
+        let naps = self.idle.naps() && self.mesh.others() == 0 && self.uplink.is_none();
         if naps && !self.rx.is_empty() && self.rx.iter_mut().all(|(_, queue)| queue.watch()) {
             tracing::info!("idle: the ports' interrupts wake the worker");
             self.idle.use_interrupts();
@@ -251,7 +258,11 @@ impl<D: Decide, I: Ingress, E: Egress> Worker<D, I, E> {
         }
         self.engine.step(now, &mut self.pool, &mut hands.burst, &mut hands.inbox, &mut hands.out);
         self.board.enter(Stage::Sending);
-        let work = hands.out.tx.len() + hands.out.outbox.len();
+        let work = hands.out.tx.len() + hands.out.outbox.len() + hands.out.up.len();
+        match &mut self.uplink {
+            Some(uplink) => uplink.send(&mut hands.out.up),
+            None => hands.out.up.clear(),
+        }
         if let Some(tap) = &mut self.tap {
             tap.after(hands.out.drops.take());
             tap.sending(&hands.out.tx);

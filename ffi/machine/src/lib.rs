@@ -1,17 +1,18 @@
 //! What the data plane asks of the machine and safe Rust has no words for: cache lines ahead of their use, large
-//! tables on large pages, clocks of processors and threads, giving up privileges; for benchmarks, whether it calls the
-//! allocator or the kernel. Every function is safe to call with anything: none changes what a program means, only how fast
-//! it runs, and what it may do. No DPDK here.
+//! tables on large pages, clocks of processors and threads, TAP interfaces, giving up privileges; for benchmarks, whether it
+//! calls the allocator or the kernel. Every function is safe to call with anything. No DPDK here.
 
 mod allocations;
 mod privileges;
 mod syscalls;
+mod tap;
 
 use std::time::Duration;
 
 pub use allocations::{CountingAllocator, allocations};
 pub use privileges::{Capability, PrivilegeError, keep_only};
 pub use syscalls::first_syscall;
+pub use tap::open_tap;
 
 /// Asks for the cache line at which `value` begins, to be read or written soon.
 #[inline(always)]

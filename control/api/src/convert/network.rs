@@ -83,6 +83,7 @@ impl From<&model::Interface> for wire::Interface {
             mtu: interface.mtu.into(),
             addresses: interface.addresses.iter().map(Into::into).collect(),
             mss: interface.mss.map(Into::into),
+            exception: interface.exception.clone(),
         }
     }
 }
@@ -98,7 +99,27 @@ impl TryFrom<wire::Interface> for model::Interface {
             mtu: small("mtu", interface.mtu)?,
             addresses: each("addresses", interface.addresses)?,
             mss: interface.mss.map(|mss| small("mss", mss)).transpose()?,
+            exception: interface.exception,
         })
+    }
+}
+
+impl From<&model::Exception> for wire::Exception {
+    fn from(exception: &model::Exception) -> wire::Exception {
+        let model::Exception { routing, link, management, answers, rest, ref management_ports } = *exception;
+        let management_ports = management_ports.iter().copied().map(Into::into).collect();
+        wire::Exception { routing, link, management, answers, rest, management_ports }
+    }
+}
+
+impl TryFrom<wire::Exception> for model::Exception {
+    type Error = BadMessage;
+
+    fn try_from(exception: wire::Exception) -> Checked<model::Exception> {
+        let wire::Exception { routing, link, management, answers, rest, management_ports } = exception;
+        let ports = management_ports.into_iter().map(|number| port("management_ports", number));
+        let management_ports = ports.collect::<Checked<_>>()?;
+        Ok(model::Exception { routing, link, management, answers, rest, management_ports })
     }
 }
 

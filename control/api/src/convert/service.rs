@@ -51,6 +51,7 @@ impl From<model::Forward> for wire::Forward {
             model::Forward::FullNat => wire::Forward::Fullnat,
             model::Forward::Dr => wire::Forward::Dr,
             model::Forward::Tun => wire::Forward::Tun,
+            model::Forward::Local => wire::Forward::Local,
         }
     }
 }
@@ -62,7 +63,11 @@ pub fn forward(number: i32) -> Checked<model::Forward> {
         Ok(wire::Forward::Fullnat) => Ok(model::Forward::FullNat),
         Ok(wire::Forward::Dr) => Ok(model::Forward::Dr),
         Ok(wire::Forward::Tun) => Ok(model::Forward::Tun),
-        _ => Err(BadMessage::new("forward", format!("{number} is none of NAT 1, FULLNAT 2, DR 3, TUN 4"))),
+        Ok(wire::Forward::Local) => Ok(model::Forward::Local),
+        _ => {
+            let problem = format!("{number} is none of NAT 1, FULLNAT 2, DR 3, TUN 4, LOCAL 5");
+            Err(BadMessage::new("forward", problem))
+        }
     }
 }
 

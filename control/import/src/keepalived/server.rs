@@ -76,7 +76,7 @@ impl Real {
     fn of(&self, service: &Service) -> Server {
         let (own, asked) = (self.port, service.key.port());
         let port = match self.server.forward {
-            Forward::Dr | Forward::Tun => asked.or(own),
+            Forward::Dr | Forward::Tun | Forward::Local => asked.or(own),
             Forward::Nat | Forward::FullNat => own.or(asked),
         };
         let key = ServerKey { port: port.unwrap_or(0), ..self.server.key };

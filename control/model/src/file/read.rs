@@ -157,6 +157,10 @@ fn state(root: &mut Table<'_>, places: &mut HashMap<Place, Places>) -> State {
         state.timeouts = switches::timeouts(&mut table);
         places.insert(Place::Timeouts, table.finish());
     }
+    if let Some(mut table) = root.table("exception", "[exception]") {
+        state.exception = network::exception(&mut table);
+        places.insert(Place::Exception, table.finish());
+    }
     if let Some(mut table) = root.table("ipvs", "[ipvs]") {
         state.settings = switches::settings(&mut table);
         places.insert(Place::Settings, table.finish());

@@ -160,6 +160,7 @@ fn value(asked: &Asked) -> String {
         Kind::Parsed(what) => what.clone(),
         Kind::List => format!("list of texts{such_as}"),
         Kind::Number(first, last) => format!("{first} to {last}"),
+        Kind::Numbers(first, last) => format!("list of numbers, {first} to {last}"),
         Kind::Flag => "true or false".to_owned(),
         Kind::Scalar => "number or text".to_owned(),
         Kind::Duration => "seconds, or such as \"500ms\", \"2s\", \"1m\", \"1h\"".to_owned(),

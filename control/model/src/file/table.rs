@@ -40,6 +40,8 @@ pub(super) enum Kind {
     Parsed(String),
     List,
     Number(i64, i64),
+    /// A list of numbers in this range.
+    Numbers(u16, u16),
     Flag,
     Scalar,
     Duration,
@@ -234,6 +236,28 @@ impl<'a> Table<'a> {
             }
         }
         Some(values)
+    }
+
+    /// A list of numbers; what is none, or out of range, is complained about.
+    pub(super) fn numbers(&mut self, key: &'static str, range: RangeInclusive<u16>) -> Option<Vec<u16>> {
+        self.ask(key, || Kind::Numbers(*range.start(), *range.end()));
+        let value = self.take(key)?;
+        let Some(array) = value.get_ref().as_array() else {
+            return self.wrong_kind(key, "a list of numbers, such as [22]", value.get_ref());
+        };
+        let mut numbers = Vec::new();
+        for item in array {
+            let integer = item.get_ref().as_integer();
+            let number = integer.and_then(|n| i64::from_str_radix(n.as_str(), n.radix()).ok());
+            match number.and_then(|n| u16::try_from(n).ok()).filter(|n| range.contains(n)) {
+                Some(number) => numbers.push(number),
+                None => {
+                    let (start, end) = (range.start(), range.end());
+                    self.sink.put(item.span().start, format!("{key} lists numbers, {start} to {end}"));
+                }
+            }
+        }
+        Some(numbers)
     }
 
     pub(super) fn number<T: TryFrom<i64> + Copy + Display + Into<i64>>(

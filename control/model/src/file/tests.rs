@@ -141,7 +141,7 @@ fn every_mistake_is_named_with_its_line() {
             "f:5: name is an integer; it must be a text in quotes",
             "f:6: vlan of 5000 is out of range; 0 to 4094",
             "f:7: unknown key `rout` in the file; known: dataplane, control, port, interface, route, neighbour, \
-             local-pool, mark, check, service, timeouts, ipvs",
+             local-pool, mark, check, service, timeouts, exception, ipvs",
         ]
     );
 }
@@ -203,7 +203,7 @@ fn rules_between_objects_name_line_and_remedy() {
         (
             "forward = \"dr\"",
             "forward = \"gre\"",
-            "f:56: forward `gre` does not exist; one of \"nat\", \"fullnat\", \"dr\", \"tun\"",
+            "f:56: forward `gre` does not exist; one of \"nat\", \"fullnat\", \"dr\", \"tun\", \"local\"",
         ),
         (
             "172.16.100.9:53",

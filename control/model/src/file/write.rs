@@ -7,9 +7,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::{Config, ControlSettings, Dataplane, HugePages};
 use crate::state::{
-    Admin, ClientAddress, Family, Interface, LocalPool, MarkRule, Neighbour, Port, PortRange, PortSteering,
-    Route, RouteTarget, Server, ServerHealth, ServerKey, Service, ServiceHealth, ServiceKey, Settings, State,
-    Timeouts, Tunnel, TunnelChecksum, TunnelKind, TunnelSource,
+    Admin, ClientAddress, Exception, Family, Interface, LocalPool, MarkRule, Neighbour, Port, PortRange,
+    PortSteering, Route, RouteTarget, Server, ServerHealth, ServerKey, Service, ServiceHealth, ServiceKey,
+    Settings, State, Timeouts, Tunnel, TunnelChecksum, TunnelKind, TunnelSource,
 };
 
 pub use check::{KEYS as CHECK_KEYS, entries as check_entries};
@@ -79,6 +79,7 @@ fn state(out: &mut Out, state: &State) {
     timeouts(out, &state.timeouts);
     settings(out, &state.settings);
     state.checks.iter().for_each(|c| check::check(out, "[[check]]", c));
+    exception(out, &state.exception);
     state.services.iter().for_each(|s| service(out, s));
 }
 
@@ -91,6 +92,22 @@ fn port(out: &mut Out, port: &Port) {
     }
     if port.steering != PortSteering::default() {
         out.text("steering", port.steering);
+    }
+}
+
+fn exception(out: &mut Out, exception: &Exception) {
+    let default = Exception::default();
+    if *exception == default {
+        return;
+    }
+    out.table("[exception]");
+    for ((name, rate), (_, usual)) in exception.rates().into_iter().zip(default.rates()) {
+        if rate != usual {
+            out.bare(name, rate);
+        }
+    }
+    if exception.management_ports != default.management_ports {
+        out.numbers("management-ports", &exception.management_ports);
     }
 }
 
@@ -107,6 +124,7 @@ fn interface(out: &mut Out, interface: &Interface) {
     if let Some(mss) = interface.mss {
         out.bare("mss", mss);
     }
+    out.maybe("exception", interface.exception.as_ref());
     out.list("addresses", &interface.addresses);
 }
 
@@ -342,6 +360,11 @@ impl Out {
 
     fn bare(&mut self, key: &str, value: impl Display) {
         self.line(format_args!("{key} = {value}"));
+    }
+
+    fn numbers(&mut self, key: &str, values: &[u16]) {
+        let values: Vec<String> = values.iter().map(u16::to_string).collect();
+        self.line(format_args!("{key} = [{}]", values.join(", ")));
     }
 
     fn list<T: Display>(&mut self, key: &str, values: &[T]) {

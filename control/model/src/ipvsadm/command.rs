@@ -281,7 +281,7 @@ impl<'a> Given<'a> {
         let (address, mut port) = self.server.ok_or_else(Usage::try_help)?;
         // These servers get the packet as it is.
         if let Some(service_port) = key.port()
-            && matches!(forward, Forward::Dr | Forward::Tun)
+            && matches!(forward, Forward::Dr | Forward::Tun | Forward::Local)
         {
             port = service_port;
         }

@@ -215,6 +215,7 @@ fn server_row(
         Forward::FullNat => "FullNat",
         Forward::Dr => "Route",
         Forward::Tun => "Tunnel",
+        Forward::Local => "Local",
     };
     let weight = server.weight;
     match list.format {

@@ -60,7 +60,8 @@ pub fn save(services: &[Service], numeric: bool, names: &dyn Names) -> String {
             let forward = match server.forward {
                 Forward::Nat => "-m",
                 Forward::FullNat => "--fullnat",
-                Forward::Dr => "-g",
+                // ipvsadm has no word for a local server, and saves it like this.
+                Forward::Dr | Forward::Local => "-g",
                 Forward::Tun => "-i",
             };
             let name = endpoint(server.key.address, server.key.port, key.protocol(), names);

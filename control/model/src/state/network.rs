@@ -77,6 +77,8 @@ pub struct Interface {
     pub addresses: Vec<IpNet>,
     /// Largest TCP segment in bytes that a SYN may announce through this interface, `None` = what it says.
     pub mss: Option<u16>,
+    /// Name of its twin in Linux, which takes what is not the director's; `None` = there is none.
+    pub exception: Option<String>,
 }
 
 /// What a route does with a packet.

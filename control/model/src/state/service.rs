@@ -20,6 +20,8 @@ pub enum Forward {
     Dr,
     /// In a tunnel to the server.
     Tun,
+    /// As it is to the director's own host, by the exception interface.
+    Local,
 }
 
 impl fmt::Display for Forward {
@@ -29,6 +31,7 @@ impl fmt::Display for Forward {
             Forward::FullNat => "fullnat",
             Forward::Dr => "dr",
             Forward::Tun => "tun",
+            Forward::Local => "local",
         })
     }
 }

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use super::{
-    Problem, add, holders, known_interface, link_local, listed, mss, mtu, name, own_address, unicast,
-    unicast_mac,
+    MAX_RATE, Problem, add, holders, known_interface, link_local, listed, mss, mtu, name, own_address,
+    unicast, unicast_mac,
 };
-use crate::state::{Interface, LocalPool, Neighbour, Port, Route, RouteTarget, Service, State};
+use crate::state::{Exception, Interface, LocalPool, Neighbour, Port, Route, RouteTarget, Service, State};
 
 /// Rules for a device.
 pub fn port(port: &Port) -> Vec<Problem> {
@@ -45,6 +45,27 @@ pub fn interface(state: &State, interface: &Interface) -> Vec<Problem> {
     if let Some(value) = interface.mss {
         mss(&mut found, value);
     }
+    if let Some(name) = &interface.exception {
+        let twin =
+            |other: &&Interface| other.name != interface.name && other.exception.as_ref() == Some(name);
+        if !is_link_name(name) {
+            let message = format!(
+                "exception `{name}` is no name that Linux gives interfaces; 1 to 15 characters without `/`, `:` and \
+                 spaces, such as \"fc-wan\""
+            );
+            add(&mut found, "exception", message);
+        } else if let Some(other) = state.interfaces.iter().find(twin) {
+            let message =
+                format!("interface `{}` has the exception `{name}` too; each needs its own", other.name);
+            add(&mut found, "exception", message);
+        } else if state.ports.iter().any(|port| port.device == *name) {
+            add(
+                &mut found,
+                "exception",
+                format!("exception `{name}` is a port's device; give a name of its own"),
+            );
+        }
+    }
     for (item, net) in interface.addresses.iter().enumerate() {
         let why = match net.addr() {
             address if !unicast(address) => Some("is not an address that a host can have".to_owned()),
@@ -62,6 +83,35 @@ pub fn interface(state: &State, interface: &Interface) -> Vec<Problem> {
     }
     found
 }
+
+/// Whether Linux may have an interface of that name.
+fn is_link_name(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':' | '%');
+    (1..=15).contains(&name.len())
+        && name.chars().all(fits)
+        && !matches!(name, "." | ".." | "lo" | "all" | "default")
+}
+
+/// Rules for what goes up to the host.
+pub fn exception(exception: &Exception) -> Vec<Problem> {
+    let mut found = Vec::new();
+    for (name, rate) in exception.rates() {
+        if rate > MAX_RATE {
+            add(&mut found, name, format!("{rate} frames a second are out of range; 0 to {MAX_RATE}"));
+        }
+    }
+    if exception.management_ports.len() > MAX_MANAGEMENT_PORTS {
+        let message = format!(
+            "{} management ports are too many; at most {MAX_MANAGEMENT_PORTS}",
+            exception.management_ports.len()
+        );
+        add(&mut found, "management-ports", message);
+    }
+    found
+}
+
+/// Ports of management at most: each is looked at for packets that go up.
+const MAX_MANAGEMENT_PORTS: usize = 16;
 
 /// Rules for a route in a state.
 pub fn route(state: &State, route: &Route) -> Vec<Problem> {

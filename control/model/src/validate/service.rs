@@ -249,7 +249,8 @@ pub(crate) fn local_address_among(holders: &Holders<'_>, address: IpAddr) -> Vec
 pub fn server(service: ServiceKey, server: &Server) -> Vec<Problem> {
     let mut found = Vec::new();
     let address = server.key.address;
-    if !unicast(address) || link_local(address) {
+    let here = server.forward == Forward::Local && address.is_loopback();
+    if !here && (!unicast(address) || link_local(address)) {
         add(&mut found, "address", format!("{address} is not an address that a server can have"));
     } else if Family::of(address) != service.family()
         && !matches!(server.forward, Forward::Tun | Forward::FullNat)
@@ -261,7 +262,7 @@ pub fn server(service: ServiceKey, server: &Server) -> Vec<Problem> {
         add(&mut found, "address", message);
     }
     if let Some(port) = service.port()
-        && matches!(server.forward, Forward::Dr | Forward::Tun)
+        && matches!(server.forward, Forward::Dr | Forward::Tun | Forward::Local)
         && server.key.port != port
     {
         let forward = server.forward;

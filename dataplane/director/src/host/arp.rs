@@ -8,6 +8,7 @@ use super::resolve::link_address;
 use crate::Transmit;
 use crate::buffer::{Buf, Pool};
 use crate::engine::{Context, Engine};
+use crate::exception::has_twin;
 use crate::reason::{Event, Reason, VerdictKind};
 use crate::snapshot::InterfaceId;
 
@@ -20,8 +21,7 @@ impl<P: Pool> Engine<P> {
         ctx: &mut Context<'_, P>,
         port: u16,
         interface: InterfaceId,
-        buf: P::Buf,
-        l3: usize,
+        (l3, buf): (usize, P::Buf),
     ) {
         let packet = match arp::Packet::parse(&buf.bytes()[l3..]) {
             Ok(packet) if sender_is_sane(&packet) => packet,
@@ -35,6 +35,7 @@ impl<P: Pool> Engine<P> {
                     self.announce_arp(ctx, interface, packet.spa);
                 }
             }
+            self.copy_up(ctx, interface, buf.bytes());
             return self.drop_frame(ctx, port, Reason::ArpConflict, buf);
         }
         let ours = ctx.snap.locals.get(&packet.tpa.into()).is_some_and(|local| local.arp == Some(interface));
@@ -56,21 +57,37 @@ impl<P: Pool> Engine<P> {
             self.found(ctx, interface, packet.spa.into(), packet.sha);
         }
         if ours && request {
-            let reply = arp::Packet {
-                operation: arp::REPLY,
-                sha: own_mac,
-                spa: packet.tpa,
-                tha: packet.sha,
-                tpa: packet.spa,
-            };
             self.counters.event(Event::ArpReplied);
-            self.send_arp(ctx, interface, packet.sha, reply);
+            if let Some(buf) = self.arp_frame(ctx, interface, packet.sha, packet.tpa, &packet) {
+                ctx.out.tx.push(Transmit { port: ctx.snap.interfaces[usize::from(interface)].port, buf });
+            }
             return self.verdict(ctx, VerdictKind::Reply, Event::ArpReplied.name(), None);
+        }
+        // Linux wants to hear what it asked for, and what may be news to it.
+        let for_host =
+            !request || packet.spa == packet.tpa || ctx.snap.hosts.contains_key(&packet.tpa.into());
+        if for_host && has_twin(ctx.snap, interface) {
+            return self.give_up(ctx, port, interface, buf);
         }
         if learned {
             return self.verdict(ctx, VerdictKind::Punt, Event::NeighbourLearned.name(), None);
         }
         self.drop_frame(ctx, port, if ours { Reason::ArpIgnored } else { Reason::ArpNotOurs }, buf);
+    }
+
+    /// The answer to a question for an own address.
+    pub(crate) fn arp_frame(
+        &self,
+        ctx: &mut Context<'_, P>,
+        interface: InterfaceId,
+        to: [u8; 6],
+        target: Ipv4Addr,
+        question: &arp::Packet,
+    ) -> Option<P::Buf> {
+        let sha = ctx.snap.interfaces[usize::from(interface)].mac;
+        let (tha, tpa) = (question.sha, question.spa);
+        let reply = arp::Packet { operation: arp::REPLY, sha, spa: target, tha, tpa };
+        build_arp(ctx, interface, to, reply)
     }
 
     /// Asks who has an address.
@@ -112,15 +129,26 @@ impl<P: Pool> Engine<P> {
         dst: [u8; 6],
         packet: arp::Packet,
     ) {
-        let place = &ctx.snap.interfaces[usize::from(interface)];
-        let header = ethernet::header_len(place.vlan);
         // A director that cannot ask will ask again: no drop is counted, nothing was received.
-        let Some(mut buf) = ctx.pool.alloc(header + arp::LEN) else { return };
-        let bytes = buf.bytes_mut();
-        ethernet::emit(bytes, dst, place.mac, place.vlan, ethernet::ARP);
-        packet.emit(&mut bytes[header..]);
-        ctx.out.tx.push(Transmit { port: place.port, buf });
+        if let Some(buf) = build_arp(ctx, interface, dst, packet) {
+            ctx.out.tx.push(Transmit { port: ctx.snap.interfaces[usize::from(interface)].port, buf });
+        }
     }
+}
+
+fn build_arp<P: Pool>(
+    ctx: &mut Context<'_, P>,
+    interface: InterfaceId,
+    dst: [u8; 6],
+    packet: arp::Packet,
+) -> Option<P::Buf> {
+    let place = &ctx.snap.interfaces[usize::from(interface)];
+    let header = ethernet::header_len(place.vlan);
+    let mut buf = ctx.pool.alloc(header + arp::LEN)?;
+    let bytes = buf.bytes_mut();
+    ethernet::emit(bytes, dst, place.mac, place.vlan, ethernet::ARP);
+    packet.emit(&mut bytes[header..]);
+    Some(buf)
 }
 
 /// Whether a sender's addresses are ones that a station can have; 0.0.0.0 is a probe's.

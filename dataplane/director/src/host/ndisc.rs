@@ -11,6 +11,7 @@ use super::resolve::link_address;
 use crate::Transmit;
 use crate::buffer::{Buf, Pool};
 use crate::engine::{Context, Engine};
+use crate::exception::has_twin;
 use crate::packet::{Packet, checked};
 use crate::reason::{Event, Reason, VerdictKind};
 use crate::snapshot::InterfaceId;
@@ -38,11 +39,17 @@ impl<P: Pool> Engine<P> {
         };
         let kind = packet.payload().first().copied().unwrap_or(0);
         if kind == icmpv6::LISTENER_QUERY && packet.fragment.is_none() {
+            self.copy_up(ctx, packet.interface, packet.buf.bytes());
             return self.take_listener_query(ctx, packet);
         }
         if packet.fragment.is_some() || packet.ip().ttl() != HOP_LIMIT {
-            let reason = if kind == icmpv6::ECHO_REQUEST { Reason::IcmpIgnored } else { Reason::BadNd };
-            return self.drop_packet(ctx, packet, reason, None);
+            return match kind {
+                icmpv6::ROUTER_SOLICITATION..=icmpv6::REDIRECT => {
+                    self.drop_packet(ctx, packet, Reason::BadNd, None)
+                }
+                icmpv6::ECHO_REQUEST => self.up_or_drop(ctx, packet, Reason::IcmpIgnored),
+                _ => self.up_or_drop(ctx, packet, Reason::BadNd),
+            };
         }
         match kind {
             icmpv6::NEIGHBOUR_SOLICITATION => match Solicitation::parse(packet.payload(), src, dst) {
@@ -53,7 +60,7 @@ impl<P: Pool> Engine<P> {
                 Ok(answer) => self.take_advertisement(ctx, packet, answer),
                 Err(_) => self.drop_packet(ctx, packet, Reason::BadNd, None),
             },
-            _ => self.drop_packet(ctx, packet, Reason::IcmpIgnored, None),
+            _ => self.up_or_drop(ctx, packet, Reason::IcmpIgnored),
         }
     }
 
@@ -67,7 +74,7 @@ impl<P: Pool> Engine<P> {
         let interface = packet.interface;
         if ctx.snap.locals.contains_key(&packet.src) {
             self.note_claim(ctx, &packet, packet.src);
-            return self.drop_packet(ctx, packet, Reason::NdConflict, None);
+            return self.up_or_drop(ctx, packet, Reason::NdConflict);
         }
         let ours = self.answers_for(ctx, interface, question.target);
         let asker = checked(ethernet::Frame::new_checked(packet.buf.bytes())).src();
@@ -75,7 +82,12 @@ impl<P: Pool> Engine<P> {
             self.hear(ctx, interface, src, mac, ours);
         }
         if !ours {
-            return self.drop_packet(ctx, packet, Reason::NdNotOurs, None);
+            // Who looks whether an address is taken may look for one that Linux is about to have.
+            let for_host = ctx.snap.hosts.contains_key(&question.target.into()) || src.is_unspecified();
+            return match for_host {
+                true => self.up_or_drop(ctx, packet, Reason::NdNotOurs),
+                false => self.drop_packet(ctx, packet, Reason::NdNotOurs, None),
+            };
         }
         let to = (!src.is_unspecified()).then(|| (src, question.source_mac.unwrap_or(asker)));
         self.advertise(ctx, interface, question.target, to);
@@ -103,7 +115,7 @@ impl<P: Pool> Engine<P> {
             if answer.target_mac != Some(own) && self.resolver.defends(target, ctx.now) {
                 self.advertise(ctx, interface, answer.target, None);
             }
-            return self.drop_packet(ctx, packet, Reason::NdConflict, None);
+            return self.up_or_drop(ctx, packet, Reason::NdConflict);
         }
         let known = self.resolver.known(interface, target);
         // RFC 4861, 7.2.5: another address counts only when it is said to replace what is known.
@@ -113,9 +125,12 @@ impl<P: Pool> Engine<P> {
         };
         match mac.filter(|&mac| is_station(mac)) {
             Some(mac) if self.hear(ctx, interface, answer.target, mac, false) => {
+                if has_twin(ctx.snap, interface) {
+                    return self.give_up(ctx, packet.port, interface, packet.buf);
+                }
                 self.verdict(ctx, VerdictKind::Punt, Event::NeighbourLearned.name(), None);
             }
-            _ => self.drop_packet(ctx, packet, Reason::NdIgnored, None),
+            _ => self.up_or_drop(ctx, packet, Reason::NdIgnored),
         }
     }
 
@@ -157,7 +172,11 @@ impl<P: Pool> Engine<P> {
         let group = ndisc::solicited_node(target);
         let (dst, mac) = unicast.map_or((group, ndisc::multicast_mac(group)), |mac| (target, mac));
         self.counters.event(Event::NdAsked);
-        self.send_ndisc(ctx, interface, mac, src, dst, |bytes| question.emit(bytes, src, dst));
+        // A director that cannot ask will ask again: no drop is counted, nothing was received.
+        let frame = build_ndisc(ctx, interface, mac, (src, dst), |bytes| question.emit(bytes, src, dst));
+        if let Some(buf) = frame {
+            ctx.out.tx.push(Transmit { port: ctx.snap.interfaces[usize::from(interface)].port, buf });
+        }
     }
 
     /// Says that an address is the director's: to whoever asked, or to all.
@@ -168,6 +187,20 @@ impl<P: Pool> Engine<P> {
         target: Ipv6Addr,
         to: Option<(Ipv6Addr, [u8; 6])>,
     ) {
+        self.counters.event(if to.is_some() { Event::NdReplied } else { Event::NdAnnounced });
+        if let Some(buf) = self.advertisement(ctx, interface, target, to) {
+            ctx.out.tx.push(Transmit { port: ctx.snap.interfaces[usize::from(interface)].port, buf });
+        }
+    }
+
+    /// The frame that says so.
+    pub(crate) fn advertisement(
+        &self,
+        ctx: &mut Context<'_, P>,
+        interface: InterfaceId,
+        target: Ipv6Addr,
+        to: Option<(Ipv6Addr, [u8; 6])>,
+    ) -> Option<P::Buf> {
         let own = ctx.snap.interfaces[usize::from(interface)].mac;
         let answer = Advertisement {
             target,
@@ -178,40 +211,36 @@ impl<P: Pool> Engine<P> {
         };
         let all = (ndisc::ALL_NODES, ndisc::multicast_mac(ndisc::ALL_NODES));
         let (dst, mac) = to.unwrap_or(all);
-        self.counters.event(if to.is_some() { Event::NdReplied } else { Event::NdAnnounced });
-        self.send_ndisc(ctx, interface, mac, target, dst, |bytes| answer.emit(bytes, target, dst));
+        build_ndisc(ctx, interface, mac, (target, dst), |bytes| answer.emit(bytes, target, dst))
     }
+}
 
-    fn send_ndisc(
-        &mut self,
-        ctx: &mut Context<'_, P>,
-        interface: InterfaceId,
-        mac: [u8; 6],
-        src: Ipv6Addr,
-        dst: Ipv6Addr,
-        emit: impl FnOnce(&mut [u8]) -> usize,
-    ) {
-        let place = &ctx.snap.interfaces[usize::from(interface)];
-        let l3 = ethernet::header_len(place.vlan);
-        let l4 = l3 + ipv6::HEADER;
-        // A director that cannot ask will ask again: no drop is counted, nothing was received.
-        let Some(mut buf) = ctx.pool.alloc(l4 + ndisc::LEN_WITH_ADDRESS) else { return };
-        let bytes = buf.bytes_mut();
-        ethernet::emit(bytes, mac, place.mac, place.vlan, ethernet::IPV6);
-        let length = emit(&mut bytes[l4..]);
-        let header = ipv6::Header {
-            traffic_class: 0,
-            flow_label: 0,
-            payload_len: length as u16,
-            next_header: ipv6::ICMP,
-            hop_limit: HOP_LIMIT,
-            src,
-            dst,
-        };
-        header.emit(&mut bytes[l3..]);
-        buf.truncate(l4 + length);
-        ctx.out.tx.push(Transmit { port: place.port, buf });
-    }
+fn build_ndisc<P: Pool>(
+    ctx: &mut Context<'_, P>,
+    interface: InterfaceId,
+    mac: [u8; 6],
+    (src, dst): (Ipv6Addr, Ipv6Addr),
+    emit: impl FnOnce(&mut [u8]) -> usize,
+) -> Option<P::Buf> {
+    let place = &ctx.snap.interfaces[usize::from(interface)];
+    let l3 = ethernet::header_len(place.vlan);
+    let l4 = l3 + ipv6::HEADER;
+    let mut buf = ctx.pool.alloc(l4 + ndisc::LEN_WITH_ADDRESS)?;
+    let bytes = buf.bytes_mut();
+    ethernet::emit(bytes, mac, place.mac, place.vlan, ethernet::IPV6);
+    let length = emit(&mut bytes[l4..]);
+    let header = ipv6::Header {
+        traffic_class: 0,
+        flow_label: 0,
+        payload_len: length as u16,
+        next_header: ipv6::ICMP,
+        hop_limit: HOP_LIMIT,
+        src,
+        dst,
+    };
+    header.emit(&mut bytes[l3..]);
+    buf.truncate(l4 + length);
+    Some(buf)
 }
 
 fn is_station(mac: [u8; 6]) -> bool {

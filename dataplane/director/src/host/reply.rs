@@ -120,6 +120,7 @@ impl<P: Pool> Engine<P> {
     /// A packet for one of our addresses that no session and no service takes: what a host without a listener
     /// does. `reason` is why nobody took it.
     pub(crate) fn refuse(&mut self, ctx: &mut Context<'_, P>, packet: Packet<P::Buf>, reason: Reason) {
+        let Some(packet) = self.up_to_host(ctx, packet) else { return };
         if !matches!(packet.protocol, ipv4::TCP | ipv4::UDP) {
             self.send_error(ctx, &packet, Error::ProtocolUnreachable);
             return self.drop_packet(ctx, packet, Reason::UnknownProtocol, None);
@@ -301,7 +302,7 @@ impl<P: Pool> Engine<P> {
             (icmp::TIMESTAMP_REQUEST, 0) if !v6 && packet.payload().len() >= TIMESTAMP => {
                 (icmp::TIMESTAMP_REPLY, Event::TimestampReplied)
             }
-            _ => return self.drop_packet(ctx, packet, Reason::IcmpIgnored, None),
+            _ => return self.leave(ctx, packet, Reason::IcmpIgnored),
         };
         let timestamp = event == Event::TimestampReplied;
         if timestamp {

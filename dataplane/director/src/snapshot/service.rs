@@ -119,6 +119,8 @@ pub struct Destination {
     pub service_slot: ServiceSlot,
     /// What its sessions' packets need.
     pub profile: Arc<Profile>,
+    /// Whether it is the host, whatever its address is.
+    pub local: bool,
 }
 
 impl Destination {

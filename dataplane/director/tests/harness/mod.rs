@@ -4,17 +4,19 @@
 pub mod both;
 pub mod segments;
 
-use std::net::Ipv4Addr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use fulcrum_director::buffer::{VecBuf, VecPool};
+use fulcrum_director::exception::Class;
 use fulcrum_director::rss::{Kinds, Part, Rss, RssConfig};
 use fulcrum_director::{
     Buf, Drops, Engine, EngineConfig, Envelope, Event, Message, Nanos, Output, Reason, Received, SECOND,
     SessionView, WorkerCounters,
 };
-use fulcrum_model::State;
 use fulcrum_model::file::Config;
+use fulcrum_model::{Interface, State};
 use fulcrum_packet::checksum::{fold, pseudo_header, pseudo_header_of, sum};
 use fulcrum_packet::{arp, ethernet, icmp, ip, ipv4, ipv6, tcp, udp};
 use fulcrum_program::{PortFacts, Program};
@@ -102,6 +104,8 @@ pub struct Director {
     pub now: Nanos,
     /// Frames that were shown as dropped, by reason.
     pub shown: [u64; Reason::COUNT],
+    /// What went up to the host: by which interface's twin, as what.
+    pub up: Vec<(u16, Class, Vec<u8>)>,
     inboxes: Vec<Vec<Message<VecBuf>>>,
     next_worker: usize,
     generation: u64,
@@ -114,10 +118,22 @@ impl Director {
     }
 
     pub fn with(workers: u16, more: &str, tune: impl Fn(&mut EngineConfig)) -> Director {
-        let config =
+        Director::hosted(workers, more, &[], tune)
+    }
+
+    /// The same, where interfaces have their twins in Linux and the host has these addresses: on that of wan, or,
+    /// after `lo `, on another interface.
+    pub fn hosted(workers: u16, more: &str, hosts: &[&str], tune: impl Fn(&mut EngineConfig)) -> Director {
+        let mut config =
             Config::parse("test", &format!("{NETWORK}{more}")).unwrap_or_else(|errors| panic!("{errors}"));
         let facts = |name: &str, mac| PortFacts { name: name.into(), mac, partial_checksums: true };
         let mut program = Program::new(workers.into(), vec![facts("wan", WAN), facts("lan", LAN)]);
+        if !hosts.is_empty() {
+            config.state.interfaces[0].exception = Some("fc-wan".into());
+            let twin = |i: &Interface| Some((i.name.clone(), i.exception.clone()?));
+            program.twins(config.state.interfaces.iter().filter_map(twin).collect());
+            program.hosts(host_addresses(hosts));
+        }
         let (snapshot, warnings) = program.compile(&config.state, 1);
         assert_eq!(warnings, Vec::<String>::new());
         let counters: Vec<_> = (0..workers).map(|_| Arc::new(WorkerCounters::new(2))).collect();
@@ -141,6 +157,7 @@ impl Director {
             state: config.state,
             now: SECOND,
             shown: [0; Reason::COUNT],
+            up: Vec::new(),
             inboxes: (0..workers).map(|_| Vec::new()).collect(),
             next_worker: 0,
             generation: 1,
@@ -202,6 +219,20 @@ impl Director {
         outs
     }
 
+    /// Has the host send a frame by the twin of an interface.
+    pub fn send_from_host(&mut self, interface: u16, frame: &[u8]) -> Vec<Out> {
+        self.inboxes[0].push(Message::FromHost { interface, buf: VecBuf::new(frame) });
+        let mut outs = Vec::new();
+        self.settle(&mut outs);
+        outs
+    }
+
+    /// Gives the host other addresses.
+    pub fn host_has(&mut self, hosts: &[&str]) {
+        self.program.hosts(host_addresses(hosts));
+        self.change(|_| {});
+    }
+
     /// Lets time pass, in steps that let timers act.
     pub fn wait(&mut self, time: Nanos) -> Vec<Out> {
         let end = self.now + time;
@@ -232,6 +263,7 @@ impl Director {
         for Envelope { to, message } in out.outbox {
             self.inboxes[usize::from(to)].push(message);
         }
+        self.up.extend(out.up.into_iter().map(|up| (up.interface, up.class, up.buf.bytes().to_vec())));
         outs.extend(out.tx.into_iter().map(|tx| Out { port: tx.port, frame: tx.buf.bytes().to_vec() }));
     }
 
@@ -275,6 +307,14 @@ impl Director {
         };
         servers.iter().map(sum).collect()
     }
+}
+
+fn host_addresses(hosts: &[&str]) -> BTreeMap<IpAddr, Option<String>> {
+    let host = |text: &&str| match text.strip_prefix("lo ") {
+        Some(address) => (address.parse().unwrap(), None),
+        None => (text.parse().unwrap(), Some("fc-wan".to_owned())),
+    };
+    hosts.iter().map(host).collect()
 }
 
 /// What a test expects of drops, all of them: `expect_drops!(director, "no-service": 1)`.

@@ -42,6 +42,7 @@ fn interface(name: &str, port: &str, vlan: u16, addresses: &[&str]) -> Interface
         mtu: 1500,
         addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
         mss: None,
+        exception: None,
     }
 }
 

@@ -35,6 +35,12 @@ impl Ledger {
         self.write()
     }
 
+    /// Writes down what an interface was like otherwise than it says now, before it is changed.
+    pub(crate) fn replace(&mut self, old: &Before, new: &Before) -> io::Result<()> {
+        self.taken.iter_mut().filter(|before| *before == old).for_each(|before| *before = new.clone());
+        self.write()
+    }
+
     /// Strikes an interface out, after it was put back.
     pub(crate) fn forget(&mut self, before: &Before) {
         self.taken.retain(|other| other != before);

@@ -5,12 +5,13 @@ use std::io;
 
 use nix::sys::socket::SockProtocol;
 
-use super::netlink::{self, ACK, Message, REQUEST, Socket, attribute, text_of, u32_of};
+use super::netlink::{self, ACK, DUMP, Message, REQUEST, Socket, attribute, text_of, u32_of};
 
 // linux/rtnetlink.h, linux/if_link.h
 const RTM_NEWLINK: u16 = 16;
 const RTM_GETLINK: u16 = 18;
 const RTM_SETLINK: u16 = 19;
+const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_LINKINFO: u16 = 18;
@@ -52,6 +53,25 @@ pub(crate) fn find(name: &str) -> io::Result<Link> {
     let message = Message::new(RTM_GETLINK, REQUEST | ACK).raw(&header(0, 0, 0)).text(IFLA_IFNAME, name);
     let answer = Socket::open(SockProtocol::NetlinkRoute)?.request(message)?;
     answer.first().and_then(|payload| parse(payload)).ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+/// All interfaces.
+pub(crate) fn all() -> io::Result<Vec<Link>> {
+    let message = Message::new(RTM_GETLINK, REQUEST | ACK | DUMP).raw(&header(0, 0, 0));
+    let answer = Socket::open(SockProtocol::NetlinkRoute)?.request(message)?;
+    Ok(answer.iter().filter_map(|payload| parse(payload)).collect())
+}
+
+/// Gives an interface that was just made its MAC address and MTU, and brings it up; gives its index.
+pub(crate) fn set_up_twin(name: &str, mac: [u8; 6], mtu: u16) -> io::Result<u32> {
+    let index = find(name)?.index;
+    let message = Message::new(RTM_NEWLINK, REQUEST | ACK)
+        .raw(&header(index, 0, 0))
+        .attribute(IFLA_ADDRESS, &mac)
+        .attribute(IFLA_MTU, &u32::from(mtu).to_ne_bytes());
+    Socket::open(SockProtocol::NetlinkRoute)?.request(message)?;
+    set_up(index, true)?;
+    Ok(index)
 }
 
 /// Brings the interface up or down.

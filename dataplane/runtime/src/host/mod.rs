@@ -2,15 +2,18 @@
 //!
 //! Everything goes through netlink. Does not live here: DPDK, and which driver a device gets (`ports`).
 
+mod addresses;
 mod ethtool;
 mod ledger;
 mod link;
+mod moved;
 mod mute;
 mod netlink;
 mod taken;
 
+pub(crate) use addresses::{Addresses, watch as watch_addresses};
 pub(crate) use ledger::Ledger;
-pub(crate) use link::{Link, carries_default_route, find};
+pub(crate) use link::{Link, carries_default_route, find, set_up_twin};
 pub(crate) use taken::{Taken, Use};
 
 /// Receive queues that the interface uses now; 1 where it does not say.

@@ -3,13 +3,20 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use std::time::Duration;
+
+use nix::sys::socket::sockopt::ReceiveTimeout;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, sendto, setsockopt,
+    socket,
 };
+use nix::sys::time::TimeVal;
 
 // linux/netlink.h
 pub(crate) const REQUEST: u16 = 0x01;
 pub(crate) const ACK: u16 = 0x04;
+pub(crate) const REPLACE: u16 = 0x100;
+pub(crate) const DUMP: u16 = 0x300;
 pub(crate) const CREATE: u16 = 0x400;
 const NESTED: u16 = 0x8000;
 const ERROR: u16 = 2;
@@ -84,6 +91,25 @@ impl Socket {
     pub(crate) fn open(protocol: SockProtocol) -> io::Result<Socket> {
         let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
         Ok(Socket { fd, sequence: 0 })
+    }
+
+    /// A socket that hears of changes in `groups`, or gives up after `patience`.
+    pub(crate) fn listening(protocol: SockProtocol, groups: u32, patience: Duration) -> io::Result<Socket> {
+        let socket = Socket::open(protocol)?;
+        let seconds = i64::try_from(patience.as_secs()).unwrap_or(i64::MAX);
+        setsockopt(&socket.fd, ReceiveTimeout, &TimeVal::new(seconds, 0))?;
+        bind(socket.fd.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
+        Ok(socket)
+    }
+
+    /// Waits for a change, whatever it is; also returns without one in time, or when some were lost.
+    pub(crate) fn wait(&mut self) -> io::Result<()> {
+        use nix::errno::Errno::{EAGAIN, EINTR, ENOBUFS};
+        let mut buffer = [0; 4096];
+        match recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+            Ok(_) | Err(EAGAIN | EINTR | ENOBUFS) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// Sends one message that wants an acknowledgement; gives the payloads of what came before it.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::ethtool::Ethtool;
 use super::ledger::Ledger;
 use super::link::{self, Link};
+use super::moved::Moved;
 use super::mute::Mute;
 
 /// Merged packets are larger than any frame: whoever takes frames raw must not get them.
@@ -35,6 +36,9 @@ pub(crate) struct Before {
     xdp: bool,
     /// Offloads that were switched.
     features: BTreeMap<String, bool>,
+    /// Addresses and routes that were moved away.
+    #[serde(default)]
+    moved: Moved,
 }
 
 /// An interface that the director drives. It stays so until [`Taken::give_back`].
@@ -71,6 +75,7 @@ impl Taken {
             all_multicast: link.all_multicast,
             xdp: link.xdp,
             features: active.into_iter().map(|name| (name, true)).collect(),
+            moved: Moved::default(),
         };
         // First written down, then changed: whatever happens in between is put right at the next start.
         ledger.record(&before)?;
@@ -121,6 +126,25 @@ impl Taken {
             }
         }
         Ok(notes)
+    }
+
+    /// Moves what the host has on the interface to another one; gives what was done, for the operator.
+    pub(crate) fn move_host_to(
+        &mut self,
+        name: &str,
+        index: u32,
+        ledger: &mut Ledger,
+    ) -> io::Result<Vec<String>> {
+        let moved = Moved::of(self.before.index)?;
+        if moved.is_empty() {
+            return Ok(Vec::new());
+        }
+        let before = Before { moved: moved.clone(), ..self.before.clone() };
+        ledger.replace(&self.before, &before)?;
+        self.before = before;
+        moved.take_away()?;
+        moved.give_to(index)?;
+        Ok(vec![format!("{} of {} moved to {name}", moved.words(), self.before.name)])
     }
 
     /// What drivers on top of a Linux interface do not tell: whether the link is up, and how many frames the kernel
@@ -182,5 +206,8 @@ pub(crate) fn restore(before: &Before) {
     }
     if now.up != before.up {
         complain("its state", link::set_up(now.index, before.up));
+    }
+    if !before.moved.is_empty() {
+        complain("addresses and routes", before.moved.give_to(now.index));
     }
 }

@@ -17,8 +17,8 @@ pub(super) fn status(control: &mut Control, asked: &GetStatusRequest) -> Datapla
     control.pump();
     let (generation, fingerprint, acknowledged) = control.held();
     let identity = &control.identity;
-    let counters: Vec<&WorkerCounters> =
-        control.workers.iter().map(|worker| worker.counters.as_ref()).collect();
+    let workers = control.workers.iter().map(|worker| worker.counters.as_ref());
+    let counters: Vec<&WorkerCounters> = workers.chain([control.host.counters.as_ref()]).collect();
     DataplaneStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id().into(),

@@ -6,9 +6,10 @@ use ipnet::IpNet;
 
 use super::super::table::Table;
 use crate::state::{
-    AddressRange, Interface, LocalPool, Neighbour, Port, PortRange, PortSteering, Route, RouteTarget,
+    AddressRange, Exception, Interface, LocalPool, Neighbour, Port, PortRange, PortSteering, Route,
+    RouteTarget,
 };
-use crate::validate::{MAX_MTU, MSS};
+use crate::validate::{MAX_MTU, MAX_RATE, MSS};
 
 pub(super) fn port(table: &mut Table<'_>) -> Option<Port> {
     let name = table.text("name");
@@ -25,13 +26,35 @@ pub(super) fn interface(table: &mut Table<'_>) -> Option<Interface> {
     let vlan = table.number("vlan", 0..=4094).unwrap_or(0);
     let mtu = table.number("mtu", 576..=MAX_MTU).unwrap_or(1500);
     let mss = table.number("mss", MSS);
+    let exception = table.text("exception");
     let addresses = table.list("addresses", |text| {
         text.parse::<IpNet>()
             .map_err(|_| format!("`{text}` is not an address with its subnet, such as 172.16.100.1/24"))
     });
     let name = table.required("name", "\"wan\"", name);
     let port = table.required("port", "\"wan\"", port);
-    Some(Interface { name: name?, port: port?, vlan, mtu, addresses: addresses.unwrap_or_default(), mss })
+    Some(Interface {
+        name: name?,
+        port: port?,
+        vlan,
+        mtu,
+        addresses: addresses.unwrap_or_default(),
+        mss,
+        exception,
+    })
+}
+
+pub(super) fn exception(table: &mut Table<'_>) -> Exception {
+    let Exception { routing, link, management, answers, rest, management_ports } = Exception::default();
+    let mut rate = |key, default| table.number(key, 0..=MAX_RATE).unwrap_or(default);
+    Exception {
+        routing: rate("routing", routing),
+        link: rate("link", link),
+        management: rate("management", management),
+        answers: rate("answers", answers),
+        rest: rate("rest", rest),
+        management_ports: table.numbers("management-ports", 1..=u16::MAX).unwrap_or(management_ports),
+    }
 }
 
 pub(super) fn route(table: &mut Table<'_>) -> Option<Route> {

@@ -15,8 +15,13 @@ pub(super) const PROTOCOLS: [(&str, Protocol); 3] =
 
 pub(super) const FAMILIES: [(&str, Family); 2] = [("ipv4", Family::V4), ("ipv6", Family::V6)];
 
-const METHODS: [(&str, Forward); 4] =
-    [("nat", Forward::Nat), ("fullnat", Forward::FullNat), ("dr", Forward::Dr), ("tun", Forward::Tun)];
+const METHODS: [(&str, Forward); 5] = [
+    ("nat", Forward::Nat),
+    ("fullnat", Forward::FullNat),
+    ("dr", Forward::Dr),
+    ("tun", Forward::Tun),
+    ("local", Forward::Local),
+];
 
 const CHECKSUMS: [(&str, TunnelChecksum); 3] =
     [("none", TunnelChecksum::None), ("csum", TunnelChecksum::Csum), ("remcsum", TunnelChecksum::Remcsum)];
@@ -154,7 +159,7 @@ pub(super) fn server(table: &mut Table<'_>, service_port: Option<u16>) -> Option
     let (address, port) = address?;
     let port = match (forward?, service_port) {
         // ipvsadm does the same: these servers get the packet as it is.
-        (Forward::Dr | Forward::Tun, Some(service)) => service,
+        (Forward::Dr | Forward::Tun | Forward::Local, Some(service)) => service,
         (_, service) => port.or(service).unwrap_or(0),
     };
     Some(Server {

@@ -140,6 +140,11 @@ const TABLES: &[Table] = &[
             ("vlan", "0", "VLAN, 0: untagged."),
             ("mtu", "1500", "Largest packet that leaves; at least 1280 with IPv6 addresses."),
             ("mss", "", "Bound on the TCP segment size that SYNs announce by it."),
+            (
+                "exception",
+                "",
+                "Name of its twin in Linux, which takes what is not the director's; none by default.",
+            ),
             ("addresses", "[]", "Its own addresses with their subnets, such as \"172.16.100.1/24\"."),
         ],
     },
@@ -308,6 +313,22 @@ const TABLES: &[Table] = &[
             ("on-failure", "the service's", "Instead of the service's."),
             ("check-address", "its own", "Address that checks ask."),
             ("check-port", "the check's, else its own", "Port that checks ask."),
+        ],
+    },
+    Table {
+        title: "[exception]",
+        about: "How much of what is not the director's goes up to the host, in frames a second and worker.",
+        keys: &[
+            ("routing", "20000", "BGP, BFD, VRRP, OSPF."),
+            (
+                "link",
+                "2000",
+                "ARP, neighbour discovery, group membership, LLDP, LACP and whatever is not IP.",
+            ),
+            ("management", "10000", "TCP to `management-ports`."),
+            ("answers", "20000", "TCP segments that open nothing: answers to connections of the host's."),
+            ("rest", "5000", "Everything else."),
+            ("management-ports", "[22]", "TCP ports by which the host is managed; at most 16."),
         ],
     },
     Table {

@@ -42,6 +42,7 @@ pub(super) fn destination(id: DestinationId, weight: u32) -> Arc<Destination> {
         service_counters: Cells::new(WORKERS),
         service_slot: 0,
         profile: Arc::default(),
+        local: false,
     })
 }
 

@@ -1,0 +1,161 @@
+//! The exception path: the director's own host behind the ports that the director drives.
+
+use std::time::Duration;
+
+use fulcrum_e2e::Lab;
+use fulcrum_e2e::client::{ask_udp, assert_answered, expected, get};
+use fulcrum_e2e::director::{Director, Setup};
+use fulcrum_e2e::net::Namespace;
+use fulcrum_e2e::process::{Process, program, wait_for};
+use fulcrum_e2e::topology::{self, Topology};
+
+const SERVICE: &str = "
+    -A -t 172.16.100.9:80 -s rr
+    -a -t 172.16.100.9:80 -r 192.168.20.7:8080 -m
+    -a -t 172.16.100.9:80 -r 192.168.20.8:8080 -m";
+/// What the host has on its only way out.
+const HOST: &str = "172.16.100.1";
+
+/// The lab for NAT with a twin of wan in Linux, and `more` of the file.
+fn network(net: &Topology, more: &str) -> String {
+    net.network.replacen("name = \"wan\"\nport", "name = \"wan\"\nexception = \"fc-wan\"\nport", 1) + more
+}
+
+/// A host whose only way out is wan, which the director is going to drive.
+fn only_way_out(net: &Topology) {
+    net.director.sh("ip addr add 172.16.100.1/24 dev wan
+        ip route add default via 172.16.100.50 dev wan
+        ip route add 10.77.0.0/16 via 172.16.100.51 dev wan src 172.16.100.1 metric 70");
+}
+
+fn ways(net: &Topology) -> (String, String) {
+    let routes = net.director.sh("ip route show | grep -v 'proto kernel' | sort");
+    (net.director.sh("ip -br -4 addr show | awk '{print $1, $3}' | grep 172.16"), routes)
+}
+
+/// A daemon of the director's host.
+fn daemon(lab: &Lab, inside: &Namespace, words: &str, name: &str) -> Process {
+    let mut command = inside.command(program("fulcrum-lab"));
+    command.args(words.split_whitespace());
+    let daemon = Process::start(&mut command, lab.directory().join(format!("{name}.log")));
+    daemon.wait_said("ready", Duration::from_secs(10));
+    daemon
+}
+
+/// nginx on the director's host.
+fn web(lab: &Lab, inside: &Namespace, ports: &[u16], name: &str) -> Process {
+    let here = lab.directory().display();
+    let listen: String = ports.iter().map(|port| format!("listen {port}; ")).collect();
+    let configuration = format!(
+        "daemon off; pid {here}/{name}.pid; error_log {here}/{name}.nginx.log warn;
+         events {{}}
+         http {{ access_log off; server {{ {listen} location / {{ return 200 '{name}\\n'; }} }} }}"
+    );
+    let file = lab.directory().join(format!("{name}.conf"));
+    std::fs::write(&file, configuration).expect("the lab's directory is writable");
+    let mut command = inside.command("nginx");
+    command.arg("-c").arg(&file);
+    let process = Process::start(&mut command, lab.directory().join(format!("{name}.out")));
+    wait_for("nginx", Duration::from_secs(10), || {
+        let asked = inside.try_sh(&format!("curl -s http://127.0.0.1:{}/", ports[0]));
+        asked.status.success().then_some(())
+    });
+    process
+}
+
+#[test]
+fn a_host_stays_reachable_by_the_only_way_out_that_it_has() {
+    let lab = Lab::new("onlynic");
+    let net = topology::nat(&lab);
+    only_way_out(&net);
+    let before = ways(&net);
+    let _echo = daemon(&lab, &net.director, "serve-udp host 0.0.0.0:7000", "echo");
+    let mut director = Director::start(&net.director, lab.directory(), &Setup::TWO, &network(&net, ""));
+    director.ipvsadm_lines(SERVICE);
+    let moved = |text: &str| text.replace("dev wan", "dev fc-wan").replace("wan@", "fc-wan@");
+    let during = ways(&net);
+    assert_eq!(during.1, moved(&before.1), "routes");
+    assert!(during.0.starts_with("fc-wan 172.16.100.1/24"), "{}", during.0);
+
+    // Both ways, beside the director's own work; ping is answered by the director, which has the address too.
+    net.client.sh(&format!("ping -q -c 2 -i 0.2 -W 2 {HOST}"));
+    assert_eq!(ask_udp(&net.client, &format!("{HOST}:7000"), 20), expected([("host", 20)]));
+    net.director.sh("ping -q -c 3 -i 0.2 -W 2 172.16.100.50");
+    assert_eq!(get(&net.client, "172.16.100.9", 4), expected([("web7", 2), ("web8", 2)]));
+    assert_eq!(get(&net.director, "172.16.100.9", 4), expected([("web7", 2), ("web8", 2)]), "from the host");
+
+    // Killed, it leaves what the next one puts right; ended, it puts everything back itself.
+    director.dataplane().kill();
+    director.start_dataplane();
+    director.wait_programmed(Duration::from_secs(30));
+    assert_eq!(ask_udp(&net.client, &format!("{HOST}:7000"), 4), expected([("host", 4)]));
+    assert_eq!(ways(&net), during);
+    director.stop();
+    assert_eq!(ways(&net), before);
+    net.client.sh(&format!("ping -q -c 2 -i 0.2 -W 2 {HOST}"));
+}
+
+#[test]
+fn addresses_given_to_the_twin_are_the_hosts_and_it_serves_by_itself() {
+    let lab = Lab::new("hostaddress");
+    let net = topology::nat(&lab);
+    let director = Director::start(&net.director, lab.directory(), &Setup::TWO, &network(&net, ""));
+    let answers = |address: &str| net.client.try_sh(&format!("ping -q -c 1 -W 1 {address}")).status.success();
+    assert!(!answers("172.16.100.33"));
+    net.director.sh("ip addr add 172.16.100.33/24 dev fc-wan");
+    wait_for("an answer of the new address", Duration::from_secs(5), || {
+        answers("172.16.100.33").then_some(())
+    });
+    net.director.sh("ip addr del 172.16.100.33/24 dev fc-wan");
+    wait_for("no answer of it any more", Duration::from_secs(5), || {
+        (!answers("172.16.100.33")).then_some(())
+    });
+
+    // A VIP on the loopback interface, with a daemon behind it and a server elsewhere.
+    let _web = web(&lab, &net.director, &[80], "local");
+    net.director.sh("ip addr add 172.16.100.9/32 dev lo
+        ip addr add 172.16.100.34/24 dev fc-wan");
+    director.fulcrum("service add tcp 172.16.100.9:80 --scheduler rr");
+    director.fulcrum("server add tcp 172.16.100.9:80 127.0.0.1:80 --forward local");
+    director.fulcrum("server add tcp 172.16.100.9:80 192.168.20.7:8080 --forward nat");
+    wait_for("nginx", Duration::from_secs(10), || {
+        (get(&net.client, "172.16.100.9", 2) == expected([("local", 1), ("web7", 1)])).then_some(())
+    });
+    assert_eq!(get(&net.client, "172.16.100.9", 10), expected([("local", 5), ("web7", 5)]));
+    assert!(
+        director.ipvsadm("-Ln").contains("127.0.0.1:80                 Local   1"),
+        "{}",
+        director.ipvsadm("-Ln")
+    );
+}
+
+#[test]
+fn a_flood_at_the_host_starves_neither_bgp_nor_bfd_nor_ssh() {
+    let lab = Lab::new("hostflood");
+    let net = topology::nat(&lab);
+    only_way_out(&net);
+    let limits = "[exception]\nrest = 200\nmanagement-ports = [8022]\n";
+    let _bfd = daemon(&lab, &net.director, "serve-udp bfd 0.0.0.0:4784", "bfd");
+    let _other = daemon(&lab, &net.director, "serve-udp other 0.0.0.0:7000", "other");
+    let director = Director::start(&net.director, lab.directory(), &Setup::ONE, &network(&net, limits));
+    let _web = web(&lab, &net.director, &[179, 8022], "host");
+    let mut flood = net.client.command(program("fulcrum-lab"));
+    flood.args(["load-udp", &format!("{HOST}:7000"), "20", "1", "6"]);
+    let mut flood = Process::start(&mut flood, lab.directory().join("flood.log"));
+    wait_for("the flood to be too much", Duration::from_secs(5), || {
+        (director.drops("exception-policed-rest") > 500).then_some(())
+    });
+    assert_eq!(ask_udp(&net.client, &format!("{HOST}:4784"), 20), expected([("bfd", 20)]));
+    for port in [179, 8022] {
+        assert_eq!(get(&net.client, &format!("{HOST}:{port}"), 5), expected([("host", 5)]), "port {port}");
+    }
+    flood.wait(Duration::from_secs(20));
+    for class in ["routing", "policed-management", "policed-routing"] {
+        let counted = match class {
+            "routing" => director.events("exception.routing") > 20,
+            policed => director.drops(&format!("exception-{policed}")) == 0,
+        };
+        assert!(counted, "{class}");
+    }
+    assert_answered(&ask_udp(&net.client, &format!("{HOST}:7000"), 5), 5);
+}
