@@ -133,7 +133,10 @@ impl Reconciler {
             let wanted = self.wanted.borrow_and_update().clone();
             self.look(&channel, &status);
             let mut pause = POLL;
-            if self.agrees(&status, &wanted) {
+            if let Some(why) = too_far(env!("CARGO_PKG_VERSION"), &status.version) {
+                self.refuses(why, wanted.number);
+                pause = AFTER_REFUSAL;
+            } else if self.agrees(&status, &wanted) {
                 self.settle(&status.instance, status.generation, status.fingerprint, &wanted);
             } else {
                 let push = self.plan(&status, &wanted);
@@ -235,11 +238,16 @@ impl Reconciler {
     fn refused(&mut self, error: &Status, revision: u64) {
         self.held = None;
         let text = format!("the data plane refused the state: {}", error.message());
+        self.refuses(text, revision);
+    }
+
+    /// The data plane does not get the state of that revision.
+    fn refuses(&mut self, why: String, revision: u64) {
         self.link.send_modify(|link| {
             link.in_sync = false;
             link.attempted = revision;
-            if link.fail(text) {
-                warn!(error = error.message(), "the data plane refused the state");
+            if link.fail(why.clone()) {
+                warn!("{why}");
             }
         });
     }
@@ -290,7 +298,45 @@ async fn taken_up(client: &mut DataplaneClient<Channel>, generation: u64) {
     let _ = timeout(TAKE_UP, all).await;
 }
 
+/// Why two programs of these versions do not go together: more than one minor version between them. What one says and
+/// the other does not know is within one version something that may be left aside.
+fn too_far(ours: &str, theirs: &str) -> Option<String> {
+    let minor = |version: &str| -> Option<(u32, u32)> {
+        let mut parts = version.split('.');
+        Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+    };
+    let ((major, ours_minor), (other, theirs_minor)) = (minor(ours)?, minor(theirs)?);
+    let near = major == other && ours_minor.abs_diff(theirs_minor) <= 1;
+    (!near).then(|| {
+        format!(
+            "the data plane is of version {theirs}, fulcrum-control of {ours}: at most one minor version may be between \
+             them; it goes on as it is until one of the two is replaced"
+        )
+    })
+}
+
 /// Whether an error comes from the connection rather than from the data plane.
 fn is_lost(status: &Status) -> bool {
     matches!(status.code(), Code::Unavailable | Code::Cancelled | Code::Unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_minor_version_may_be_between_the_two() {
+        for (ours, theirs, good) in [
+            ("1.2.3", "1.2.9", true),
+            ("1.2.3", "1.3.0", true),
+            ("1.2.3", "1.1.0", true),
+            ("1.2.3", "1.4.0", false),
+            ("1.2.3", "2.2.3", false),
+            // Somebody's own build says what it likes.
+            ("1.2.3", "test", true),
+            ("1.2.3", "", true),
+        ] {
+            assert_eq!(too_far(ours, theirs).is_none(), good, "{ours} {theirs}");
+        }
+    }
 }

@@ -12,8 +12,16 @@ use fulcrum_model::State;
 use fulcrum_model::file::{Config, to_toml};
 use xxhash_rust::xxh64::xxh64;
 
-const HEAD: &str =
-    "# Written by fulcrum-control. Edit the configuration file instead.\n# fulcrum-state 1 xxh64 ";
+const HEAD: &str = "# Written by fulcrum-control. Edit the configuration file instead.\n# fulcrum-state ";
+const SUM: &str = " xxh64 ";
+/// Which form of the file this program writes. A new one whenever the program before could not read the file, be it
+/// for a key that it does not know.
+const SCHEMA: u32 = 2;
+/// How the halves of a file of each former form, the first one first, become those of the next.
+const MIGRATIONS: [fn(String) -> String; SCHEMA as usize - 1] = [
+    // 2 has keys that 1 does not have; what 1 has means the same.
+    |half| half,
+];
 const MARK: &str = "\n# ==== the configuration file as last taken in ====\n";
 
 /// What is stored.
@@ -38,6 +46,17 @@ pub enum StoreError {
         path: PathBuf,
         /// What does not fit.
         why: String,
+    },
+    /// A later program wrote it.
+    #[error(
+        "{} has the form {found}, this fulcrum-control knows the forms 1 to {SCHEMA}: start the one that wrote it, or \
+         move the file away and lose the changes made at run time", path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its form.
+        found: u32,
     },
     /// The system refused.
     #[error("cannot {what} {}: {source}", path.display())]
@@ -87,9 +106,10 @@ impl Store {
     /// What is stored, if anything is.
     pub fn load(&self) -> Result<Option<Stored>, StoreError> {
         match fs::read(&self.path) {
-            Ok(bytes) => {
-                read(&bytes).map(Some).map_err(|why| StoreError::Damaged { path: self.path.clone(), why })
-            }
+            Ok(bytes) => read(&bytes).map(Some).map_err(|wrong| match wrong {
+                Wrong::Damaged(why) => StoreError::Damaged { path: self.path.clone(), why },
+                Wrong::Newer(found) => StoreError::Newer { path: self.path.clone(), found },
+            }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(io("read", &self.path)(source)),
         }
@@ -123,18 +143,42 @@ impl Store {
 fn write(stored: &Stored) -> String {
     let desired = Config { state: stored.desired.clone(), ..Config::default() };
     let body = format!("{}{MARK}{}", to_toml(&desired), to_toml(&stored.file));
-    format!("{HEAD}{:016x}\n{body}", xxh64(body.as_bytes(), 0))
+    format!("{HEAD}{SCHEMA}{SUM}{:016x}\n{body}", xxh64(body.as_bytes(), 0))
 }
 
-fn read(bytes: &[u8]) -> Result<Stored, String> {
-    let text = std::str::from_utf8(bytes).map_err(|_| "it is not text".to_owned())?;
-    let rest = text.strip_prefix(HEAD).ok_or("it does not begin as a state file of this version does")?;
-    let (sum, body) = rest.split_once('\n').ok_or("it ends in its first lines")?;
+/// What is wrong with a file.
+#[derive(Debug, PartialEq, Eq)]
+enum Wrong {
+    Damaged(String),
+    /// Of a form that is not known yet.
+    Newer(u32),
+}
+
+impl From<&str> for Wrong {
+    fn from(why: &str) -> Wrong {
+        Wrong::Damaged(why.to_owned())
+    }
+}
+
+fn read(bytes: &[u8]) -> Result<Stored, Wrong> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "it is not text")?;
+    let rest = text.strip_prefix(HEAD).ok_or("it does not begin as a state file does")?;
+    let (head, body) = rest.split_once('\n').ok_or("it ends in its first lines")?;
+    let (schema, sum) = head.split_once(SUM).ok_or("it does not begin as a state file does")?;
+    let schema: u32 = schema.parse().ok().filter(|form| *form > 0).ok_or("its form is no number")?;
     if sum != format!("{:016x}", xxh64(body.as_bytes(), 0)) {
-        return Err("its checksum is wrong".to_owned());
+        return Err("its checksum is wrong".into());
+    }
+    // Only a file that is whole is believed to be of a later form.
+    if schema > SCHEMA {
+        return Err(Wrong::Newer(schema));
     }
     let (desired, file) = body.split_once(MARK).ok_or("its second half is missing")?;
-    let parse = |name, text| Config::parse(name, text).map_err(|errors| errors.to_string());
+    let steps = MIGRATIONS.iter().skip(schema as usize - 1);
+    let parse = |name, text: &str| {
+        let text = steps.clone().fold(text.to_owned(), |text, step| step(text));
+        Config::parse(name, &text).map_err(|errors| Wrong::Damaged(errors.to_string()))
+    };
     Ok(Stored { desired: parse("desired state", desired)?.state, file: parse("configuration file", file)? })
 }
 
@@ -202,6 +246,40 @@ mod tests {
             changed[at] ^= 1;
             assert!(read(&changed).is_err(), "changed at {at}");
         }
+    }
+
+    /// A file as a program of that form wrote it.
+    fn of_form(schema: u32, body: &str) -> String {
+        format!("{HEAD}{schema}{SUM}{:016x}\n{body}", xxh64(body.as_bytes(), 0))
+    }
+
+    #[test]
+    fn files_of_former_forms_are_read_and_written_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.toml");
+        let store = Store::open(&path).unwrap();
+        let half = "[[service]]\naddress = \"10.0.0.1:80\"\nprotocol = \"tcp\"\nscheduler = \"rr\"\n";
+        let first = of_form(1, &format!("{half}{MARK}{half}"));
+        fs::write(&path, first).unwrap();
+        let stored = store.load().unwrap().unwrap();
+        assert_eq!(stored.desired.services[0].scheduler, "rr");
+        store.save(&stored).unwrap();
+        assert!(fs::read_to_string(&path).unwrap().starts_with(&format!("{HEAD}{SCHEMA} ")));
+        assert_eq!(store.load().unwrap(), Some(stored));
+    }
+
+    #[test]
+    fn a_later_program_s_file_is_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.toml");
+        let later = of_form(SCHEMA + 1, "key-of-tomorrow = 1\n");
+        fs::write(&path, &later).unwrap();
+        let refused = Store::open(&path).unwrap().load().unwrap_err();
+        assert!(refused.to_string().contains(&format!("has the form {}", SCHEMA + 1)), "{refused}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), later);
+        // A wrong sum is damage, whatever form it says.
+        fs::write(&path, later.replace("tomorrow", "yesterday")).unwrap();
+        assert!(matches!(Store::open(&path).unwrap().load(), Err(StoreError::Damaged { .. })));
     }
 
     #[test]

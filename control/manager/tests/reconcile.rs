@@ -352,3 +352,18 @@ async fn a_wrong_file_leaves_the_sockets_where_they_were() {
         std::fs::remove_file(&control).unwrap();
     }
 }
+
+#[tokio::test]
+async fn programs_of_versions_too_far_apart_leave_each_other_alone() {
+    let room = Room::new();
+    let (mut control, dataplane) = running(&room).await;
+    dataplane.held.lock().unwrap().status.version = "0.9.0".to_owned();
+    let delivery = control.edit(&add(82)).await.unwrap();
+    assert!(!delivery.delivered && delivery.note.contains("at most one minor version"), "{delivery:?}");
+    assert_eq!(dataplane.held.lock().unwrap().state.services.len(), 2);
+    assert!(control.link().await.last_error.contains("of version 0.9.0"));
+    // One that is near enough gets what was changed meanwhile.
+    dataplane.held.lock().unwrap().status.version = "0.2.0".to_owned();
+    programmed(&dataplane, &[80, 81, 82]).await;
+    control.in_sync().await;
+}
