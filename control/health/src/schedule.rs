@@ -65,14 +65,15 @@ impl Schedule {
         }
     }
 
-    /// Makes these the targets. Those that were there before keep what is known of them. Gives back those that are
-    /// gone, probes of which may be under way.
+    /// Makes these the targets. Those that were there before keep what is known of them, also when they are asked the
+    /// same at other times or with other patience. Gives back those that are gone, probes of which may be under way.
     pub fn set_targets(&mut self, wanted: impl IntoIterator<Item = Target>, now: Moment) -> Vec<Id> {
         let wanted: HashSet<Target> = wanted.into_iter().collect();
         let gone: Vec<Target> = self.ids.keys().filter(|target| !wanted.contains(target)).cloned().collect();
         let gone: Vec<Id> = gone.iter().filter_map(|target| self.ids.remove(target)).collect();
+        let mut before: HashMap<Target, Probe> = HashMap::new();
         for id in &gone {
-            self.forget(*id);
+            before.extend(self.forget(*id).map(|probe| (probe.target.question(), probe)));
         }
         let new: Vec<Target> = wanted.into_iter().filter(|target| !self.ids.contains_key(target)).collect();
         if gone.is_empty() && new.is_empty() {
@@ -87,18 +88,9 @@ impl Schedule {
             let due = now.after(wait);
             self.lanes[lane(&target)].queue.insert((due.elapsed, id));
             self.ids.insert(target.clone(), id);
-            let probe = Probe {
-                target,
-                state: State::new(now),
-                due: Some(due),
-                started: None,
-                took: None,
-                good: 0,
-                bad: 0,
-                unasked: 0,
-                changed: self.changes,
-            };
-            self.probes.insert(id, probe);
+            let heir = before.remove(&target.question());
+            let probe = heir.unwrap_or_else(|| Probe::new(target.clone(), now));
+            self.probes.insert(id, Probe { target, due: Some(due), changed: self.changes, ..probe });
         }
         gone
     }
@@ -215,17 +207,33 @@ impl Schedule {
         self.lanes.iter().map(|lane| lane.running).sum()
     }
 
-    fn forget(&mut self, id: Id) {
-        let Some(probe) = self.probes.remove(&id) else { return };
+    fn forget(&mut self, id: Id) -> Option<Probe> {
+        let probe = self.probes.remove(&id)?;
         let lane = &mut self.lanes[lane(&probe.target)];
         match probe.due {
             Some(due) => drop(lane.queue.remove(&(due.elapsed, id))),
             None => lane.running -= 1,
         }
+        Some(probe)
     }
 }
 
 impl Probe {
+    /// Of which nothing is known.
+    fn new(target: Target, now: Moment) -> Probe {
+        Probe {
+            target,
+            state: State::new(now),
+            due: None,
+            started: None,
+            took: None,
+            good: 0,
+            bad: 0,
+            unasked: 0,
+            changed: 0,
+        }
+    }
+
     fn report(&self) -> Report {
         Report {
             target: self.target.clone(),

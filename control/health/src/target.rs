@@ -31,6 +31,13 @@ impl Target {
         }
     }
 
+    /// The same without how often it is asked and what a row of answers means.
+    pub(crate) fn question(&self) -> Target {
+        let Check { source, via, .. } = *self.check;
+        let check = Check { source, via, ..Check::new("", self.check.kind.clone()) };
+        Target { check: Arc::new(check), ..self.clone() }
+    }
+
     /// Address and port together.
     pub const fn socket(&self) -> SocketAddr {
         SocketAddr::new(self.address, self.port)

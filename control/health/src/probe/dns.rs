@@ -83,3 +83,37 @@ fn judge(message: &Message<[u8]>, rcode: DnsRcode, expected: &[String]) -> Asked
 fn plain(data: &str) -> String {
     data.to_lowercase().replace('"', "").trim_end_matches('.').to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_datagram_panics(bytes in vec(any::<u8>(), 0..80), mut counted in vec(any::<u8>(), 12..80)) {
+            // Answers that claim a record or two get further.
+            counted[4..12].copy_from_slice(&[0, 0, 0, 2, 0, 0, 0, 0]);
+            counted[3] = 0;
+            for bytes in [bytes, counted] {
+                if let Ok(message) = Message::from_slice(&bytes) {
+                    let _ = judge(message, DnsRcode::NoError, &["192.0.2.1".to_owned()]);
+                }
+            }
+        }
+
+        #[test]
+        fn every_name_of_a_file_can_be_asked_for(name in "[a-z0-9_*-]{1,63}(\\.[!-\\[\\]-~&&[^.]]{1,9}){0,9}\\.?") {
+            prop_assert!(question(&name, DnsRecord::A).is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_root_can_be_asked_for() {
+        let (id, question) = question(".", DnsRecord::Soa).unwrap();
+        let [high, low] = id.to_be_bytes();
+        assert_eq!(question, [high, low, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 6, 0, 1]);
+    }
+}

@@ -159,6 +159,22 @@ fn what_cannot_be_asked_in_time_is_unknown() {
 }
 
 #[test]
+fn other_times_change_nothing_that_is_known() {
+    let mut schedule = Schedule::new(LIMITS);
+    let (old, new, elsewhere) = (target(1, millis(1000)), target(1, millis(300)), target(2, millis(300)));
+    schedule.set_targets([old.clone()], at(Duration::ZERO));
+    run(&mut schedule, millis(1000), Duration::ZERO, |_, _| Outcome::Good);
+    let before = schedule.report(&old).unwrap();
+    schedule.set_targets([new.clone(), elsewhere.clone()], at(millis(2000)));
+    let after = schedule.report(&new).unwrap();
+    assert_eq!((after.verdict, after.since, after.good), (Verdict::Up, before.since, before.good));
+    assert!(after.changed > before.changed);
+    assert_eq!(schedule.report(&elsewhere).unwrap().verdict, Verdict::Unknown);
+    let starts = run(&mut schedule, millis(9000), Duration::ZERO, |_, _| Outcome::Good);
+    assert!(starts[&new].len() > 20 && starts[&elsewhere].len() > 20 && !starts.contains_key(&old));
+}
+
+#[test]
 fn names_make_no_other_target() {
     let check = |name: &str| Arc::new(Check::new(name, CheckKind::Tcp));
     let target = |name: &str, port| Target::new(&check(name), IpAddr::from([127, 0, 0, 1]), port, None);

@@ -180,3 +180,12 @@ pub(crate) async fn answerer(answer: impl Fn(&[u8]) -> Vec<Vec<u8>> + Send + 'st
 pub(crate) fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
+
+/// Waits until something is so.
+pub(crate) async fn patiently(what: &str, is_so: impl Fn() -> bool) {
+    let patience = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(Instant::now() < patience, "not so: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

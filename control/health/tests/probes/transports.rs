@@ -140,12 +140,7 @@ async fn a_program_that_takes_too_long_is_killed_with_its_children() {
     let children = std::fs::read_to_string(file).unwrap();
     assert_eq!(children.lines().count(), 2);
     for child in children.lines() {
-        let gone = async {
-            while alive(child) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), gone).await.expect("the child is killed");
+        patiently("the child is killed", || !alive(child)).await;
     }
 }
 
