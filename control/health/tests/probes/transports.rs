@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::support::*;
 use fulcrum_health::{Direct, Outcome, Target, Tools, probe};
 use fulcrum_model::{Check, CheckKind, Via};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 #[tokio::test]
@@ -48,6 +49,30 @@ async fn a_probe_has_the_source_address_that_it_was_told() {
     assert_eq!(ask_as(&from("192.0.2.77"), port).await, unasked(none));
     let families = "source address ::1 and server 127.0.0.1 are of two families";
     assert_eq!(ask_as(&from("::1"), port).await, unasked(families));
+}
+
+#[tokio::test]
+async fn servers_may_be_of_either_family() {
+    let listener = TcpListener::bind("[::1]:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let tools = Tools::new(Arc::new(Direct));
+    let target = |check: &Check| Target::new(check, ip("::1"), port, None);
+    let tcp = Check { source: Some(ip("::1")), ..check(CheckKind::Tcp) };
+    assert_eq!(probe(&tools, &target(&tcp)).await, Outcome::Good);
+    drop(listener.accept().await);
+    // The Host header of an address with colons has brackets.
+    let web = target(&check(http("/")));
+    let serving = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = vec![0; 1024];
+        let length = stream.read(&mut request).await.unwrap();
+        stream.write_all(b"HTTP/1.1 204 Fine\r\n\r\n").await.unwrap();
+        String::from_utf8(request[..length].to_vec()).unwrap()
+    };
+    let (asked, request) = tokio::join!(probe(&tools, &web), serving);
+    assert_eq!(asked, Outcome::Good);
+    assert!(request.starts_with("GET / HTTP/1.1\r\n"), "{request}");
+    assert!(request.contains(&format!("host: [::1]:{port}\r\n")), "{request}");
 }
 
 #[tokio::test]
