@@ -48,10 +48,36 @@ impl Client {
 
     /// The desired state.
     pub async fn state(&mut self) -> Result<State, Failure> {
-        let reply = answer(QUESTION, self.control.get_state(wire::GetStateRequest {})).await?;
+        self.get(wire::GetStateRequest::default()).await
+    }
+
+    /// What the data plane is given of it: without servers that are down, without checks.
+    pub async fn effective(&mut self) -> Result<State, Failure> {
+        self.get(wire::GetStateRequest { effective: true }).await
+    }
+
+    async fn get(&mut self, asked: wire::GetStateRequest) -> Result<State, Failure> {
+        let reply = answer(QUESTION, self.control.get_state(asked)).await?;
         let mut state = State::default();
         apply_changes(&mut state, reply.changes)?;
         Ok(state)
+    }
+
+    /// How services and their servers are, or one service and its servers.
+    pub async fn health(
+        &mut self,
+        service: Option<ServiceKey>,
+    ) -> Result<Vec<wire::ServiceStanding>, Failure> {
+        let asked = wire::ListHealthRequest { service: service.as_ref().map(Into::into) };
+        Ok(answer(QUESTION, self.control.list_health(asked)).await?.services)
+    }
+
+    /// What happened to servers and services.
+    pub async fn events(
+        &mut self,
+        asked: wire::WatchEventsRequest,
+    ) -> Result<tonic::Streaming<wire::Event>, Failure> {
+        answer(QUESTION, self.control.watch_events(asked)).await
     }
 
     /// The desired state as a configuration file.

@@ -13,8 +13,8 @@ use crate::door::Door;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::{
-    capture, configuration, doctor, generate, import, ipvsadm, local_pool, mark, neighbour, port, probe,
-    reference, route, server, service, session, setting, status, timeout, top, trace, worker,
+    capture, configuration, doctor, events, generate, import, ipvsadm, local_pool, mark, neighbour, port,
+    probe, reference, route, server, service, session, setting, status, timeout, top, trace, worker,
 };
 
 /// Operates Fulcrum, a layer-4 load balancer.
@@ -63,6 +63,8 @@ pub enum Command {
     /// Real servers of services
     #[command(subcommand)]
     Server(server::Command),
+    /// What happened to servers and services: up, down, drained, quorum lost
+    Events(events::Arguments),
     /// Sessions under way
     #[command(subcommand)]
     Session(session::Command),
@@ -157,6 +159,7 @@ async fn run(arguments: Arguments, out: &mut Output<'_>) -> Result<ExitCode, Fai
         Command::Top(arguments) => top::run(global, arguments, out).await,
         Command::Service(command) => service::run(global, command, out).await,
         Command::Server(command) => server::run(global, command, out).await,
+        Command::Events(arguments) => events::run(global, arguments, out).await,
         Command::Session(command) => session::run(global, command, out).await,
         Command::Port(command) => port::run(global, command, out).await,
         Command::Worker(command) => worker::run(global, command, out).await,

@@ -3,6 +3,8 @@
 //! Lives here: arguments, printing, exit codes; one module a noun. Does not live here: what the commands do
 //! (fulcrum-manager does it), and what makes them valid (fulcrum-model).
 
+#![cfg_attr(test, recursion_limit = "256")]
+
 pub mod capture;
 pub mod client;
 pub mod command;
@@ -10,8 +12,10 @@ pub mod configuration;
 pub mod doctor;
 pub mod door;
 pub mod drops;
+pub mod events;
 pub mod failure;
 pub mod generate;
+pub mod health;
 pub mod import;
 pub mod ipvsadm;
 pub mod local_pool;

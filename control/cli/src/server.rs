@@ -2,17 +2,21 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Subcommand, ValueEnum};
+use fulcrum_api::control::{ServerStanding, ServiceStanding};
 use fulcrum_api::dataplane::{Counters, ServerCounters, ServiceCounters};
 use fulcrum_model::{
-    Edit, Forward, Server, ServerKey, Service, ServiceKey, Tunnel, TunnelChecksum, TunnelKind, TunnelSource,
+    Admin, Edit, Forward, Server, ServerHealth, ServerKey, Service, ServiceKey, Tunnel, TunnelChecksum,
+    TunnelKind, TunnelSource,
 };
 use serde::Serialize;
 
 use crate::command::Global;
 use crate::failure::Failure;
-use crate::name::{AnyService, ServerName};
+use crate::health::{self, Health, ServerOptions};
+use crate::name::{self, AnyService, Endpoint, ServerName};
 use crate::output::Output;
 use crate::service;
 use crate::table::{self, Row};
@@ -33,6 +37,9 @@ pub enum Command {
         /// How it is
         #[command(flatten)]
         settings: Settings,
+        /// How it is checked
+        #[command(flatten)]
+        health: ServerOptions,
     },
     /// Change what is named of a server; its sessions stay
     Edit {
@@ -45,9 +52,52 @@ pub enum Command {
         /// How it shall be
         #[command(flatten)]
         settings: Settings,
+        /// How it shall be checked
+        #[command(flatten)]
+        health: ServerOptions,
     },
     /// Delete a server; its sessions end as they end in IPVS
     Delete(ServerName),
+    /// Give a server no new connections; those that are go on
+    Drain {
+        /// Which one
+        #[command(flatten)]
+        place: Place,
+        /// Disable it after this time, such as 10m or 1h30m
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+        deadline: Option<Duration>,
+    },
+    /// Take a server out; its sessions end as they end in IPVS when it is deleted
+    Disable(Place),
+    /// Let a server that drains or is disabled work again
+    Enable(Place),
+}
+
+/// A server in a service, or in all that have it.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Place {
+    /// The service, as for other commands, and the server: `tcp 172.16.100.9:80 192.168.20.7`; or the server alone,
+    /// for all services that have it, whatever its port when none is given
+    #[arg(value_name = "[SERVICE] SERVER[:PORT]", num_args = 1..=3, required = true)]
+    pub words: Vec<String>,
+}
+
+impl Place {
+    fn edit(&self, admin: Admin) -> Result<Edit, Failure> {
+        let (service, server) = match self.words.as_slice() {
+            [server] => (None, server),
+            [kind, service, server] => (Some(name::service(kind, service)?), server),
+            _ => {
+                let why = "name a server, or a service such as `tcp 172.16.100.9:80` and a server";
+                return Err(Failure::Usage(why.to_owned()));
+            }
+        };
+        let Endpoint { address, port } =
+            server.parse().map_err(|why| Failure::Usage(format!("`{server}` names no server: {why}")))?;
+        // Within a service a server without a port has the service's, as everywhere.
+        let port = port.or(service.map(|key| key.port().unwrap_or(0)));
+        Ok(Edit::SetServerAdmin { service, address, port, admin })
+    }
 }
 
 /// Settings of a server.
@@ -211,14 +261,18 @@ pub async fn run(global: &Global, command: Command, out: &mut Output<'_>) -> Res
             let rows: Vec<ServerRow> = chosen.flat_map(|service| service.servers).collect();
             Ok(table::print(out, global.json, &rows)?)
         }
-        Command::Add { name, forward, settings } => {
+        Command::Add { name, forward, settings, health } => {
             let (service, key) = name.keys()?;
             let server = settings.change(Server::new(key, forward.into()), None)?;
+            let health = health.change(&server.health).unwrap_or_default();
+            let server = Server { health, ..server };
             global.edit(&[Edit::AddServer(service, server)]).await
         }
-        Command::Edit { name, forward, settings } => {
+        Command::Edit { name, forward, settings, health } => {
             let (service, key) = name.keys()?;
-            if forward.is_none() && settings.names_nothing() {
+            let health_named = health.change(&ServerHealth::default()).is_some();
+            let plain_named = forward.is_some() || !settings.names_nothing();
+            if !plain_named && !health_named {
                 return Err(Failure::Invalid(format!(
                     "nothing to change in server {key}; name what, see --help"
                 )));
@@ -231,12 +285,26 @@ pub async fn run(global: &Global, command: Command, out: &mut Output<'_>) -> Res
                 .iter()
                 .find(|server| server.key == key)
                 .ok_or_else(|| Failure::Missing(format!("service {service} has no server {key}")))?;
-            global.edit(&[Edit::UpdateServer(service, settings.change(known.clone(), forward)?)]).await
+            let mut edits = Vec::new();
+            if plain_named {
+                edits.push(Edit::UpdateServer(service, settings.change(known.clone(), forward)?));
+            }
+            edits.extend(
+                health.change(&known.health).map(|health| Edit::SetServerHealth(service, key, health)),
+            );
+            global.edit(&edits).await
         }
         Command::Delete(name) => {
             let (service, key) = name.keys()?;
             global.edit(&[Edit::DeleteServer(service, key)]).await
         }
+        Command::Drain { place, deadline } => {
+            let until = deadline.map(|time| SystemTime::now() + time);
+            let until = until.and_then(|until| until.duration_since(UNIX_EPOCH).ok()).map(|t| t.as_secs());
+            global.edit(&[place.edit(Admin::Drain { until })?]).await
+        }
+        Command::Disable(place) => global.edit(&[place.edit(Admin::Disabled)?]).await,
+        Command::Enable(place) => global.edit(&[place.edit(Admin::Enabled)?]).await,
     }
 }
 
@@ -255,11 +323,19 @@ pub struct ServerRow {
     weight: u32,
     upper_threshold: u32,
     lower_threshold: u32,
+    /// enabled, drain or disabled.
+    admin: &'static str,
+    drain_until: Option<String>,
+    health: Health,
+    /// Whether it is the service's sorry server.
+    sorry: bool,
     /// These are absent when there is no data plane to ask.
     active: Option<u64>,
     inactive: Option<u64>,
     persistent: Option<u64>,
     counters: Option<Counters>,
+    #[serde(skip)]
+    until: Option<u64>,
 }
 
 fn as_text<S: serde::Serializer>(value: &impl std::fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
@@ -267,14 +343,37 @@ fn as_text<S: serde::Serializer>(value: &impl std::fmt::Display, serializer: S) 
 }
 
 impl ServerRow {
-    /// The servers of a service, in order of addition.
-    pub fn all(service: &Service, counted: Option<&ServiceCounters>) -> Vec<ServerRow> {
+    /// The servers of a service, in order of addition, and its sorry server.
+    pub fn all(
+        service: &Service,
+        counted: Option<&ServiceCounters>,
+        standing: Option<&ServiceStanding>,
+    ) -> Vec<ServerRow> {
         let counted: HashMap<ServerKey, &ServerCounters> = counted
             .into_iter()
             .flat_map(|counted| &counted.servers)
             .filter_map(|server| Some((server.key.clone()?.try_into().ok()?, server)))
             .collect();
-        let row = |server: &Server| {
+        let standings: HashMap<ServerKey, &ServerStanding> = standing
+            .into_iter()
+            .flat_map(|standing| &standing.servers)
+            .filter_map(|server| Some((server.key.clone()?.try_into().ok()?, server)))
+            .collect();
+        let answers = standing.is_some_and(|standing| standing.sorry);
+        let row = |server: &Server, sorry: bool| {
+            let health = match sorry {
+                false => Health::new(standings.get(&server.key).copied(), server.weight),
+                true => Health {
+                    state: if answers { "answering" } else { "standby" }.to_owned(),
+                    healthy: true,
+                    effective_weight: answers.then_some(server.weight),
+                    ..Health::default()
+                },
+            };
+            let until = match server.admin {
+                Admin::Drain { until } => until,
+                Admin::Enabled | Admin::Disabled => None,
+            };
             let counted = counted.get(&server.key);
             ServerRow {
                 key: server.key,
@@ -286,13 +385,31 @@ impl ServerRow {
                 weight: server.weight,
                 upper_threshold: server.upper_threshold,
                 lower_threshold: server.lower_threshold,
+                admin: server.admin.name(),
+                drain_until: until.map(|until| health::time(until.saturating_mul(1000))),
+                health,
+                sorry,
+                until,
                 active: counted.map(|counted| counted.active),
                 inactive: counted.map(|counted| counted.inactive),
                 persistent: counted.map(|counted| counted.persistent),
                 counters: counted.map(|counted| counted.counters.unwrap_or_default()),
             }
         };
-        service.servers.iter().map(row).collect()
+        let servers = service.servers.iter().map(|server| row(server, false));
+        servers.chain(service.health.sorry_server.iter().map(|sorry| row(sorry, true))).collect()
+    }
+}
+
+impl ServerRow {
+    /// Whether it is the service's sorry server.
+    pub fn is_sorry(&self) -> bool {
+        self.sorry
+    }
+
+    /// Whether the data plane gives it what its weight says.
+    pub fn serves(&self) -> bool {
+        self.health.effective_weight.is_some_and(|weight| weight != 0 || self.weight == 0)
     }
 }
 
@@ -302,11 +419,13 @@ impl Row for ServerRow {
         "SERVER",
         "FORWARD",
         "WEIGHT",
+        "STATE",
         "ACTIVE",
         "INACTIVE",
         "CONNECTIONS",
         "IN-PACKETS",
         "OUT-PACKETS",
+        "NOTE",
     ];
 
     fn cells(&self) -> Vec<String> {
@@ -318,12 +437,14 @@ impl Row for ServerRow {
                 Some(tunnel) if tunnel != "ipip" => format!("{} {tunnel}", self.forward),
                 _ => self.forward.to_string(),
             },
-            self.weight.to_string(),
+            self.health.weight_cell(self.weight),
+            self.health.cell(),
             table::or_dash(self.active),
             table::or_dash(self.inactive),
             count(|c| c.connections),
             count(|c| c.in_packets),
             count(|c| c.out_packets),
+            self.health.note(self.active.zip(self.inactive).map(|(a, b)| a + b), self.until),
         ]
     }
 }

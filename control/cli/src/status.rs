@@ -48,6 +48,25 @@ fn control(control: &ControlStatus, out: &mut Output<'_>) -> Result<(), Failure>
     writeln!(out, "control     fulcrum-control {version}, pid {pid}, up {}", duration(control.uptime_ms))?;
     let (services, servers) = (counted(control.services, "service"), counted(control.servers, "server"));
     writeln!(out, "            {services}, {servers}")?;
+    let states = [
+        (control.servers_down, "down"),
+        (control.servers_unknown, "unknown"),
+        (control.servers_draining, "draining"),
+        (control.servers_disabled, "disabled"),
+    ];
+    let mut states: Vec<String> =
+        states.iter().filter(|(number, _)| *number != 0).map(|(n, word)| format!("{n} {word}")).collect();
+    if !states.is_empty() {
+        states[0].insert_str(0, "servers: ");
+    }
+    if control.quorums_lost != 0 {
+        let services = counted(control.quorums_lost, "service");
+        let sorry = counted(control.sorry_servers, "sorry server");
+        states.push(format!("{services} without quorum, {sorry} on"));
+    }
+    if !states.is_empty() {
+        writeln!(out, "            {}", states.join(", "))?;
+    }
     let changed = if control.runtime_changes { ", changed at run time" } else { "" };
     writeln!(out, "            configuration {config}{changed}; state {store}")?;
     if !control.config_error.is_empty() {

@@ -1,5 +1,7 @@
 //! The program `fulcrum` beside a fulcrum-control that has no data plane: what it prints, and its exit codes.
 
+#![recursion_limit = "256"]
+
 mod support;
 
 use std::path::Path;
@@ -14,16 +16,23 @@ fn services_are_added_changed_and_deleted() {
     room.fulcrum("service add udp 172.16.100.9:53 --scheduler rr --persistent 300 --netmask 255.255.255.0");
     room.fulcrum("server add udp 172.16.100.9:53 192.168.20.8 --forward dr --upper-threshold 9");
     let service = room.json("service list")[1].clone();
+    let health = json!({
+        "state": "unchecked", "since": null, "why": null, "healthy": true, "effective_weight": 1, "checks": [],
+    });
     assert_eq!(
         service,
         json!({
             "protocol": "udp", "address": "172.16.100.9", "port": 53, "mark": null, "family": "ipv4",
             "scheduler": "rr", "scheduler_flags": [], "one_packet": false, "persistent": 300,
             "persistence_engine": null, "netmask": "255.255.255.0", "local_pool": null, "local_addresses": [],
-            "interface": null, "mss": null, "client_address": "none", "timeouts": {}, "counters": null,
+            "interface": null, "mss": null, "client_address": "none", "timeouts": {}, "checks": [], "own_checks": [], "on_failure": "remove", "hysteresis": 0, "slow_start": 0,
+            "sorry_server": null, "quorum": { "needed": 1, "healthy_weight": 1, "lost_since": null, "sorry": false },
+            "counters": null,
             "servers": [{
                 "service": "udp 172.16.100.9:53", "address": "192.168.20.8", "port": 53, "forward": "dr", "tunnel": null,
-                "weight": 1, "upper_threshold": 9, "lower_threshold": 0, "active": null, "inactive": null,
+                "weight": 1, "upper_threshold": 9, "lower_threshold": 0, "admin": "enabled", "drain_until": null, "sorry": false,
+                "health": health,
+                "active": null, "inactive": null,
                 "persistent": null, "counters": null,
             }],
         })

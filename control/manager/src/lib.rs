@@ -22,3 +22,4 @@ pub mod reconcile;
 pub mod remote;
 pub mod service;
 pub mod store;
+pub mod verdict;

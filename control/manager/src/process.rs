@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use fulcrum_api::socket::{ListenError, Listener};
 use fulcrum_daemon::{Generate, supervisor};
+use fulcrum_health::{Direct, Limits, Prober};
 use fulcrum_log::LogArguments;
 use fulcrum_model::file::{self, Config};
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,6 +23,7 @@ use crate::reconcile::Reconciler;
 use crate::remote::{self, RemoteError};
 use crate::service::Service;
 use crate::store::{Store, StoreError, Stored};
+use crate::verdict::keeper::Keeper;
 
 /// Within this time a process that was killed a moment ago has let go of its state and its socket.
 const PREDECESSOR: Duration = Duration::from_secs(2);
@@ -100,7 +102,9 @@ pub async fn run(arguments: Arguments) -> Result<(), ProcessError> {
         Some(given) => Listener::given(given)?,
         None => listen(arguments.socket.as_deref().unwrap_or(&known.control.socket), started).await?,
     };
-    let reconciler = Reconciler::new(dataplane.clone(), desired.revisions());
+    let prober = Prober::start(Arc::new(Direct), Limits::of_process());
+    let keeper = Keeper::new(desired.revisions(), &state, prober);
+    let reconciler = Reconciler::new(dataplane.clone(), keeper.revisions());
     let config_error = watch::Sender::new(config_error);
     let source = Source {
         wanted: desired.revisions(),
@@ -116,6 +120,7 @@ pub async fn run(arguments: Arguments) -> Result<(), ProcessError> {
     let desired = Arc::new(Mutex::new(desired));
     let service = Service {
         desired: desired.clone(),
+        verdicts: keeper.verdicts(),
         link: reconciler.link(),
         config_error: config_error.subscribe(),
         config: arguments.config.clone(),
@@ -165,6 +170,7 @@ pub async fn run(arguments: Arguments) -> Result<(), ProcessError> {
     tokio::select! {
         served = server => served?,
         served = remote => served?,
+        () = keeper.run() => {}
         () = reconciler.run() => {}
         () = reload => {}
         () = live => {}

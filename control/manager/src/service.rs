@@ -12,9 +12,10 @@ use fulcrum_api::status::clipped;
 use fulcrum_api::{BadMessage, apply_changes, changes, dataplane, edit, socket};
 use fulcrum_log::AUDIT;
 use fulcrum_model::file::{Config, to_toml};
-use fulcrum_model::{Edit, State, validate};
-use tokio::sync::{Mutex, watch};
+use fulcrum_model::{Edit, ServiceKey, State, validate};
+use tokio::sync::{Mutex, broadcast, mpsc, watch};
 use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 use tracing::info;
@@ -23,6 +24,9 @@ use crate::access::{self, Who, needed_by};
 use crate::desired::{ChangeError, Desired};
 use crate::differences::differences;
 use crate::reconcile::{ANSWER, Link};
+use crate::verdict::event::Numbered;
+use crate::verdict::keeper::{Known, Verdicts};
+use crate::verdict::listing;
 
 /// How long a change waits for the data plane to have it before it is answered.
 const DELIVERY: Duration = Duration::from_secs(2);
@@ -35,6 +39,8 @@ const TOLD: usize = 100;
 pub struct Service {
     /// The desired state.
     pub desired: Arc<Mutex<Desired>>,
+    /// What is known of servers, and what the data plane is given.
+    pub verdicts: Verdicts,
     /// The connection to the data plane.
     pub link: watch::Receiver<Link>,
     /// Why the configuration file is not in effect, empty when it is.
@@ -73,6 +79,12 @@ impl Service {
             _ => "accepted; the data plane has not taken it in yet".to_owned(),
         };
         Delivery { delivered: false, note }
+    }
+
+    /// What is known of the desired state as it is now.
+    async fn known(&self) -> Known {
+        let number = self.desired.lock().await.current().number;
+        self.verdicts.at(number).await
     }
 
     /// The data plane, to ask it something.
@@ -148,9 +160,32 @@ impl Control for Service {
         Ok(Response::new(wire::ApplyReply { differences, delivery }))
     }
 
-    async fn get_state(&self, _: Request<wire::GetStateRequest>) -> Reply<wire::State> {
-        let current = self.desired.lock().await.current();
-        Ok(Response::new(wire::State { changes: changes(&current.state) }))
+    async fn get_state(&self, request: Request<wire::GetStateRequest>) -> Reply<wire::State> {
+        let state = match request.into_inner().effective {
+            true => self.known().await.effective,
+            false => self.desired.lock().await.current().state,
+        };
+        Ok(Response::new(wire::State { changes: changes(&state) }))
+    }
+
+    async fn list_health(&self, request: Request<wire::ListHealthRequest>) -> Reply<wire::ListHealthReply> {
+        let which = request.into_inner().service.map(ServiceKey::try_from).transpose();
+        let which = which.map_err(|bad| bad.within("service"))?;
+        Ok(Response::new(wire::ListHealthReply { services: self.known().await.standings(which) }))
+    }
+
+    type WatchEventsStream = ReceiverStream<Result<wire::Event, Status>>;
+
+    async fn watch_events(
+        &self,
+        request: Request<wire::WatchEventsRequest>,
+    ) -> Reply<Self::WatchEventsStream> {
+        let wire::WatchEventsRequest { follow, after } = request.into_inner();
+        let (past, new) = self.verdicts.events().follow();
+        let past = past.into_iter().filter(|(number, _)| *number > after).collect();
+        let (to, from) = mpsc::channel(64);
+        tokio::spawn(tell(past, follow.then_some(new), to));
+        Ok(Response::new(ReceiverStream::new(from)))
     }
 
     async fn get_config(&self, _: Request<wire::GetConfigRequest>) -> Reply<wire::Config> {
@@ -160,6 +195,7 @@ impl Control for Service {
     }
 
     async fn get_status(&self, _: Request<wire::GetStatusRequest>) -> Reply<wire::Status> {
+        let tally = self.known().await.tally();
         let control = {
             let desired = self.desired.lock().await;
             let current = desired.current();
@@ -174,6 +210,12 @@ impl Control for Service {
                 services: current.state.services.len() as u64,
                 servers: current.state.services.iter().map(|service| service.servers.len() as u64).sum(),
                 fingerprint: current.fingerprint,
+                servers_down: tally.down,
+                servers_unknown: tally.unknown,
+                servers_draining: tally.draining,
+                servers_disabled: tally.disabled,
+                quorums_lost: tally.quorums_lost,
+                sorry_servers: tally.sorry,
             }
         };
         // Asked anew, so that counters are of now; what is known is the answer of a data plane that is busy.
@@ -265,6 +307,34 @@ fn audit<T: Display>(who: &Who, revision: u64, changes: impl ExactSizeIterator<I
     }
     if more > 0 {
         info!(target: AUDIT, who = %name, %from, revision, more, "changed");
+    }
+}
+
+/// Brings events to a follower until it goes away.
+async fn tell(
+    past: Vec<Numbered>,
+    new: Option<broadcast::Receiver<Numbered>>,
+    to: mpsc::Sender<Result<wire::Event, Status>>,
+) {
+    for event in &past {
+        if to.send(Ok(listing::event(event))).await.is_err() {
+            return;
+        }
+    }
+    let Some(mut new) = new else { return };
+    loop {
+        let event = tokio::select! {
+            event = new.recv() => event,
+            () = to.closed() => return,
+        };
+        let event = match event {
+            Ok(event) => listing::event(&event),
+            Err(broadcast::error::RecvError::Lagged(missed)) => listing::missed(missed),
+            Err(broadcast::error::RecvError::Closed) => return,
+        };
+        if to.send(Ok(event)).await.is_err() {
+            return;
+        }
     }
 }
 

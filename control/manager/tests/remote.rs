@@ -124,7 +124,7 @@ async fn each_may_what_its_role_says_and_no_more() {
 
     let mut watcher = house.client("watcher").await;
     watcher.get_status(GetStatusRequest {}).await.unwrap();
-    assert_eq!(watcher.get_state(GetStateRequest {}).await.unwrap().into_inner().changes.len(), 2);
+    assert_eq!(watcher.get_state(GetStateRequest::default()).await.unwrap().into_inner().changes.len(), 2);
     denied(edit(&mut watcher, &[drain()]).await, "watcher.test has the role `read`; Edit needs `operate`");
 
     let mut operator = house.client("operator").await;

@@ -16,9 +16,9 @@ use crate::{Client, Failure};
 /// Addresses of one pool that are listed at most.
 const POOL_LIMIT: usize = 4096;
 
-/// All services with their counters; with zeros, and the reason, when there is no data plane.
+/// All services, with those servers that the data plane is given, and their counters; with zeros, and the reason, when there is no data plane.
 pub(super) async fn services(client: &mut Client) -> Result<(Vec<ListedService>, Option<String>), Failure> {
-    let state = client.state().await?;
+    let state = client.effective().await?;
     let (counted, missing) = match client.counters().await {
         Ok(counted) => (counted.services, None),
         Err(Failure::NoDataplane(why)) => (Vec::new(), Some(why)),

@@ -12,6 +12,7 @@ use fulcrum_model::{ClientAddress, Edit, LocalAddress, Service, ServiceKey, pref
 
 use crate::command::Global;
 use crate::failure::Failure;
+use crate::health::ServiceOptions;
 use crate::name::{AnyService, ServiceName, unless_none};
 use crate::output::Output;
 use crate::table;
@@ -100,6 +101,9 @@ pub struct Settings {
     /// repeated)
     #[arg(long, value_name = "STATE=SECONDS")]
     pub timeout: Vec<Assignment>,
+    /// What follows from checks
+    #[command(flatten)]
+    pub health: ServiceOptions,
 }
 
 /// How FULLNAT servers learn the client's address.
@@ -184,7 +188,9 @@ impl Settings {
     fn create(&self, key: ServiceKey, local_addresses: &[IpAddr]) -> Result<Service, Failure> {
         let service = self.updated(Service::new(key, DEFAULT_SCHEDULER))?;
         let timeouts = self.timeout.iter().filter_map(|set| Some((set.state, set.seconds?)));
+        let health = self.health.change(&service)?.unwrap_or_default();
         Ok(Service {
+            health,
             local_pool: self.local_pool.as_deref().and_then(unless_none),
             local_addresses: local_addresses.iter().copied().map(LocalAddress).collect(),
             interface: self.interface.as_deref().and_then(unless_none),
@@ -207,6 +213,7 @@ impl Settings {
         edits.extend(self.mss.map(|bytes| Edit::SetServiceMss(key, Some(bytes).filter(|bytes| *bytes != 0))));
         edits.extend(self.client_address.map(|way| Edit::SetServiceClientAddress(key, way.into())));
         edits.extend(self.timeout.iter().map(|set| Edit::SetStateTimeout(Some(key), set.state, set.seconds)));
+        edits.extend(self.health.change(service)?.map(|health| Edit::SetServiceHealth(key, health)));
         Ok(edits)
     }
 }

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Write as _;
 use std::net::IpAddr;
 
+use fulcrum_api::control::ServiceStanding;
 use fulcrum_api::dataplane::{Counters, ServiceCounters};
 use fulcrum_model::{Family, Service, ServiceKey};
 use serde::Serialize;
 
 use crate::client::Client;
 use crate::failure::Failure;
+use crate::health::Quorum;
 use crate::output::Output;
 use crate::server::ServerRow;
 use crate::table::{self, Row};
@@ -40,6 +42,15 @@ pub struct ServiceRow {
     client_address: &'static str,
     /// Those of the service's own, by state.
     timeouts: BTreeMap<&'static str, u32>,
+    /// Names of the checks that every server has to pass.
+    checks: Vec<String>,
+    /// Kinds of further checks of its own.
+    own_checks: Vec<&'static str>,
+    on_failure: &'static str,
+    hysteresis: u32,
+    slow_start: u32,
+    sorry_server: Option<String>,
+    quorum: Option<Quorum>,
     /// Absent when there is no data plane to ask.
     counters: Option<Counters>,
     /// Its servers, in order of addition.
@@ -48,7 +59,12 @@ pub struct ServiceRow {
 
 impl ServiceRow {
     /// A service and what was counted of it.
-    pub fn new(service: &Service, counted: Option<&ServiceCounters>) -> ServiceRow {
+    pub fn new(
+        service: &Service,
+        counted: Option<&ServiceCounters>,
+        standing: Option<&ServiceStanding>,
+    ) -> ServiceRow {
+        let health = &service.health;
         let key = service.key;
         let whole = match key.family() {
             Family::V4 => "255.255.255.255",
@@ -73,8 +89,15 @@ impl ServiceRow {
             mss: service.mss,
             client_address: service.client_address.name(),
             timeouts: service.timeouts.iter().map(|(state, seconds)| (state.name(), *seconds)).collect(),
+            checks: health.checks.clone(),
+            own_checks: health.own_checks.iter().map(|check| check.kind.name()).collect(),
+            on_failure: health.on_failure.name(),
+            hysteresis: health.hysteresis,
+            slow_start: health.slow_start,
+            sorry_server: health.sorry_server.as_ref().map(|sorry| sorry.key.to_string()),
+            quorum: standing.map(Quorum::new),
             counters: counted.map(|counted| counted.counters.unwrap_or_default()),
-            servers: ServerRow::all(service, counted),
+            servers: ServerRow::all(service, counted, standing),
         }
     }
 
@@ -99,6 +122,18 @@ impl ServiceRow {
         let timeouts: Vec<String> =
             self.timeouts.iter().map(|(state, seconds)| format!("{state} {seconds} s")).collect();
         add("time-outs", unless_empty(timeouts.join(", ")));
+        let checks =
+            self.checks.iter().cloned().chain(self.own_checks.iter().map(|kind| format!("({kind})")));
+        let checks: Vec<String> = checks.collect();
+        add(
+            "checks",
+            (!checks.is_empty()).then(|| format!("{}; {} what fails", checks.join(", "), self.on_failure)),
+        );
+        add("quorum", self.quorum.as_ref().and_then(|quorum| self.quorum_words(quorum)));
+        let sorry = self.quorum.as_ref().is_some_and(|quorum| quorum.sorry);
+        let sorry = if sorry { "answers" } else { "stands by" };
+        add("sorry server", self.sorry_server.as_ref().map(|key| format!("{key}, {sorry}")));
+        add("slow start", (self.slow_start != 0).then(|| format!("{} s", self.slow_start)));
         if let Some(c) = &self.counters {
             let traffic =
                 |packets, pps, bytes, bps| format!("{packets} packets ({pps}/s), {bytes} bytes ({bps}/s)");
@@ -107,6 +142,31 @@ impl ServiceRow {
             add("out", Some(traffic(c.out_packets, c.out_pps, c.out_bytes, c.out_bps)));
         }
         lines
+    }
+
+    fn quorum_words(&self, quorum: &Quorum) -> Option<String> {
+        let Quorum { needed, healthy_weight, lost_since, .. } = quorum;
+        let hysteresis = match self.hysteresis {
+            0 => String::new(),
+            hysteresis => format!(" ± {hysteresis}"),
+        };
+        match lost_since {
+            Some(since) => Some(format!(
+                "lost since {since}: healthy servers weigh {healthy_weight} of {needed}{hysteresis}"
+            )),
+            None if *needed == 1 => None,
+            None => Some(format!("healthy servers weigh {healthy_weight} of {needed}{hysteresis}")),
+        }
+    }
+
+    /// How many servers there are, and, where that is not the same, how many of them get what their weight says.
+    fn servers_cell(&self) -> String {
+        let servers = self.servers.iter().filter(|server| !server.is_sorry());
+        let all = servers.clone().count();
+        match servers.filter(|server| server.serves()).count() {
+            serving if serving == all => all.to_string(),
+            serving => format!("{serving}/{all}"),
+        }
     }
 
     /// The whole of it.
@@ -141,7 +201,7 @@ impl Row for ServiceRow {
             self.scheduler.clone(),
             table::or_dash(self.persistent),
             table::or_dash(self.local_pool.as_ref()),
-            self.servers.len().to_string(),
+            self.servers_cell(),
             count(|c| c.connections),
             count(|c| c.in_packets),
             count(|c| c.out_packets),
@@ -166,7 +226,15 @@ pub async fn rows(client: &mut Client) -> Result<Vec<ServiceRow>, Failure> {
             by_key.insert(ServiceKey::try_from(key)?, counters);
         }
     }
-    Ok(state.services.iter().map(|service| ServiceRow::new(service, by_key.get(&service.key))).collect())
+    let mut standings = HashMap::new();
+    for standing in client.health(None).await? {
+        if let Some(key) = standing.key.clone() {
+            standings.insert(ServiceKey::try_from(key)?, standing);
+        }
+    }
+    let row =
+        |service: &Service| ServiceRow::new(service, by_key.get(&service.key), standings.get(&service.key));
+    Ok(state.services.iter().map(row).collect())
 }
 
 #[cfg(test)]
@@ -210,7 +278,7 @@ mod tests {
             counters: Some(counters),
             servers: vec![server],
         };
-        ServiceRow::new(&service, Some(&counted))
+        ServiceRow::new(&service, Some(&counted), None)
     }
 
     fn printed(print: impl FnOnce(&mut Output<'_>)) -> String {
@@ -227,17 +295,23 @@ mod tests {
                 "cps": cps, "in_pps": 0, "out_pps": 0, "in_bps": 0, "out_bps": 0,
             })
         };
+        let health = json!({
+            "state": "unchecked", "since": null, "why": null, "healthy": true, "effective_weight": 3, "checks": [],
+        });
         assert_eq!(
             serde_json::to_value(row()).unwrap(),
             json!({
                 "protocol": "tcp", "address": "172.16.100.9", "port": 80, "mark": null, "family": "ipv4",
                 "scheduler": "wrr", "scheduler_flags": [], "one_packet": false, "persistent": 300,
                 "persistence_engine": null, "netmask": "255.255.255.255", "local_pool": null, "local_addresses": [],
-                "interface": null, "mss": null, "client_address": "none", "timeouts": {},
+                "interface": null, "mss": null, "client_address": "none", "timeouts": {}, "checks": [], "own_checks": [],
+                "on_failure": "remove", "hysteresis": 0, "slow_start": 0, "sorry_server": null, "quorum": null,
                 "counters": counters(0),
                 "servers": [{
                     "service": "tcp 172.16.100.9:80", "address": "192.168.20.7", "port": 8080, "forward": "nat", "tunnel": null,
                     "weight": 3, "upper_threshold": 0, "lower_threshold": 0,
+                    "admin": "enabled", "drain_until": null, "sorry": false,
+                    "health": health,
                     "active": 5, "inactive": 2, "persistent": 1, "counters": counters(2),
                 }],
             })
@@ -255,8 +329,8 @@ mod tests {
              in               21 packets (0/s), 2100 bytes (0/s)\n\
              out              14 packets (0/s), 0 bytes (0/s)\n\
              \n\
-             SERVICE              SERVER             FORWARD  WEIGHT  ACTIVE  INACTIVE  CONNECTIONS  IN-PACKETS  OUT-PACKETS\n\
-             tcp 172.16.100.9:80  192.168.20.7:8080  nat      3       5       2         7            21          14\n"
+             SERVICE              SERVER             FORWARD  WEIGHT  STATE      ACTIVE  INACTIVE  CONNECTIONS  IN-PACKETS  OUT-PACKETS  NOTE\n\
+             tcp 172.16.100.9:80  192.168.20.7:8080  nat      3       unchecked  5       2         7            21          14\n"
         );
     }
 }

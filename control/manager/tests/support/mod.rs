@@ -254,7 +254,7 @@ impl ControlProcess {
     }
 
     pub(crate) async fn state(&mut self) -> State {
-        let reply = self.client.get_state(wire::GetStateRequest {}).await.unwrap().into_inner();
+        let reply = self.client.get_state(wire::GetStateRequest::default()).await.unwrap().into_inner();
         let mut state = State::default();
         apply_changes(&mut state, reply.changes).unwrap();
         state
