@@ -276,6 +276,19 @@ impl Topology {
         }
     }
 
+    /// A network beside that of the packets, 10.99.0, by which the director's host reaches the servers: `manage` on it
+    /// belongs to the kernel.
+    #[track_caller]
+    pub fn manage(&mut self, lab: &Lab) {
+        let mut switch = lab.switch("manage");
+        let servers = self.servers.iter().map(|server| &server.inside);
+        for (end, last) in std::iter::once(&self.director).chain(servers).zip([1, 7, 8, 9]) {
+            switch.attach(end, "manage");
+            end.sh(&format!("ip addr add 10.99.0.{last}/24 dev manage"));
+        }
+        self.switches.push(switch);
+    }
+
     /// A namespace beside client, director and servers: the router or the trunk's far end.
     pub fn other(&self) -> &Namespace {
         &self.others[0]

@@ -13,6 +13,7 @@ mod fragments;
 mod ftp;
 mod guides;
 mod harness;
+mod health;
 mod load;
 mod modes;
 mod persistence;
