@@ -103,12 +103,10 @@ fn everything_is_installed_where_it_belongs() {
 fn units_are_right_and_hardened() {
     let folder = Folder::new("units");
     install(&folder.0, "/usr");
-    // Beside the system's own units, and the two programs of it that ours call.
+    // Beside the system's own units, and the program of it that ours call.
     run(Command::new("cp").args(["-a", "/lib/systemd/system"]).arg(folder.0.join("usr/lib/systemd")));
     fs::create_dir(folder.0.join("bin")).expect("a new folder");
-    for program in ["sh", "kill"] {
-        fs::copy("/bin/true", folder.0.join("bin").join(program)).expect("a program");
-    }
+    fs::copy("/bin/sh", folder.0.join("bin/sh")).expect("a program");
     let verify = || {
         let mut command = Command::new("systemd-analyze");
         command.args(["verify", "--man=no", "--recursive-errors=one"]);

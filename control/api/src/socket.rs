@@ -76,8 +76,9 @@ impl Listener {
         Listener::bind_for(path, None).await
     }
 
-    /// As [`Listener::bind`], for the user of that number instead of the process's own, if there is one. Root may
-    /// connect to either.
+    /// As [`Listener::bind`], for the user of that number instead of the process's own, if there is one. The process's
+    /// group may connect then too (mode 0660): its successor has to find out whether anybody is there, and root without
+    /// the right to pass by permissions is nobody special.
     pub async fn bind_for(path: &Path, owner: Option<u32>) -> Result<Listener, ListenError> {
         let io = |source| ListenError::Io { path: path.to_owned(), source };
         if path.as_os_str().len() > LONGEST {
@@ -106,7 +107,8 @@ impl Listener {
         private.push(format!(".{}", std::process::id()));
         let private = PathBuf::from(private);
         let listener = UnixListener::bind(&private).map_err(io)?;
-        let inode = std::fs::set_permissions(&private, std::fs::Permissions::from_mode(0o600))
+        let mode = if owner.is_some() { 0o660 } else { 0o600 };
+        let inode = std::fs::set_permissions(&private, std::fs::Permissions::from_mode(mode))
             .and_then(|()| {
                 owner.map_or(Ok(()), |owner| std::os::unix::fs::lchown(&private, Some(owner), None))
             })

@@ -25,7 +25,7 @@ pub enum Failure {
     )]
     Silent(u64),
     /// The control socket belongs to somebody else.
-    #[error("permission denied on {}; fulcrum-control answers its own user only: become it (sudo)", .0.display())]
+    #[error("permission denied on {}; it is for its owner and group: become root (sudo), or join the group", .0.display())]
     Forbidden(PathBuf),
     /// An edit was refused, and with it its whole transaction; the number is the edit's.
     #[error("{1}")]
