@@ -3,6 +3,7 @@
 use clap::Parser as _;
 use clap::error::ErrorKind;
 use fulcrum_cli::command::Arguments;
+use fulcrum_director::Reason;
 
 fn pages() -> Vec<(String, String)> {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
@@ -47,4 +48,13 @@ fn every_command_is_understood() {
         }
     }
     assert!(seen >= 30, "the documentation has commands: {seen}");
+}
+
+#[test]
+fn the_page_about_trouble_has_all_reasons_for_drops() {
+    let (_, page) = pages().into_iter().find(|(name, _)| name.ends_with("troubleshooting.md")).unwrap();
+    for reason in Reason::ALL {
+        let line = format!("| `{reason}` | {} | {} |", reason.meaning(), reason.remedy().advice);
+        assert!(page.lines().any(|is| is == line), "docs/troubleshooting.md lacks:\n{line}");
+    }
 }

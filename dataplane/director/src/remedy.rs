@@ -108,11 +108,11 @@ impl Reason {
             ),
             R::NoService => (
                 Watch,
-                "Nobody offers this port: a scan, or a service that is missing; `fulcrum trace CLIENT VIP:PORT` names what comes near.",
+                "Nobody offers this port: a scan, or a service that is missing; `fulcrum trace` names what comes near.",
             ),
             R::NoUdpService => (
                 Watch,
-                "Nobody offers this port: a scan, or a service that is missing; `fulcrum trace --protocol udp CLIENT VIP:PORT` names what comes near.",
+                "Nobody offers this port: a scan, or a service that is missing; `fulcrum trace --protocol udp` names what comes near.",
             ),
             R::UnknownProtocol => (Noise, "Nothing, unless this protocol should be balanced: it cannot be."),
             R::NoSession => (

@@ -9,15 +9,16 @@ mod traffic;
 
 use std::collections::HashMap;
 use std::io::Write as _;
-use std::net::IpAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use fulcrum_api::control::Status;
 use fulcrum_api::convert::{address, port};
-use fulcrum_api::dataplane::{Counters, CountersChunk, DataplaneStatus, ListSessionsRequest, SessionFilter};
+use fulcrum_api::dataplane::{
+    Counters, CountersChunk, DataplaneStatus, ListSessionsRequest, Session, SessionFilter,
+};
 use fulcrum_director::Snapshot;
-use fulcrum_model::{Protocol, Server, ServerKey, Service, ServiceKey, State};
+use fulcrum_model::{Family, Protocol, Server, ServerKey, Service, ServiceKey, State};
 use fulcrum_replay::trace::NeighbourFact;
 use serde::Serialize;
 
@@ -25,6 +26,7 @@ use crate::client::Client;
 use crate::command::Global;
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::table::counted;
 use crate::trace;
 
 /// Half-open sessions that are counted at most.
@@ -156,7 +158,7 @@ impl Facts {
         dataplane: &DataplaneStatus,
         counters: CountersChunk,
         neighbours: Vec<fulcrum_api::dataplane::NeighbourStatus>,
-        half_open: &HashMap<(IpAddr, u16), u64>,
+        half_open: &HalfOpen,
     ) -> Result<Facts, Failure> {
         let mut its = HashMap::new();
         for service in &counters.services {
@@ -168,7 +170,7 @@ impl Facts {
                 let counts = Counts {
                     counters: server.counters.unwrap_or_default(),
                     active: server.active,
-                    half_open: half_open.get(&(server_key.address, server_key.port)).copied().unwrap_or(0),
+                    half_open: half_open.get(&(key, server_key)).copied().unwrap_or(0),
                 };
                 its.insert((key, server_key), counts);
             }
@@ -191,8 +193,10 @@ impl Facts {
     }
 }
 
-/// TCP connections that have not come about, by server.
-async fn half_open(control: &mut Client) -> Result<HashMap<(IpAddr, u16), u64>, Failure> {
+/// TCP connections that have not come about, by service and server.
+type HalfOpen = HashMap<(ServiceKey, ServerKey), u64>;
+
+async fn half_open(control: &mut Client) -> Result<HalfOpen, Failure> {
     let filter = SessionFilter {
         protocol: Some(Protocol::Tcp.number().into()),
         state: "SYN_RECV".to_owned(),
@@ -200,14 +204,29 @@ async fn half_open(control: &mut Client) -> Result<HashMap<(IpAddr, u16), u64>, 
         ..SessionFilter::default()
     };
     let mut stream = control.sessions(ListSessionsRequest { limit: HALF_OPEN, filter: Some(filter) }).await?;
-    let mut counts = HashMap::new();
+    let mut counts = HalfOpen::new();
     while let Some(chunk) = stream.message().await? {
-        for session in chunk.sessions {
-            let server = (address("server", &session.server)?, port("server", session.server_port)?);
-            *counts.entry(server).or_insert(0) += 1;
+        for session in &chunk.sessions {
+            for (service, server) in whose(session)? {
+                *counts.entry((service, server)).or_insert(0) += 1;
+            }
         }
     }
     Ok(counts)
+}
+
+/// The services that a session may be of, with its server: by its mark, or by its virtual end or that of every port. A
+/// server may be one of the port that was asked for, or of every port.
+fn whose(session: &Session) -> Result<Vec<(ServiceKey, ServerKey)>, Failure> {
+    let vip = address("virtual", &session.r#virtual)?;
+    let vip_port = port("virtual", session.virtual_port)?;
+    let services = match session.mark {
+        0 => [vip_port, 0].map(|port| ServiceKey::new(Protocol::Tcp, vip, port)).to_vec(),
+        mark => vec![ServiceKey::Mark { family: Family::of(vip), mark }],
+    };
+    let (its, its_port) = (address("server", &session.server)?, port("server", session.server_port)?);
+    let servers = [its_port, 0].map(|port| ServerKey { address: its, port });
+    Ok(services.into_iter().flat_map(|service| servers.map(|server| (service, server))).collect())
 }
 
 /// Everything that is not as it should be.
@@ -241,10 +260,12 @@ fn print(findings: &[Finding], out: &mut Output<'_>) -> Result<(), Failure> {
             writeln!(out, "         {}", advice.replace('\n', "\n         "))?;
         }
     }
-    let count = |wanted| findings.iter().filter(|finding| finding.level == wanted).count();
+    let count = |wanted| findings.iter().filter(|finding| finding.level == wanted).count() as u64;
     match (count(Level::Error), count(Level::Warning)) {
         (0, 0) => writeln!(out, "no errors, no warnings")?,
-        (errors, warnings) => writeln!(out, "{errors} errors, {warnings} warnings")?,
+        (errors, warnings) => {
+            writeln!(out, "{}, {}", counted(errors, "error"), counted(warnings, "warning"))?;
+        }
     }
     Ok(())
 }

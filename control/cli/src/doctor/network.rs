@@ -111,7 +111,8 @@ pub(super) fn ways(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut hops: BTreeMap<(u16, IpAddr), Vec<String>> = BTreeMap::new();
     let mut seen = BTreeSet::new();
-    for (service, server) in facts.servers() {
+    // A server that is this host has no way to it.
+    for (service, server) in facts.servers().filter(|(_, server)| server.forward != Forward::Local) {
         let address = server.key.address;
         let about = format!("server {}", server.key);
         if facts.snapshot.locals.contains_key(&address) {
@@ -198,25 +199,19 @@ pub(super) fn claims(facts: &Facts) -> Vec<Finding> {
     findings
 }
 
-/// Whether the kernel of this machine leaves the director's packets alone, where it sees them at all.
+/// Whether the kernel of this machine takes what comes to it by the interfaces' twins.
 pub(super) fn host(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let read = |path: &str| facts.host.0(path).and_then(|text| text.trim().parse::<u32>().ok()).unwrap_or(0);
-    // The larger of a device's and the machine's counts. // Linux: IN_DEV_MAXCONF
-    let setting = |device: &str, name: &str| {
-        let of = |which: &str| read(&format!("/proc/sys/net/ipv4/conf/{which}/{name}"));
-        of("all").max(of(device))
+    let read = |which: &str| {
+        let text = facts.host.0(&format!("/proc/sys/net/ipv4/conf/{which}/rp_filter"));
+        text.and_then(|text| text.trim().parse::<u32>().ok())
     };
-    for port in &facts.state.ports {
-        // A port that is no device of the kernel's is not its affair.
-        if facts.host.0(&format!("/sys/class/net/{}/ifindex", port.device)).is_none() {
-            continue;
-        }
-        if setting(&port.device, "rp_filter") == 1 {
+    for twin in facts.state.interfaces.iter().filter_map(|interface| interface.exception.as_ref()) {
+        // The larger of a device's and the machine's counts. // Linux: IN_DEV_MAXCONF
+        if read("all").max(read(twin)) == Some(1) {
             let what = "rp_filter is 1: what comes to this host by another way than answers leave is dropped without a word";
-            let advice =
-                format!("sysctl -w net.ipv4.conf.{0}.rp_filter=2 net.ipv4.conf.all.rp_filter=2", port.device);
-            findings.push(Finding::new(Level::Advice, format!("port {}", port.name), what, advice));
+            let advice = format!("sysctl -w net.ipv4.conf.{twin}.rp_filter=2");
+            findings.push(Finding::new(Level::Advice, format!("host interface {twin}"), what, advice));
         }
     }
     findings
@@ -226,7 +221,7 @@ pub(super) fn host(facts: &Facts) -> Vec<Finding> {
 pub(super) fn room(facts: &Facts) -> Vec<Finding> {
     let largest = facts.state.interfaces.iter().map(|interface| interface.mtu).max().unwrap_or(0);
     let mut findings: BTreeMap<String, Finding> = BTreeMap::new();
-    for (service, server) in facts.servers() {
+    for (service, server) in facts.servers().filter(|(_, server)| server.forward != Forward::Local) {
         let Ok(way) = explain::way(&facts.snapshot, server.key.address) else { continue };
         let overhead = overhead(facts, service.key, server.key);
         let room = way.mtu.saturating_sub(overhead);

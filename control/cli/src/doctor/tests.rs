@@ -109,8 +109,15 @@ impl Setup {
             parked: 2,
         };
         // Of DR the server's port is the service's.
-        let half_open = [80, 8080].map(|port| (("192.168.20.7".parse().unwrap(), port), self.half_open));
-        let half_open = HashMap::from(half_open);
+        let session = |server_port| Session {
+            r#virtual: vec![172, 16, 100, 9],
+            virtual_port: 80,
+            server: vec![192, 168, 20, 7],
+            server_port,
+            ..Session::default()
+        };
+        let whose = [80, 8080].map(|port| whose(&session(port)).unwrap()).concat();
+        let half_open = whose.into_iter().map(|ends| (ends, self.half_open)).collect();
         let facts = match &self.status.dataplane {
             Some(dataplane) => {
                 let (status, dataplane) = (self.status.clone(), dataplane.clone());
@@ -281,15 +288,16 @@ fn an_address_that_somebody_else_claims() {
 
 #[test]
 fn a_kernel_that_filters_by_the_way_back() {
-    let state = Config::parse("t", &NETWORK.replace("net_null0", "eth0")).unwrap().state;
+    let text = NETWORK.replacen("port = \"wan\"\n", "port = \"wan\"\nexception = \"wan0\"\n", 1);
+    let state = Config::parse("t", &text).unwrap_or_else(|errors| panic!("{errors}")).state;
     let host = Host(|path| match path {
-        "/sys/class/net/eth0/ifindex" => Some("2\n".into()),
         "/proc/sys/net/ipv4/conf/all/rp_filter" => Some("1\n".into()),
         _ => None,
     });
     let found = network::host(&Facts { state: state.clone(), host, ..Facts::default() });
     assert_eq!(found.len(), 1, "{found:?}");
-    assert_says(&found[0].advice, &["net.ipv4.conf.eth0.rp_filter=2"]);
+    assert_says(&found[0].about, &["host interface wan0"]);
+    assert_says(&found[0].advice, &["net.ipv4.conf.wan0.rp_filter=2"]);
     assert_eq!(network::host(&Facts { state, ..Facts::default() }), []);
 }
 

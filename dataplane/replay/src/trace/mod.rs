@@ -282,7 +282,11 @@ impl Tracer {
             Some(server) => server.clone(),
             None => Server::new(key, known.forward),
         };
-        (server.weight, server.upper_threshold, server.forward) = (1, 0, known.forward);
+        (server.weight, server.upper_threshold) = (1, 0);
+        // Sessions of the host itself are listed as by DR.
+        if server.forward != Forward::Local {
+            server.forward = known.forward;
+        }
         service.servers = vec![server];
         service.scheduler = "rr".to_owned();
         state.settings.drop_packet = 0;

@@ -29,8 +29,8 @@ const RINGS: usize = 32 << 20;
 const RING: usize = 1 << 20;
 /// Between looks into the rings.
 const PAUSE: Duration = Duration::from_millis(5);
-/// Bytes of frames in a chunk, about.
-const CHUNK: usize = 256 << 10;
+/// Bytes of a worker's frames in a chunk, about.
+const CHUNK: usize = 64 << 10;
 /// Chunks on their way to a client that is slow to read.
 const AHEAD: usize = 4;
 
@@ -129,32 +129,41 @@ impl Capture {
 
     /// Sends what is in the rings; an error is the reason to end.
     async fn collect(&mut self) -> Result<(), &'static str> {
-        for worker in 0..self.catches.len() {
-            loop {
-                let (mut frames, mut bytes) = (Vec::new(), 0);
-                let mut end = self.end();
-                while bytes < CHUNK && end.is_none() {
-                    let Some(caught) = self.catches[worker].next() else { break };
-                    bytes += caught.bytes.len();
-                    self.frames -= 1;
-                    self.bytes = self.bytes.saturating_sub(caught.bytes.len() as u64);
-                    frames.push(message(caught, worker, self.epoch));
-                    end = self.end();
-                }
-                let full = bytes >= CHUNK;
-                if !frames.is_empty() {
-                    let chunk = CaptureChunk { frames, lost: self.lost(), ..CaptureChunk::default() };
-                    self.sender.send(Ok(chunk)).await.map_err(|_| "the client is gone")?;
-                }
-                if let Some(end) = end {
-                    return Err(end);
-                }
-                if !full {
-                    break;
-                }
+        loop {
+            let mut frames = Vec::new();
+            let mut full = false;
+            for worker in 0..self.catches.len() {
+                full |= self.take(worker, &mut frames);
+            }
+            // Each worker's come in order, and what one hands to another is between them.
+            frames.sort_by_key(|frame| frame.time_ns);
+            if !frames.is_empty() {
+                let chunk = CaptureChunk { frames, lost: self.lost(), ..CaptureChunk::default() };
+                self.sender.send(Ok(chunk)).await.map_err(|_| "the client is gone")?;
+            }
+            if let Some(end) = self.end() {
+                return Err(end);
+            }
+            if !full {
+                return Ok(());
             }
         }
-        Ok(())
+    }
+
+    /// Takes frames out of a worker's ring; says whether there may be more.
+    fn take(&mut self, worker: usize, frames: &mut Vec<CapturedFrame>) -> bool {
+        let mut bytes = 0;
+        while self.end().is_none() {
+            let Some(caught) = self.catches[worker].next() else { return false };
+            bytes += caught.bytes.len();
+            self.frames -= 1;
+            self.bytes = self.bytes.saturating_sub(caught.bytes.len() as u64);
+            frames.push(message(caught, worker, self.epoch));
+            if bytes >= CHUNK {
+                return true;
+            }
+        }
+        false
     }
 
     /// The bound that is reached, if one is.
