@@ -6,6 +6,7 @@
 use std::io::Write as _;
 use std::net::IpAddr;
 
+use fulcrum_api::control::ServiceStanding;
 use fulcrum_api::convert::{address, forward, port};
 use fulcrum_api::dataplane::{
     CountersChunk, DataplaneStatus, ListSessionsRequest, NamedCount, NeighbourStatus, Session, SessionEnd,
@@ -108,8 +109,27 @@ pub async fn run(global: &Global, arguments: Arguments, out: &mut Output<'_>) ->
 pub(crate) async fn facts(control: &mut Client) -> Result<Facts, Failure> {
     let status = control.dataplane().await?;
     let (state, counters, neighbours) =
-        (control.state().await?, control.counters().await?, control.neighbours().await?);
-    known(state, &status, counters, neighbours)
+        (control.effective().await?, control.counters().await?, control.neighbours().await?);
+    let absent = absent(&control.health(None).await?);
+    Ok(Facts { absent, ..known(state, &status, counters, neighbours)? })
+}
+
+/// Servers that the data plane is not given, and why.
+fn absent(standings: &[ServiceStanding]) -> Vec<(ServiceKey, ServerKey, String)> {
+    let mut absent = Vec::new();
+    for standing in standings {
+        let Some(service) = standing.key.clone().and_then(|key| ServiceKey::try_from(key).ok()) else {
+            continue;
+        };
+        for server in standing.servers.iter().filter(|server| server.weight.is_none()) {
+            let Some(key) = server.key.clone().and_then(|key| ServerKey::try_from(key).ok()) else {
+                continue;
+            };
+            let why = if server.why.is_empty() { String::new() } else { format!(": {}", server.why) };
+            absent.push((service, key, format!("{}{why}", server.state)));
+        }
+    }
+    absent
 }
 
 /// The same, of answers.
@@ -148,6 +168,7 @@ pub(crate) fn known(
         ports: ports.collect(),
         neighbours: neighbours.into_iter().map(neighbour).collect::<Result<_, _>>()?,
         loads,
+        absent: Vec::new(),
         pools: pools.collect(),
     })
 }

@@ -12,7 +12,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use fulcrum_api::control::Status;
+use fulcrum_api::control::{ServiceStanding, Status};
 use fulcrum_api::convert::{address, port};
 use fulcrum_api::dataplane::{
     Counters, CountersChunk, DataplaneStatus, ListSessionsRequest, Session, SessionFilter,
@@ -79,8 +79,10 @@ impl Finding {
 #[derive(Clone, Debug, Default)]
 struct Facts {
     status: Status,
-    /// What the data plane is to be programmed with.
+    /// What the data plane is to be programmed with: without servers that are down.
     state: State,
+    /// How services and servers are by their checks.
+    standings: Vec<ServiceStanding>,
     /// The same, compiled.
     snapshot: Arc<Snapshot>,
     neighbours: Vec<NeighbourFact>,
@@ -138,17 +140,23 @@ pub async fn run(global: &Global, arguments: Arguments, out: &mut Output<'_>) ->
 async fn gather(global: &Global) -> Result<Facts, Failure> {
     let mut control = global.client().await?;
     let status = control.status().await?;
-    let state = control.state().await?;
+    let (state, standings) = (control.effective().await?, control.health(None).await?);
     let Some(dataplane) = status.dataplane.clone() else {
-        return Ok(Facts { status, state, ..Facts::default() });
+        return Ok(Facts { status, state, standings, ..Facts::default() });
     };
     // A data plane that is lost meanwhile has nothing to say, which the next look tells.
     let answers = (control.counters().await, control.neighbours().await);
     let (Ok(counters), Ok(neighbours)) = answers else {
-        return Ok(Facts { status: Status { dataplane: None, ..status }, state, ..Facts::default() });
+        return Ok(Facts {
+            status: Status { dataplane: None, ..status },
+            state,
+            standings,
+            ..Facts::default()
+        });
     };
     let half_open = half_open(&mut control).await.unwrap_or_default();
-    Facts::new(status, state, &dataplane, counters, neighbours, &half_open)
+    let facts = Facts::new(status, state, &dataplane, counters, neighbours, &half_open)?;
+    Ok(Facts { standings, ..facts })
 }
 
 impl Facts {
@@ -178,7 +186,15 @@ impl Facts {
         let known = trace::known(state.clone(), dataplane, counters, neighbours)?;
         let snapshot = fulcrum_replay::trace::compile(&known);
         let host = Host(|path| std::fs::read_to_string(path).ok());
-        Ok(Facts { status, state, snapshot, neighbours: known.neighbours, counters: its, host })
+        Ok(Facts {
+            status,
+            state,
+            snapshot,
+            neighbours: known.neighbours,
+            counters: its,
+            host,
+            standings: Vec::new(),
+        })
     }
 
     fn dataplane(&self) -> Option<&DataplaneStatus> {
@@ -240,6 +256,7 @@ fn examine(facts: &Facts) -> Vec<Finding> {
         findings.extend(network::host(facts));
     }
     findings.extend(traffic::services(facts));
+    findings.extend(traffic::health(facts));
     if facts.dataplane().is_some() {
         findings.extend(traffic::answers(facts));
         findings.extend(traffic::tables(facts));

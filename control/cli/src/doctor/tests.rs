@@ -1,5 +1,5 @@
 use clap::CommandFactory as _;
-use fulcrum_api::control::{ControlStatus, Link};
+use fulcrum_api::control::{ControlStatus, Link, ServerStanding};
 use fulcrum_api::dataplane::{
     LocalPoolUse, NamedCount, NeighbourStatus, PortStatus, ServerCounters, ServiceCounters, Worker,
 };
@@ -229,7 +229,7 @@ fn services_that_nobody_serves_and_tables_that_are_full() {
     let empty = Setup::good("[[service]]\naddress = \"172.16.100.9:80\"\nprotocol = \"tcp\"\n".into());
     assert_says(&empty.finding(), &["warning service tcp 172.16.100.9:80: it has no server"]);
     let quiesced = Setup::good(format!("{}weight = 0\n", web("nat")));
-    assert_says(&quiesced.finding(), &["all of its 1 servers have weight 0"]);
+    assert_says(&quiesced.finding(), &["the weight of all of its 1 server is 0"]);
 
     let mut full = Setup::good(web("fullnat"));
     full.dataplane().workers[0].sessions = 960;
@@ -299,6 +299,49 @@ fn a_kernel_that_filters_by_the_way_back() {
     assert_says(&found[0].about, &["host interface wan0"]);
     assert_says(&found[0].advice, &["net.ipv4.conf.wan0.rp_filter=2"]);
     assert_eq!(network::host(&Facts { state, ..Facts::default() }), []);
+}
+
+#[test]
+fn what_checks_say() {
+    let state = Config::parse("t", &format!("{NETWORK}{}", web("nat"))).unwrap().state;
+    let key = state.services[0].key;
+    let server = |address: &str, state: &str, why: &str| ServerStanding {
+        key: Some((&ServerKey { address: address.parse().unwrap(), port: 8080 }).into()),
+        state: state.into(),
+        why: why.into(),
+        ..ServerStanding::default()
+    };
+    let servers = vec![
+        server("192.168.20.7", "down", "connection refused"),
+        server("192.168.20.8", "unknown", "no route"),
+        server("192.168.20.9", "disabled", ""),
+        server("192.168.20.10", "up", ""),
+    ];
+    let standing = ServiceStanding {
+        key: Some((&key).into()),
+        quorum: 3,
+        healthy_weight: 1,
+        quorum_lost_ms: Some(1),
+        servers,
+        ..ServiceStanding::default()
+    };
+    let mut facts = Facts { state, standings: vec![standing], ..Facts::default() };
+    let found: Vec<_> = traffic::health(&facts).into_iter().map(|f| (f.level, f.about, f.what)).collect();
+    let expect = |n: usize, level, about: &str, what: &str| {
+        assert_eq!((found[n].0, &*found[n].1), (level, about));
+        assert!(found[n].2.contains(what), "{:?}", found[n]);
+    };
+    assert_eq!(found.len(), 4, "{found:?}");
+    expect(0, Level::Error, "service tcp 172.16.100.9:80", "a weight of 1 is healthy, 3 is wanted");
+    expect(1, Level::Warning, "server 192.168.20.7:8080", "down, of tcp 172.16.100.9:80: connection refused");
+    expect(2, Level::Warning, "server 192.168.20.8:8080", "nobody knows whether it serves");
+    expect(3, Level::Advice, "server 192.168.20.9:8080", "disabled");
+    facts.state.services[0].servers.clear();
+    let none = traffic::services(&facts);
+    assert_eq!(
+        (none.len(), none[0].level, &*none[0].what),
+        (1, Level::Error, "none of its 4 servers is in service")
+    );
 }
 
 /// Whatever is advised can be typed.

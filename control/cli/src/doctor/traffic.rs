@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use fulcrum_director::Reason;
-use fulcrum_model::{Forward, LocalPool, Protocol};
+use fulcrum_model::{Forward, LocalPool, Protocol, ServerKey, ServiceKey};
 
 use super::network::{good_way, level};
 use super::{Counts, Facts, Finding, Level};
+use crate::table::counted;
 
 /// Connections that have to be half-open before that says something.
 const HALF_OPEN: u64 = 3;
@@ -21,19 +22,70 @@ pub(super) fn services(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
     for service in &facts.state.services {
         let about = format!("service {}", service.key);
-        if service.servers.is_empty() {
-            findings.push(Finding::new(
-                Level::Warning,
-                about,
-                "it has no server",
-                "fulcrum server add, or delete the service",
-            ));
+        let wire = (&service.key).into();
+        let standing = facts.standings.iter().find(|standing| standing.key.as_ref() == Some(&wire));
+        let wanted = standing.map_or(0, |standing| standing.servers.len());
+        let (level, what, advice) = if service.servers.is_empty() && wanted > 0 {
+            let what = format!("none of its {} is in service", counted(wanted as u64, "server"));
+            (Level::Error, what, "`fulcrum server list` says why; a sorry server would answer meanwhile")
+        } else if service.servers.is_empty() {
+            (Level::Warning, "it has no server".to_owned(), "fulcrum server add, or delete the service")
         } else if service.servers.iter().all(|server| server.weight == 0) {
+            let servers = counted(service.servers.len() as u64, "server");
+            let what = format!("the weight of all of its {servers} is 0: it takes no new connections");
+            (Level::Warning, what, "`fulcrum server list` says why; fulcrum server set gives a weight")
+        } else {
+            continue;
+        };
+        findings.push(Finding::new(level, about, what, advice));
+    }
+    findings
+}
+
+/// What checks say of services and servers.
+pub(super) fn health(facts: &Facts) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for standing in &facts.standings {
+        let name = standing.key.clone().and_then(|key| ServiceKey::try_from(key).ok());
+        let name = name.map_or(String::new(), |key| key.to_string());
+        if standing.quorum_lost_ms.is_some() {
+            let answers = if standing.sorry { "the sorry server answers" } else { "it has lost its quorum" };
             let what = format!(
-                "all of its {} servers have weight 0: it takes no new connections",
-                service.servers.len()
+                "{answers}: a weight of {} is healthy, {} is wanted",
+                standing.healthy_weight, standing.quorum
             );
-            findings.push(Finding::new(Level::Warning, about, what, "give one a weight: fulcrum server set"));
+            findings.push(Finding::new(
+                Level::Error,
+                format!("service {name}"),
+                what,
+                "`fulcrum server list` says which servers are down, and why",
+            ));
+        }
+        for server in &standing.servers {
+            let Some(key) = server.key.clone().and_then(|key| ServerKey::try_from(key).ok()) else {
+                continue;
+            };
+            let about = format!("server {key}");
+            let why = if server.why.is_empty() { String::new() } else { format!(": {}", server.why) };
+            let (level, what, advice) = match &*server.state {
+                "down" => (
+                    Level::Warning,
+                    format!("down, of {name}{why}"),
+                    "see what the check sees; `fulcrum events` says since when",
+                ),
+                "unknown" => (
+                    Level::Warning,
+                    format!("nobody knows whether it serves, of {name}{why}"),
+                    "its check cannot be made from here, or has not been yet; the server stays in service",
+                ),
+                "draining" | "disabled" => (
+                    Level::Advice,
+                    format!("{}, of {name}", server.state),
+                    "fulcrum server enable puts it back",
+                ),
+                _ => continue,
+            };
+            findings.push(Finding::new(level, about, what, advice));
         }
     }
     findings

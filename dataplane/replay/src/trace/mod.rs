@@ -132,6 +132,8 @@ pub struct Facts {
     pub neighbours: Vec<NeighbourFact>,
     /// Its servers' connections.
     pub loads: Vec<LoadFact>,
+    /// Servers that the data plane is not given, with their services and why.
+    pub absent: Vec<(ServiceKey, ServerKey, String)>,
     /// Sessions by local address, with the service's name as `fulcrum status` has it.
     pub pools: Vec<(String, IpAddr, u64)>,
 }

@@ -294,6 +294,8 @@ fn schedule(tracer: &Tracer, run: &Run) -> (Step, bool) {
     if servers.len() > MANY {
         details.push(format!("and {} more", servers.len() - MANY));
     }
+    let absent = tracer.facts.absent.iter().filter(|(service, ..)| Some(*service) == tracer.service);
+    details.extend(absent.take(MANY).map(|(_, server, why)| format!("{server}: not in service, {why}")));
     let mark = if candidates == 0 { Mark::Stop } else { Mark::Ok };
     (Step::new("scheduler", mark, text).with(details), certain)
 }

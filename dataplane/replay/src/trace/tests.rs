@@ -70,6 +70,7 @@ fn facts(director: &Bench) -> Facts {
         ports: Vec::new(),
         neighbours: neighbours.into_iter().map(learned).collect(),
         loads: loads.collect(),
+        absent: Vec::new(),
         pools: Vec::new(),
     }
 }
