@@ -267,7 +267,11 @@ const TABLES: &[Table] = &[
             ("checks", "[]", "Names of the checks that its servers have to pass."),
             ("on-failure", "\"remove\"", "What becomes of a server that fails: gone, or weight 0."),
             ("quorum", "1", "Weight of healthy servers that it needs; without, the sorry server answers."),
-            ("hysteresis", "0", "Weight below the quorum at which it is lost, and above it at which it is regained."),
+            (
+                "hysteresis",
+                "0",
+                "Weight below the quorum at which it is lost, and above it at which it is regained.",
+            ),
             ("slow-start", "0", "Seconds in which a server that comes back reaches its weight."),
         ],
     },
