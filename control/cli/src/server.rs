@@ -299,8 +299,11 @@ pub async fn run(global: &Global, command: Command, out: &mut Output<'_>) -> Res
             global.edit(&[Edit::DeleteServer(service, key)]).await
         }
         Command::Drain { place, deadline } => {
-            let until = deadline.map(|time| SystemTime::now() + time);
-            let until = until.and_then(|until| until.duration_since(UNIX_EPOCH).ok()).map(|t| t.as_secs());
+            let until = deadline.map(|time| {
+                let until = SystemTime::now().checked_add(time);
+                let since = until.and_then(|until| until.duration_since(UNIX_EPOCH).ok());
+                since.map_or(u64::MAX, |since| since.as_secs())
+            });
             global.edit(&[place.edit(Admin::Drain { until })?]).await
         }
         Command::Disable(place) => global.edit(&[place.edit(Admin::Disabled)?]).await,

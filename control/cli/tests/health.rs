@@ -52,6 +52,14 @@ fn listings_tell_how_servers_are_and_why() {
     let quorum = room.json("service show tcp 10.0.0.1:80")["quorum"].clone();
     assert_eq!(quorum, json!({ "needed": 2, "healthy_weight": 2, "lost_since": null, "sorry": false }));
 
+    // Nothing changes, and yet it is told when it was asked last and is asked next.
+    let last = up["health"]["checks"][0]["last"].clone();
+    let later = || server(&room, 0)["health"]["checks"][0]["last"].clone();
+    let start = Instant::now();
+    while later() == last {
+        assert!(start.elapsed() < Duration::from_secs(5), "it was last asked at {last}");
+    }
+
     drop(listener);
     let down = wait(&room, "down");
     assert_eq!(down["health"]["why"], "check alive: connection refused");
@@ -126,6 +134,7 @@ fn servers_are_drained_disabled_and_enabled_in_one_service_or_all() {
         (2, "server drain web", "`web` names no server"),
         (2, "server drain udb 10.0.0.1:80 10.1.0.1", "`udb` is none of tcp, udp"),
         (2, "server drain 10.1.0.1 --deadline soon", "--deadline"),
+        (1, "server drain 10.1.0.1 --deadline 20000years", "later than the year 9999"),
         (1, "server drain 10.1.0.9", "there is no server 10.1.0.9 in any service"),
         (1, "server drain tcp 10.0.0.1:80 10.1.0.1:82", "service tcp 10.0.0.1:80 has no server 10.1.0.1:82"),
         (1, "service edit tcp 10.0.0.1:80 --hysteresis 1", "hysteresis 1 must be less than the quorum, 1"),

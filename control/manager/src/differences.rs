@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::time::{Duration, UNIX_EPOCH};
 
 use fulcrum_model::file::{CHECK_KEYS, check_entries};
-use fulcrum_model::{Admin, RouteTarget, Server, Service, Settings, State, TimeoutState, Timeouts};
+use fulcrum_model::{Admin, RouteTarget, Server, Service, Settings, State, TimeoutState, Timeouts, validate};
 
 /// What has to change for `old` to become `new`; nothing when they are equal.
 pub fn differences(old: &State, new: &State) -> Vec<String> {
@@ -187,7 +187,8 @@ fn admin(admin: Admin) -> String {
     match admin {
         Admin::Enabled => String::new(),
         Admin::Drain { until: Some(until) } => {
-            let time = UNIX_EPOCH + Duration::from_secs(until);
+            // What is compared need not be valid.
+            let time = UNIX_EPOCH + Duration::from_secs(until.min(validate::MAX_DRAIN_UNTIL));
             format!("drain until {}", humantime::format_rfc3339_seconds(time))
         }
         Admin::Drain { until: None } | Admin::Disabled => admin.name().to_owned(),

@@ -171,7 +171,9 @@ impl Control for Service {
     async fn list_health(&self, request: Request<wire::ListHealthRequest>) -> Reply<wire::ListHealthReply> {
         let which = request.into_inner().service.map(ServiceKey::try_from).transpose();
         let which = which.map_err(|bad| bad.within("service"))?;
-        Ok(Response::new(wire::ListHealthReply { services: self.known().await.standings(which) }))
+        let number = self.desired.lock().await.current().number;
+        let known = self.verdicts.fresh(number).await;
+        Ok(Response::new(wire::ListHealthReply { services: known.standings(which) }))
     }
 
     type WatchEventsStream = ReceiverStream<Result<wire::Event, Status>>;

@@ -56,6 +56,13 @@ fn key() -> state::ServiceKey {
 }
 
 /// A server that is fine.
+/// A server that drains until the end of time.
+fn drained() -> state::Server {
+    let drain = state::Drain { until: Some(u64::MAX) };
+    let admin = Some(state::Admin { admin: Some(state::admin::Admin::Drain(drain)) });
+    state::Server { admin, ..server() }
+}
+
 fn server() -> state::Server {
     let mut server = service().servers.remove(0);
     server.key.as_mut().unwrap().port = 8081;
@@ -230,6 +237,17 @@ async fn whole_states_that_cannot_be_are_refused() {
         (
             Some(with(Change::PutService(state::Service { servers: vec![server(), server()], ..service() }))),
             "two servers",
+        ),
+        (
+            Some(with(Change::PutService(state::Service { servers: vec![drained()], ..service() }))),
+            "later than the year 9999",
+        ),
+        (
+            Some(with(Change::PutService(state::Service {
+                health: Some(state::ServiceHealth { quorum: 1, hysteresis: u32::MAX, ..Default::default() }),
+                ..service()
+            }))),
+            "must be less than the quorum",
         ),
         // Without its network nothing that the service needs is there.
         (Some(good[1..].to_vec()), "no local pool `inside`"),

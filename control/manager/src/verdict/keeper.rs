@@ -31,7 +31,7 @@ const LOOK: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Keeper {
     desired: watch::Receiver<Revision>,
-    prober: Prober,
+    prober: Arc<Prober>,
     remembered: Remembered,
     verdicts: Verdicts,
     publish: watch::Sender<Revision>,
@@ -42,6 +42,7 @@ pub struct Keeper {
 #[derive(Clone, Debug)]
 pub struct Verdicts {
     known: Arc<Mutex<Known>>,
+    prober: Arc<Prober>,
     events: Arc<Events>,
     effective: watch::Receiver<Revision>,
 }
@@ -82,7 +83,8 @@ impl Keeper {
             effective: state,
         };
         let known = Arc::new(Mutex::new(known));
-        let verdicts = Verdicts { known, events, effective: publish.subscribe() };
+        let prober = Arc::new(prober);
+        let verdicts = Verdicts { known, prober: prober.clone(), events, effective: publish.subscribe() };
         Keeper { desired, prober, remembered, verdicts, publish, next }
     }
 
@@ -126,13 +128,7 @@ impl Keeper {
             known.desired = desired.clone();
             self.prober.set_targets(known.plan.targets.iter().cloned());
         }
-        let mut reports = vec![None; known.plan.targets.len()];
-        for report in self.prober.reports() {
-            if let Some(at) = known.plan.find(&report.target) {
-                reports[at] = Some(report);
-            }
-        }
-        known.reports = Arc::new(reports);
+        known.reports = Arc::new(gather(&self.prober, &known.plan));
         let (plan, reports) = (known.plan.clone(), known.reports.clone());
         let events = known.memory.observe(&desired.state, &plan, &reports, now);
         let due = self.next.is_some_and(|next| next <= now);
@@ -164,6 +160,13 @@ impl Verdicts {
         self.known().clone()
     }
 
+    /// The same, with what probes say at this moment.
+    pub async fn fresh(&self, number: u64) -> Known {
+        let mut known = self.at(number).await;
+        known.reports = Arc::new(gather(&self.prober, &known.plan));
+        known
+    }
+
     /// What happened.
     pub fn events(&self) -> &Events {
         &self.events
@@ -172,6 +175,17 @@ impl Verdicts {
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What probes say now, by the places of targets.
+fn gather(prober: &Prober, plan: &Plan) -> Vec<Option<Report>> {
+    let mut reports = vec![None; plan.targets.len()];
+    for report in prober.reports() {
+        if let Some(at) = plan.find(&report.target) {
+            reports[at] = Some(report);
+        }
+    }
+    reports
 }
 
 /// What the data plane is to be given for a desired revision.
