@@ -62,6 +62,8 @@ pub struct Link {
     pub increments: u64,
     /// Times it held something else than it was given.
     pub repairs: u64,
+    /// How long the last push took, until the workers ran it.
+    pub took: Duration,
 }
 
 /// What the data plane was last known to hold.
@@ -139,6 +141,7 @@ impl Reconciler {
             } else if self.agrees(&status, &wanted) {
                 self.settle(&status.instance, status.generation, status.fingerprint, &wanted);
             } else {
+                let begun = Instant::now();
                 let push = self.plan(&status, &wanted);
                 match timeout(PUSH, client.synchronize(tokio_stream::iter(push.parts))).await {
                     Ok(Ok(reply)) => {
@@ -158,6 +161,7 @@ impl Reconciler {
                             *if push.full { &mut link.full_pushes } else { &mut link.increments } += 1;
                         });
                         taken_up(&mut client, generation).await;
+                        self.link.send_modify(|link| link.took = begun.elapsed());
                         self.settle(&status.instance, generation, fingerprint, &wanted);
                     }
                     Ok(Err(error)) if is_lost(&error) => return format!("lost while programming: {error}"),

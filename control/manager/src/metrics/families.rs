@@ -129,6 +129,10 @@ const PROCESSES: &[Family] = &[
             out.put(&[], s.link.repairs);
         },
     ),
+    gauge("reconcile_last_push", &[], "How long the last push took, until the workers ran it.", |s, out| {
+        out.put(&[], s.link.took.as_secs_f64());
+    })
+    .of("seconds"),
     gauge("config_in_effect", &[], "1 when the configuration file is right and taken in.", |s, out| {
         out.put(&[], s.config_in_effect);
     }),
