@@ -3,12 +3,41 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use fulcrum_e2e::Lab;
 use fulcrum_e2e::client::{assert_answered, get};
 use fulcrum_e2e::director::{Director, Setup};
 use fulcrum_e2e::net::{Namespace, run};
+use fulcrum_e2e::process::wait_for;
 use fulcrum_e2e::topology;
+
+/// For what a busy machine may need.
+const SOON: Duration = Duration::from_secs(20);
+
+/// By FULLNAT. The check asks at a port that is open on the director itself.
+const SERVICE: &str = r#"
+[[check]]
+name = "alive"
+type = "tcp"
+interval = "200ms"
+[[service]]
+address = "172.16.100.9:80"
+protocol = "tcp"
+scheduler = "rr"
+checks = ["alive"]
+local-addresses = ["192.168.20.210"]
+[[service.server]]
+address = "192.168.30.7:8080"
+forward = "fullnat"
+check-address = "127.0.0.1"
+check-port = 9559
+[[service.server]]
+address = "192.168.40.8:8080"
+forward = "fullnat"
+check-address = "127.0.0.1"
+check-port = 9559
+"#;
 
 /// The page, as Prometheus' own tool finds nothing to complain about.
 fn scrape(inside: &Namespace, lab: &Lab) -> String {
@@ -41,15 +70,15 @@ fn named(begin: &str) -> BTreeSet<String> {
 fn metrics_are_of_the_traffic_that_was() {
     let lab = Lab::new("metrics");
     let net = topology::fullnat(&lab, "addresses = [\"192.168.20.210\"]");
-    let network = format!("metrics = \"127.0.0.1:9559\"\n{}", net.network);
+    let network = format!("metrics = \"127.0.0.1:9559\"\n{}{SERVICE}", net.network);
     let mut director = Director::start(&net.director, lab.directory(), &Setup::TWO, &network);
-    director.ipvsadm_lines(
-        "-A -t 172.16.100.9:80 -s rr
-         -P -t 172.16.100.9:80 -z 192.168.20.210
-         -a -t 172.16.100.9:80 -r 192.168.30.7:8080 -b
-         -a -t 172.16.100.9:80 -r 192.168.40.8:8080 -b",
-    );
-    let before = scrape(&net.director, &lab);
+    let probed = "fulcrum_check_probes_total{service=\"tcp 172.16.100.9:80\",server=\"192.168.30.7:8080\",\
+                  check=\"alive\",result=\"good\"}";
+    let before = wait_for("a good probe", SOON, || {
+        let page = scrape(&net.director, &lab);
+        (value(&page, probed) > 0.0).then_some(page)
+    });
+    assert_eq!(value(&before, "fulcrum_servers_in_state{state=\"up\"}"), 2.0);
     assert_answered(&get(&net.client, "172.16.100.9", 10), 10);
     net.client.sh("curl -s --max-time 5 http://172.16.100.9:81/ || true");
     let page = scrape(&net.director, &lab);
@@ -94,8 +123,6 @@ fn metrics_are_of_the_traffic_that_was() {
     let health = || net.director.sh("curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:9559/healthz");
     assert_eq!(health(), "200");
     director.dataplane().stop();
-    fulcrum_e2e::process::wait_for("an unhealthy director", std::time::Duration::from_secs(20), || {
-        (health() == "503").then_some(())
-    });
+    wait_for("an unhealthy director", SOON, || (health() == "503").then_some(()));
     assert_eq!(value(&scrape(&net.director, &lab), "fulcrum_dataplane_up"), 0.0);
 }

@@ -107,7 +107,7 @@ pub async fn run(arguments: Arguments) -> Result<(), ProcessError> {
     let reconciler = Reconciler::new(dataplane.clone(), keeper.revisions());
     let config_error = watch::Sender::new(config_error);
     let source = Source {
-        wanted: desired.revisions(),
+        verdicts: keeper.verdicts(),
         link: reconciler.link(),
         config_error: config_error.subscribe(),
         started,

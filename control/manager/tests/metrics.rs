@@ -184,6 +184,56 @@ async fn series_are_bounded_and_the_rest_is_summed() {
 }
 
 #[tokio::test]
+async fn servers_and_what_checks_say_of_them_are_told() {
+    let (room, address) = (Room::new(), address(6));
+    let text = config(address, 100, 1, 2).replacen(
+        "scheduler",
+        "checks = [\"web\", \"web2\"]\nquorum = 2\nscheduler",
+        1,
+    ) + "check-address = \"127.0.0.1\"\ncheck-port = 1\n\
+           [[check]]\nname = \"web\"\ntype = \"tcp\"\ninterval = \"100ms\"\nfall = 1\n\
+           [[check]]\nname = \"web2\"\ntype = \"tcp\"\ninterval = \"1h\"\nfall = 5\n";
+    let text = text.replacen(
+        "192.168.0.7:80\"",
+        &format!("192.168.0.7:80\"\ncheck-address = \"{}\"\ncheck-port = 9559", address.ip()),
+        1,
+    );
+    let (_control, _dataplane) = running(&room, &text).await;
+    let labels = |n: u8| format!("service=\"tcp 10.0.0.9:80\",server=\"192.168.{n}.7:80\"");
+    let up = format!("fulcrum_server_state{{{},state=\"up\"}} 1", labels(0));
+    let down = format!("fulcrum_server_state{{{},state=\"down\"}} 1", labels(1));
+    let page = until("a server up and one down", async || {
+        let page = metrics(address).await;
+        if page.contains(&up) && page.contains(&down) { Ok(page) } else { Err(page) }
+    })
+    .await;
+    for line in [
+        "fulcrum_servers_in_state{state=\"down\"} 1".to_owned(),
+        "fulcrum_servers_in_state{state=\"disabled\"} 0".to_owned(),
+        "fulcrum_service_quorum{service=\"tcp 10.0.0.9:80\"} 2".to_owned(),
+        "fulcrum_service_quorum_lost{service=\"tcp 10.0.0.9:80\"} 1".to_owned(),
+        "fulcrum_service_servers_available{service=\"tcp 10.0.0.9:80\"} 1".to_owned(),
+        format!("fulcrum_server_effective_weight{{{}}} 1", labels(0)),
+        format!("fulcrum_check_verdict{{{},check=\"web\",verdict=\"down\"}} 1", labels(1)),
+        format!("fulcrum_check_probes_total{{{},check=\"web2\",result=\"good\"}} 1", labels(0)),
+    ] {
+        assert!(page.lines().any(|is| is == line), "no line `{line}` in\n{page}");
+    }
+    assert!(
+        page.contains(&format!("fulcrum_check_duration_seconds{{{},check=\"web\"}} 0.", labels(0))),
+        "{page}"
+    );
+    assert_eq!(promtool(&page), "");
+    let (status, _, body) = get(address, "/healthz", "*/*").await;
+    assert_eq!(status, 200);
+    assert!(
+        body.contains("\"services that have lost their quorum: 1\"")
+            && body.contains("\"servers that are down: 1\""),
+        "{body}"
+    );
+}
+
+#[tokio::test]
 async fn a_hundred_scrapes_at_once_ask_the_data_plane_a_few_times() {
     let (room, address) = (Room::new(), address(3));
     let (mut control, dataplane) = running(&room, &config(address, 100, 2, 2)).await;

@@ -12,6 +12,7 @@ use super::sample::sum;
 use super::screen::Screen;
 use super::tables::{Column, Table};
 use crate::status::duration;
+use crate::table::counted;
 
 /// Characters of a number.
 const NUMBER: usize = 7;
@@ -63,26 +64,30 @@ fn reversed() -> Style {
 fn about(screen: &Screen) -> Vec<Line<'static>> {
     let alarm = |text: String| Span::styled(text, Style::new().fg(Color::Red).add_modifier(Modifier::BOLD));
     let shown = &screen.shown;
-    let paused = if screen.paused { "  PAUSED" } else { "" };
+    // What matters most comes first: a narrow terminal cuts the end.
     let mut first = vec![Span::styled("fulcrum top", bold())];
+    if screen.paused {
+        first.push(Span::styled("  PAUSED", bold()));
+    }
     match (&screen.trouble, &shown.now) {
         (Some(_), _) => first.push(alarm("  no control; what follows is old".to_owned())),
         (None, None) => first.push(Span::raw("  …")),
         (None, Some(now)) => {
             let control = now.status.control.clone().unwrap_or_default();
-            first.push(Span::raw(format!("  control up {}", duration(control.uptime_ms))));
             match shown.dataplane() {
-                Some(dataplane) => {
-                    first.push(Span::raw(format!(", data plane up {}", duration(dataplane.uptime_ms))));
-                    if !shown.is_in_sync() {
-                        first.push(alarm(", not in sync".to_owned()));
-                    }
-                }
-                None => first.push(alarm(", no data plane".to_owned())),
+                None => first.push(alarm("  no data plane".to_owned())),
+                Some(_) if !shown.is_in_sync() => first.push(alarm("  not in sync".to_owned())),
+                Some(_) => {}
+            }
+            if control.servers_down > 0 {
+                first.push(alarm(format!("  {} down", counted(control.servers_down, "server"))));
+            }
+            first.push(Span::raw(format!("  control up {}", duration(control.uptime_ms))));
+            if let Some(dataplane) = shown.dataplane() {
+                first.push(Span::raw(format!(", data plane up {}", duration(dataplane.uptime_ms))));
             }
         }
     }
-    first.push(Span::styled(paused, bold()));
     if let Some(trouble) = &screen.trouble {
         return vec![Line::from(first), Line::from(trouble.clone()), Line::default()];
     }

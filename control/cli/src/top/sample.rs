@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use fulcrum_api::control::Status;
+use fulcrum_api::control::{ControlStatus, ServiceStanding, Status};
 use fulcrum_api::dataplane::{CountersChunk, DataplaneStatus, NamedCount};
 use fulcrum_model::{ServerKey, ServiceKey, State};
 
@@ -19,40 +19,26 @@ pub(super) struct Sample {
     pub(super) status: Status,
     /// Empty without a data plane.
     pub(super) counters: CountersChunk,
-    pub(super) weights: Arc<Weights>,
+    /// The desired state.
+    pub(super) state: Arc<State>,
+    pub(super) states: States,
 }
 
-/// Weights of servers in the desired state.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Weights {
-    fingerprint: Option<u64>,
-    by_server: HashMap<(ServiceKey, ServerKey), u32>,
-}
-
-impl Weights {
-    pub(super) fn new(fingerprint: u64, state: &State) -> Weights {
-        let servers = state.services.iter().flat_map(|service| {
-            service.servers.iter().map(|server| ((service.key, server.key), server.weight))
-        });
-        Weights { fingerprint: Some(fingerprint), by_server: servers.collect() }
-    }
-
-    pub(super) fn of(&self, service: ServiceKey, server: ServerKey) -> Option<u32> {
-        self.by_server.get(&(service, server)).copied()
-    }
-}
+/// Servers that are not as they should be, with their states.
+pub(super) type States = HashMap<(ServiceKey, ServerKey), String>;
 
 /// Who looks.
 #[derive(Debug)]
 pub(super) struct Sampler {
     door: Door,
     client: Option<Client>,
-    weights: Arc<Weights>,
+    /// The desired state, and its fingerprint.
+    state: Option<(u64, Arc<State>)>,
 }
 
 impl Sampler {
     pub(super) fn new(door: &Door) -> Sampler {
-        Sampler { door: door.clone(), client: None, weights: Arc::default() }
+        Sampler { door: door.clone(), client: None, state: None }
     }
 
     /// Looks, with a new connection when there is none or it failed.
@@ -62,10 +48,16 @@ impl Sampler {
             None => Client::connect(&self.door).await?,
         };
         let status = client.status().await?;
-        let fingerprint = status.control.as_ref().map(|control| control.fingerprint);
-        if self.weights.fingerprint != fingerprint {
-            self.weights = Arc::new(Weights::new(fingerprint.unwrap_or_default(), &client.state().await?));
-        }
+        let control = status.control.clone().unwrap_or_default();
+        let state = match &self.state {
+            Some((fingerprint, state)) if *fingerprint == control.fingerprint => state.clone(),
+            _ => Arc::new(client.state().await?),
+        };
+        self.state = Some((control.fingerprint, state.clone()));
+        let states = match troubled(&control) {
+            true => states(client.health(None).await?),
+            false => States::default(),
+        };
         let counters = match status.dataplane {
             Some(_) => match client.counters().await {
                 Err(Failure::NoDataplane(_)) => CountersChunk::default(),
@@ -74,8 +66,26 @@ impl Sampler {
             None => CountersChunk::default(),
         };
         self.client = Some(client);
-        Ok(Sample { at: Instant::now(), status, counters, weights: self.weights.clone() })
+        Ok(Sample { at: Instant::now(), status, counters, state, states })
     }
+}
+
+/// Whether any server is not as it should be.
+fn troubled(control: &ControlStatus) -> bool {
+    control.servers_down + control.servers_unknown + control.servers_draining + control.servers_disabled > 0
+}
+
+fn states(standings: Vec<ServiceStanding>) -> States {
+    let mut states = States::new();
+    for service in standings {
+        let Some(key) = service.key.and_then(|key| ServiceKey::try_from(key).ok()) else { continue };
+        for server in service.servers {
+            if let Some(server_key) = server.key.and_then(|key| ServerKey::try_from(key).ok()) {
+                states.insert((key, server_key), server.state);
+            }
+        }
+    }
+    states
 }
 
 /// The last look, and the one before.

@@ -1,10 +1,11 @@
 //! What is shown, as tables: the same cells for the screen, for plain text and for JSON.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::io;
 
-use fulcrum_api::dataplane::{Counters, ServiceCounters};
-use fulcrum_model::{ServerKey, ServiceKey};
+use fulcrum_api::dataplane::{Counters, ServerCounters, ServiceCounters};
+use fulcrum_model::{ServerKey, Service, ServiceKey};
 use serde_json::{Map, Value};
 
 use super::View;
@@ -95,6 +96,7 @@ const SERVICES: &[Column] = &[
 const SERVERS: &[Column] = &[
     words("SERVER", "server"),
     words("SERVICE", "service"),
+    words("STATE", "state"),
     number("WEIGHT", "weight"),
     number("ACTIVE", "active"),
     number("CONN/s", "connections_per_second"),
@@ -107,8 +109,16 @@ const SERVERS: &[Column] = &[
 
 /// Of one service, whose name is not repeated.
 const ITS_SERVERS: &[Column] = &[
-    SERVERS[0], SERVERS[2], SERVERS[3], SERVERS[4], SERVERS[5], SERVERS[6], SERVERS[7], SERVERS[8],
+    SERVERS[0],
+    SERVERS[2],
+    SERVERS[3],
+    SERVERS[4],
+    SERVERS[5],
+    SERVERS[6],
+    SERVERS[7],
+    SERVERS[8],
     SERVERS[9],
+    SERVERS[10],
 ];
 
 const WORKERS: &[Column] = &[
@@ -153,9 +163,9 @@ impl Table {
             View::Servers if service.is_some() => {
                 let mut rows = servers(shown, service);
                 rows.iter_mut().for_each(|row| drop(row.remove(1)));
-                (ITS_SERVERS, 3, rows)
+                (ITS_SERVERS, 4, rows)
             }
-            View::Servers => (SERVERS, 4, servers(shown, None)),
+            View::Servers => (SERVERS, 5, servers(shown, None)),
             View::Workers => (WORKERS, 0, workers(shown)),
             View::Ports => (PORTS, 0, ports(shown)),
             View::Drops => (DROPS, 1, drops(shown)),
@@ -220,13 +230,13 @@ impl Table {
 }
 
 fn services(shown: &Shown) -> Vec<Vec<Cell>> {
-    let row = |(name, service): (String, &ServiceCounters)| {
-        let total = |count: fn(&fulcrum_api::dataplane::ServerCounters) -> u64| {
-            Cell::Number(service.servers.iter().map(count).sum::<u64>() as f64)
-        };
-        let [cps, rates @ ..] = rates(service.counters.as_ref());
+    let row = |(service, counted): (&Service, Option<&ServiceCounters>)| {
+        let servers = counted.map_or(&[][..], |counted| &counted.servers);
+        let total =
+            |count: fn(&ServerCounters) -> u64| Cell::Number(servers.iter().map(count).sum::<u64>() as f64);
+        let [cps, rates @ ..] = rates(counted.and_then(|counted| counted.counters.as_ref()));
         let mut row = vec![
-            Cell::Text(name),
+            Cell::Text(service.key.to_string()),
             Cell::Number(service.servers.len() as f64),
             total(|server| server.active),
             cps,
@@ -241,36 +251,43 @@ fn services(shown: &Shown) -> Vec<Vec<Cell>> {
 fn servers(shown: &Shown, only: Option<&str>) -> Vec<Vec<Cell>> {
     let Some(now) = &shown.now else { return Vec::new() };
     let mut rows = Vec::new();
-    for (name, service) in each(shown).filter(|(name, _)| only.is_none_or(|only| only == name)) {
-        let key = service.key.clone().and_then(|key| ServiceKey::try_from(key).ok());
+    for (service, counted) in each(shown) {
+        let name = service.key.to_string();
+        if only.is_some_and(|only| only != name) {
+            continue;
+        }
+        let counted: HashMap<ServerKey, &ServerCounters> = counted
+            .iter()
+            .flat_map(|counted| &counted.servers)
+            .filter_map(|server| Some((ServerKey::try_from(server.key.clone()?).ok()?, server)))
+            .collect();
         for server in &service.servers {
-            let Some(server_key) = server.key.clone().and_then(|key| ServerKey::try_from(key).ok()) else {
-                continue;
-            };
-            let weight = key.and_then(|key| now.weights.of(key, server_key));
-            let [cps, in_packets, out_packets, in_bytes, out_bytes] = rates(server.counters.as_ref());
-            rows.push(vec![
-                Cell::Text(server_key.to_string()),
+            let counted = counted.get(&server.key).copied();
+            let count = |count: fn(&ServerCounters) -> u64| Cell::Number(counted.map_or(0, count) as f64);
+            let state = now.states.get(&(service.key, server.key)).map_or("ok", String::as_str);
+            let mut row = vec![
+                Cell::Text(server.key.to_string()),
                 Cell::Text(name.clone()),
-                Cell::Number(weight.map_or(f64::NAN, f64::from)),
-                Cell::Number(server.active as f64),
-                cps,
-                in_packets,
-                out_packets,
-                in_bytes,
-                out_bytes,
-                Cell::Number(server.inactive as f64),
-            ]);
+                Cell::Text(if matches!(state, "up" | "unchecked") { "ok" } else { state }.to_owned()),
+                Cell::Number(server.weight.into()),
+                count(|server| server.active),
+            ];
+            row.extend(rates(counted.and_then(|counted| counted.counters.as_ref())));
+            row.push(count(|server| server.inactive));
+            rows.push(row);
         }
     }
     rows
 }
 
-/// Services with their names.
-fn each(shown: &Shown) -> impl Iterator<Item = (String, &ServiceCounters)> {
-    let services = shown.now.iter().flat_map(|now| &now.counters.services);
-    services
-        .filter_map(|service| Some((ServiceKey::try_from(service.key.clone()?).ok()?.to_string(), service)))
+/// Services of the desired state, with what was counted of them.
+fn each(shown: &Shown) -> impl Iterator<Item = (&Service, Option<&ServiceCounters>)> {
+    let counted = shown.now.iter().flat_map(|now| &now.counters.services);
+    let by_key: HashMap<ServiceKey, &ServiceCounters> = counted
+        .filter_map(|service| Some((ServiceKey::try_from(service.key.clone()?).ok()?, service)))
+        .collect();
+    let services = shown.now.iter().flat_map(|now| &now.state.services);
+    services.map(move |service| (service, by_key.get(&service.key).copied()))
 }
 
 /// The data plane's estimates: connections, packets in and out, bytes in and out.

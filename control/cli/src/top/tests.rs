@@ -14,7 +14,6 @@ use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
 
 use super::*;
-use crate::top::sample::Weights;
 
 const CONFIG: &str = r#"
 [[service]]
@@ -96,7 +95,11 @@ fn sample(start: Instant, second: u64) -> Sample {
         ..PortStatus::default()
     };
     let status = Status {
-        control: Some(ControlStatus { uptime_ms: 3_600_000 + second * 1000, ..ControlStatus::default() }),
+        control: Some(ControlStatus {
+            uptime_ms: 3_600_000 + second * 1000,
+            servers_down: 1,
+            ..ControlStatus::default()
+        }),
         link: Some(Link { connected: true, in_sync: true, ..Link::default() }),
         dataplane: Some(DataplaneStatus {
             uptime_ms: 7_200_000 + second * 1000,
@@ -108,8 +111,9 @@ fn sample(start: Instant, second: u64) -> Sample {
         }),
     };
     let counters = CountersChunk { services: services.collect(), total: Some(counters(12_070)) };
-    let weights = Arc::new(Weights::new(1, &state));
-    Sample { at: start + Duration::from_secs(second), status, counters, weights }
+    let ill = (state.services[0].key, state.services[0].servers[1].key);
+    let states = [(ill, "down".to_owned())].into();
+    Sample { at: start + Duration::from_secs(second), status, counters, state: Arc::new(state), states }
 }
 
 /// A screen after two looks.

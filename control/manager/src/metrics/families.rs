@@ -1,9 +1,10 @@
 //! What is told under which name: one table, which docs/monitoring.md repeats.
 //!
 //! The processes and the link between them are here; what the data plane's threads and ports count is in `dataplane`,
-//! services and servers are in `services`.
+//! services and servers are in `services`, what checks say of them is in `health`.
 
 mod dataplane;
+mod health;
 mod services;
 
 use super::scrape::Scrape;
@@ -52,7 +53,7 @@ impl Family {
 
 /// All of them, in the order in which they are told.
 pub fn families() -> impl Iterator<Item = &'static Family> {
-    PROCESSES.iter().chain(dataplane::FAMILIES).chain(services::FAMILIES)
+    PROCESSES.iter().chain(dataplane::FAMILIES).chain(services::FAMILIES).chain(health::FAMILIES)
 }
 
 type Give = fn(&Scrape, &mut Samples<'_>);

@@ -16,7 +16,8 @@ pub struct Health {
 }
 
 /// How it is, as far as is known: nobody is asked.
-pub fn of(source: &Source) -> Health {
+pub async fn of(source: &Source) -> Health {
+    let tally = source.verdicts.at(0).await.tally();
     let link = source.link.borrow();
     let (mut problems, mut warnings) = (Vec::new(), Vec::new());
     let why = link.error.as_ref().map_or_else(String::new, |(error, _)| format!(": {error}"));
@@ -34,6 +35,15 @@ pub fn of(source: &Source) -> Health {
                 _ => warnings.push(format!("without a link: {}", names.join(", "))),
             }
             warnings.extend(status.warnings.iter().cloned());
+        }
+    }
+    for (count, what) in [
+        (tally.quorums_lost, "services that have lost their quorum"),
+        (tally.down, "servers that are down"),
+        (tally.unknown, "servers that cannot be checked"),
+    ] {
+        if count > 0 {
+            warnings.push(format!("{what}: {count}"));
         }
     }
     let config_error = source.config_error.borrow();

@@ -151,7 +151,7 @@ async fn metrics(State(pages): State<Arc<Pages>>, headers: HeaderMap) -> Respons
 }
 
 async fn healthz(State(pages): State<Arc<Pages>>) -> Response {
-    let health = health::of(&pages.source);
+    let health = health::of(&pages.source).await;
     let status = if health.healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let text = serde_json::to_string_pretty(&health).unwrap_or_default();
     (status, [(header::CONTENT_TYPE, "application/json")], text + "\n").into_response()

@@ -3,24 +3,25 @@
 use fulcrum_api::dataplane::Counters;
 
 use super::{Family, Labels, counter, gauge, info};
-use crate::metrics::scrape::{Scrape, ServerCounted, ServerView, ServiceView};
+use crate::metrics::scrape::Scrape;
 use crate::metrics::text::Samples;
+use crate::metrics::view::{ServerCounted, ServerView, ServiceView};
 
 const SERVICE: Labels = &["service"];
 const SERVER: Labels = &["service", "server"];
 
 /// What is known of services and servers.
 pub(super) const FAMILIES: &[Family] = &[
-    gauge("services", &[], "Services of the desired state.", |s, out| out.put(&[], s.service_count)),
+    gauge("services", &[], "Services of the desired state.", |s, out| out.put(&[], s.services.service_count)),
     gauge("servers", &[], "Servers of all services of the desired state.", |s, out| {
-        out.put(&[], s.server_count)
+        out.put(&[], s.services.server_count)
     }),
     gauge(
         "metrics_services_omitted",
         &[],
         "Services without series of their own, by metrics-limit.",
         |s, out| {
-            out.put(&[], s.omitted.0);
+            out.put(&[], s.services.omitted.0);
         },
     ),
     gauge(
@@ -28,7 +29,7 @@ pub(super) const FAMILIES: &[Family] = &[
         &[],
         "Servers without series of their own, by metrics-limit.",
         |s, out| {
-            out.put(&[], s.omitted.1);
+            out.put(&[], s.services.omitted.1);
         },
     ),
     counter("connections", &[], "Connections to all services.", |s, out| total(s, out, |c| c.connections)),
@@ -51,7 +52,7 @@ pub(super) const FAMILIES: &[Family] = &[
         &["service", "protocol", "scheduler"],
         "A service and how its servers are chosen.",
         |s, out| {
-            s.services.iter().for_each(|it| out.info(&[&it.name, it.protocol, &it.scheduler]));
+            s.services.services.iter().for_each(|it| out.info(&[&it.name, it.protocol, &it.scheduler]));
         },
     ),
     gauge("service_servers", SERVICE, "Servers of the service.", |s, out| {
@@ -60,7 +61,7 @@ pub(super) const FAMILIES: &[Family] = &[
     gauge(
         "service_servers_available",
         SERVICE,
-        "Of these, servers that take new connections: of a weight above 0.",
+        "Of these, servers that take new connections: of a weight above 0 in the data plane.",
         |s, out| {
             services(s, out, |it| Some(it.available as u64));
         },
@@ -140,13 +141,13 @@ fn total(scrape: &Scrape, out: &mut Samples<'_>, count: impl Fn(&Counters) -> u6
 }
 
 fn services(scrape: &Scrape, out: &mut Samples<'_>, value: impl Fn(&ServiceView) -> Option<u64>) {
-    for service in &scrape.services {
+    for service in &scrape.services.services {
         value(service).into_iter().for_each(|value| out.put(&[&service.name], value));
     }
 }
 
 fn servers(scrape: &Scrape, out: &mut Samples<'_>, value: impl Fn(&ServerView) -> Option<u64>) {
-    for service in &scrape.services {
+    for service in &scrape.services.services {
         for server in &service.servers {
             value(server).into_iter().for_each(|value| out.put(&[&service.name, &server.name], value));
         }
