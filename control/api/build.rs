@@ -1,7 +1,7 @@
 //! Generates the messages and services from `proto/` (needs protoc).
 
 /// Messages that people see as JSON just as they are.
-const SHOWN: [&str; 11] = [
+const SHOWN: [&str; 12] = [
     "fulcrum.control.v1.Status",
     "fulcrum.control.v1.ControlStatus",
     "fulcrum.control.v1.Link",
@@ -9,6 +9,7 @@ const SHOWN: [&str; 11] = [
     "fulcrum.dataplane.v1.Worker",
     "fulcrum.dataplane.v1.PortStatus",
     "fulcrum.dataplane.v1.PortSteering",
+    "fulcrum.dataplane.v1.ExceptionStatus",
     "fulcrum.dataplane.v1.LocalPoolUse",
     "fulcrum.dataplane.v1.NamedCount",
     "fulcrum.dataplane.v1.Counters",

@@ -110,6 +110,13 @@ fn show(json: bool, port: &PortStatus, out: &mut Output<'_>) -> Result<(), Failu
     }
     let offloads = if port.offloads.is_empty() { "none".to_owned() } else { port.offloads.join(", ") };
     writeln!(out, "offloads  {offloads}")?;
+    for exception in &port.exceptions {
+        let addresses = match exception.addresses.is_empty() {
+            true => "no address".to_owned(),
+            false => exception.addresses.join(", "),
+        };
+        writeln!(out, "exception {} of interface {}: {addresses}", exception.name, exception.interface)?;
+    }
     let (packets, bytes) = (port.rx_packets, port.rx_bytes);
     writeln!(
         out,

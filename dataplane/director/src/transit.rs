@@ -1,6 +1,8 @@
 //! Where a packet goes after the first steps: to one of our addresses ([`Engine::deliver`]) or on to somebody
 //! else's ([`Engine::route_on`]); and what belongs to a session on both ways.
 
+use std::sync::Arc;
+
 use fulcrum_packet::{ipv4, ipv6, tcp};
 
 use crate::buffer::Pool;
@@ -216,7 +218,9 @@ impl<P: Pool> Engine<P> {
             self.advance(ctx, id, Direction::In, &packet);
             return self.forward(ctx, packet, id);
         }
-        let Some(destination) = destination.filter(|destination| destination.available) else {
+        // Probes reach servers that are out because of them.
+        let reachable = |server: &&Arc<Destination>| server.available || packet.stage == Stage::Host;
+        let Some(destination) = destination.filter(reachable) else {
             if ctx.snap.settings.expire_nodest_conn {
                 self.end_session(ctx.snap, id);
                 return self.connect(ctx, packet);

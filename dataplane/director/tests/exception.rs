@@ -8,6 +8,7 @@ use fulcrum_director::exception::Class;
 use fulcrum_director::{Event, SECOND};
 use fulcrum_packet::tcp::{ACK, RST, SYN};
 use fulcrum_packet::{arp, ethernet, icmp, ipv4};
+use fulcrum_program::Probe;
 use harness::*;
 
 /// The host's own, and one that the director has on wan too.
@@ -309,4 +310,84 @@ fn without_a_twin_nothing_is_the_hosts() {
     }
     assert!(director.up.is_empty());
     expect_drops!(director, "no-service": 1, "arp-not-ours": 1);
+}
+
+const METHODS: &str = r#"
+[[local-pool]]
+name = "inside"
+interface = "lan"
+addresses = ["10.1.0.200"]
+[[service]]
+address = "10.0.0.102:80"
+protocol = "tcp"
+scheduler = "rr"
+local-pool = "inside"
+[[service.server]]
+address = "10.1.0.11:80"
+forward = "dr"
+[[service.server]]
+address = "10.1.0.12:8000"
+forward = "fullnat"
+[[service.server]]
+address = "10.1.0.12:80"
+forward = "tun"
+"#;
+
+/// A way of probes from a port to the `nth` server of the service of [`METHODS`].
+fn probe(director: &Director, nth: usize, port: u16, from_local_address: bool) -> Probe {
+    let service = &director.state.services[1];
+    let (key, server) = (service.key, service.servers[nth].clone());
+    Probe { port, service: key, server, from_local_address }
+}
+
+#[test]
+fn a_probe_reaches_its_server_by_its_method_in_its_service_or_out_of_it() {
+    for workers in [1, 3] {
+        let mut director = director(workers, METHODS);
+        let vip = Ipv4Addr::new(10, 0, 0, 102);
+        let local = Ipv4Addr::new(10, 1, 0, 200);
+        let probes = [(0, 50_000, false), (1, 50_001, false), (2, 50_002, false), (0, 50_003, true)];
+        let probes = probes.map(|(nth, port, local)| probe(&director, nth, port, local));
+        director.program.probes(probes.to_vec());
+        director.change(|_| {});
+        // Round robin would alternate; and then there are no servers at all.
+        for round in 0..3 {
+            if round == 2 {
+                director.change(|state| state.services[1].servers.clear());
+            }
+            for _ in 0..3 {
+                let syn = |port| of_host(tcp_frame(WAN, (HOST, port), (vip, 80), SYN, b""), WAN);
+                let dr = director.send_from_host(WAN_INTERFACE, &syn(50_000));
+                assert_eq!((dr.len(), dr[0].ends()), (1, (HOST, 50_000, vip, 80)), "round {round}");
+                let fullnat = director.send_from_host(WAN_INTERFACE, &syn(50_001));
+                let (src, port, dst, dport) = fullnat[0].ends();
+                assert_eq!((src, dst, dport), (local, SERVER_B, 8000));
+                let tun = director.send_from_host(WAN_INTERFACE, &syn(50_002));
+                assert_eq!((tun[0].ip().protocol(), tun[0].ip().dst()), (4, SERVER_B));
+                let (src, _, dst, dport) = director.send_from_host(WAN_INTERFACE, &syn(50_003))[0].ends();
+                assert_eq!((src, dst, dport), (local, SERVER_A, 80));
+                // Answers come back to the host's socket, and the rest of the connection goes the same way.
+                director.up.clear();
+                let answer = tcp_frame(LAN, (SERVER_B, 8000), (local, port), SYN | ACK, b"");
+                assert_eq!(director.send(1, &answer), []);
+                let came = Out { port: 0, frame: up(&mut director)[0].1.clone() };
+                assert_eq!(came.ends(), (vip, 80, HOST, 50_001));
+                let ack = of_host(tcp_frame(WAN, (HOST, 50_001), (vip, 80), ACK, b"GET"), WAN);
+                assert_eq!(
+                    director.send_from_host(WAN_INTERFACE, &ack)[0].ends(),
+                    (local, port, SERVER_B, 8000)
+                );
+            }
+        }
+        // Whoever sends from such a port, but is not the host, is a client.
+        let outs = director.send(0, &tcp_frame(WAN, (CLIENT, 50_000), (vip, 80), SYN, b""));
+        assert!(outs.is_empty() || outs[0].port == 0, "no server is left: {outs:?}");
+        let connections = director.program.counters()[1].traffic.sum(|traffic| &traffic.connections);
+        assert_eq!(connections, 0, "probes are no connections of clients");
+        director.program.probes(Vec::new());
+        director.change(|_| {});
+        director.wait(1000 * SECOND);
+        director.change(|_| {});
+        assert_eq!(director.sessions().len(), 0);
+    }
 }

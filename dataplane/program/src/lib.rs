@@ -13,6 +13,7 @@ mod ids;
 mod locals;
 mod network;
 mod paths;
+mod probes;
 mod services;
 mod steering;
 mod terms;
@@ -35,6 +36,7 @@ use fulcrum_packet::ipv4::TCP;
 
 use crate::locals::{LocalAddresses, Pools};
 use crate::network::{Network, Slots};
+pub use crate::probes::Probe;
 use crate::services::{Compilation, Registry};
 
 /// What is known of an open port that no configuration says.
@@ -126,6 +128,11 @@ impl Program {
         others
     }
 
+    /// Says which probes of the host are for which servers; all of them. The next snapshot is to know.
+    pub fn probes(&mut self, probes: Vec<Probe>) {
+        self.registry.probe(probes);
+    }
+
     /// The addresses of the host by the interface that leads to them.
     fn ways_up(&self, network: &Network) -> Arc<FastMap<IpAddr, InterfaceId>> {
         let twins = || self.twins.iter().filter_map(|(name, twin)| Some((*network.ids.get(name)?, twin)));
@@ -184,7 +191,7 @@ impl Program {
             servers: nat.steering,
             server_addresses: nat.addresses,
             hosts: self.ways_up(&network),
-            probes: Arc::default(),
+            probes: Arc::new(self.registry.probes()),
             exception: limits(&state.exception),
             settings: settings(&state.settings),
             offered: Arc::clone(&self.offered),

@@ -19,6 +19,7 @@ use fulcrum_packet::ip::unspecified;
 
 use crate::ids::Ids;
 use crate::locals::Pools;
+use crate::probes::Probe;
 use crate::steering::{NatServer, steer};
 use crate::terms::{self, TunnelSources};
 use crate::{ServerCounters, ServiceCounters};
@@ -48,7 +49,7 @@ pub(crate) struct Compilation {
 type InState<'a> = FastMap<ServiceKey, &'a model::Service>;
 
 /// A server of a service.
-type Place = (ServiceKey, ServerKey);
+pub(crate) type Place = (ServiceKey, ServerKey);
 
 /// How answers of NAT servers are steered, and where they come from; the same objects while that is the same.
 #[derive(Clone, Debug, Default)]
@@ -61,42 +62,45 @@ pub(crate) struct NatServers {
 #[derive(Debug)]
 pub(crate) struct Registry {
     pub(crate) workers: usize,
-    services: FastMap<ServiceKey, KnownService>,
+    pub(crate) services: FastMap<ServiceKey, KnownService>,
     service_ids: Ids,
     service_slots: Ids,
     service_cells: Slab<Traffic>,
-    destinations: FastMap<Place, KnownDestination>,
-    destination_ids: Ids,
-    destination_cells: Slab<DestinationCells>,
+    pub(crate) destinations: FastMap<Place, KnownDestination>,
+    pub(crate) destination_ids: Ids,
+    pub(crate) destination_cells: Slab<DestinationCells>,
     /// The same by id.
-    by_id: Vec<Option<Arc<Destination>>>,
+    pub(crate) by_id: Vec<Option<Arc<Destination>>>,
     /// Those that are deleted and remembered.
-    gone: Vec<Place>,
+    pub(crate) gone: Vec<Place>,
     nat: NatServers,
     /// Whether steering has to be decided again: a service, or a NAT server, came, went or is another.
-    steer_anew: bool,
+    pub(crate) steer_anew: bool,
     /// Whether ways to servers are what they were in the last snapshot.
-    same_ways: bool,
+    pub(crate) same_ways: bool,
     /// The services of the last state, in its order.
     order: Vec<ServiceKey>,
     pub(crate) acknowledged: u64,
     /// Whether devices spread by both ends of flows.
     by_flow: bool,
+    /// Probes through the data plane, and whom they are for.
+    pub(crate) probes: Vec<Probe>,
+    pub(crate) probed: FastSet<Place>,
 }
 
 #[derive(Debug)]
-struct KnownService {
-    id: ServiceId,
+pub(crate) struct KnownService {
+    pub(crate) id: ServiceId,
     /// Its traffic since it was made, or made again.
-    counters: Cells<Traffic>,
+    pub(crate) counters: Cells<Traffic>,
     /// Where that is.
-    slot: ServiceSlot,
+    pub(crate) slot: ServiceSlot,
     /// What its sessions' packets need; the same object while that does not change.
-    profile: Arc<Profile>,
+    pub(crate) profile: Arc<Profile>,
     /// Where tunnels to its servers come from, where that is by flow.
-    tunnel_sources: TunnelSources,
+    pub(crate) tunnel_sources: TunnelSources,
     /// What it was compiled to last; `None` when it is new, or deleted.
-    now: Option<Compiled>,
+    pub(crate) now: Option<Compiled>,
     /// How its flows were steered in the last snapshot.
     steering: Steering,
     /// How they were before that, as long as it has sessions.
@@ -106,19 +110,19 @@ struct KnownService {
 }
 
 #[derive(Debug)]
-struct Compiled {
+pub(crate) struct Compiled {
     /// What it was compiled from.
     model: model::Service,
     service: Arc<Service>,
 }
 
 #[derive(Debug)]
-struct KnownDestination {
-    destination: Arc<Destination>,
+pub(crate) struct KnownDestination {
+    pub(crate) destination: Arc<Destination>,
     /// Whether answers from it are recognised by its address: sessions keep NAT when it is edited to something else.
-    nat: bool,
+    pub(crate) nat: bool,
     /// The first generation without it, when it is deleted.
-    gone: Option<u64>,
+    pub(crate) gone: Option<u64>,
 }
 
 impl KnownDestination {
@@ -147,6 +151,8 @@ impl Registry {
             order: Vec::new(),
             acknowledged: 0,
             by_flow: false,
+            probes: Vec::new(),
+            probed: FastSet::default(),
         }
     }
 
@@ -179,6 +185,7 @@ impl Registry {
         let services: Vec<&model::Service> = state.services.iter().filter(counts).collect();
         let of = |service: &&_| self.destinations_of(service, &state.timeouts, pools, generation);
         let destinations: Vec<_> = services.iter().map(of).collect();
+        self.keep_probed(generation);
         self.delete(&in_state, generation);
         self.steer(&in_state);
 
@@ -330,7 +337,7 @@ impl Registry {
         }
         self.take_away(went, generation);
 
-        let Registry { destinations, destination_ids, by_id, gone, acknowledged, .. } = self;
+        let Registry { destinations, destination_ids, by_id, gone, acknowledged, probed, .. } = self;
         let (steer_anew, same_ways) = (&mut self.steer_anew, &mut self.same_ways);
         gone.retain(|place| {
             let Some(KnownDestination { gone: Some(since), .. }) = destinations.get(place) else {
@@ -338,7 +345,7 @@ impl Registry {
             };
             let known = &destinations[place];
             // As long as a worker may make a session for it, or has one.
-            if since > acknowledged || known.references() != 0 {
+            if since > acknowledged || known.references() != 0 || probed.contains(place) {
                 return true;
             }
             let id = known.destination.id;
@@ -498,7 +505,7 @@ impl Registry {
 }
 
 /// Puts a destination in the place of its id.
-fn put(by_id: &mut Vec<Option<Arc<Destination>>>, destination: &Arc<Destination>) {
+pub(crate) fn put(by_id: &mut Vec<Option<Arc<Destination>>>, destination: &Arc<Destination>) {
     let place = destination.id as usize;
     if by_id.len() <= place {
         by_id.resize(place + 1, None);

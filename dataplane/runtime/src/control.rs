@@ -10,7 +10,7 @@ use fulcrum_api::state::Change;
 use fulcrum_api::{BadMessage, apply_changes, fingerprint};
 use fulcrum_director::{Reason, Snapshot, WorkerCounters};
 use fulcrum_model::{Interface, State};
-use fulcrum_program::Program;
+use fulcrum_program::{Probe, Program};
 
 use crate::board::Board;
 use crate::host::Addresses;
@@ -73,6 +73,8 @@ pub(crate) struct Host {
     pub(crate) boot: State,
     /// Interfaces with twins in Linux, and the twins' names.
     pub(crate) exceptions: HashMap<String, String>,
+    /// The host's addresses.
+    pub(crate) addresses: Addresses,
     /// What the thread between counts.
     pub(crate) counters: Arc<WorkerCounters>,
 }
@@ -180,10 +182,26 @@ impl Control {
 
     /// Takes in which addresses the host has now.
     pub(crate) fn hosts(&mut self, addresses: Addresses) {
-        if self.program.hosts(addresses) {
+        if self.program.hosts(addresses.clone()) {
+            self.host.addresses = addresses;
             self.stale = true;
             self.pump();
         }
+    }
+
+    /// Takes in all probes that go through the data plane; gives the number of the snapshot that knows them.
+    pub(crate) fn probes(&mut self, probes: Vec<Probe>) -> u64 {
+        self.program.probes(probes);
+        self.stale = true;
+        self.pump();
+        // A snapshot that is on its way was compiled before.
+        self.snapshot.generation + u64::from(self.stale)
+    }
+
+    /// The number of the snapshot that every worker runs, or of a later one.
+    pub(crate) fn taken_over(&mut self) -> u64 {
+        self.pump();
+        self.workers.iter().map(|worker| worker.board.acknowledged()).min().unwrap_or(0)
     }
 
     /// Moves things on: takes in what workers answered, compiles the state when they are ready for it, sends it.

@@ -372,7 +372,7 @@ fn set_up(
     };
     let counters = Arc::new(WorkerCounters::new(ports.len()));
     let pump = lines.map(|lines| Pump::new(twins, lines, Arc::clone(&counters)));
-    let host = Host { boot, exceptions, counters };
+    let host = Host { boot, exceptions, addresses: Addresses::new(), counters };
     let control = Control::new(identity, links, ports, program, snapshot, host);
     Ok((control, Running { signal, boards, lcores }, pump))
 }

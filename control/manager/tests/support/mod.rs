@@ -147,6 +147,13 @@ impl Dataplane for Service {
 
     type CaptureStream = tokio_stream::Iter<std::vec::IntoIter<Result<CaptureChunk, Status>>>;
 
+    async fn register_probes(
+        &self,
+        _: Request<RegisterProbesRequest>,
+    ) -> Result<Response<RegisterProbesReply>, Status> {
+        Ok(Response::new(RegisterProbesReply::default()))
+    }
+
     async fn capture(&self, _: Request<CaptureRequest>) -> Result<Response<Self::CaptureStream>, Status> {
         Ok(Response::new(tokio_stream::iter(Vec::new())))
     }

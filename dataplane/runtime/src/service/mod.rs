@@ -6,6 +6,7 @@
 mod capture;
 mod filter;
 mod listing;
+mod probes;
 mod status;
 
 use std::pin::Pin;
@@ -16,8 +17,8 @@ use fulcrum_api::dataplane::dataplane_server::Dataplane;
 use fulcrum_api::dataplane::{
     CaptureChunk, CaptureRequest, Counters, CountersChunk, DataplaneStatus, GetStatusRequest,
     ListCountersRequest, ListNeighboursReply, ListNeighboursRequest, ListSessionsRequest, NeighbourStatus,
-    ServerCounters, ServiceCounters, SessionChunk, SyncPart, SyncReply, ZeroCountersReply,
-    ZeroCountersRequest, sync_part::Part,
+    RegisterProbesReply, RegisterProbesRequest, ServerCounters, ServiceCounters, SessionChunk, SyncPart,
+    SyncReply, ZeroCountersReply, ZeroCountersRequest, sync_part::Part,
 };
 use fulcrum_api::socket::MESSAGE_LIMIT;
 use fulcrum_api::state::Change;
@@ -152,6 +153,10 @@ impl Dataplane for Service {
             return Err(Status::not_found("there is no such service"));
         }
         Ok(Response::new(ZeroCountersReply {}))
+    }
+
+    async fn register_probes(&self, request: Request<RegisterProbesRequest>) -> Answer<RegisterProbesReply> {
+        Ok(Response::new(probes::register(self, request.into_inner()).await?))
     }
 
     async fn capture(&self, request: Request<CaptureRequest>) -> Answer<Self::CaptureStream> {

@@ -1,9 +1,10 @@
 //! How the data plane is, in one message.
 
 use fulcrum_api::dataplane::{
-    DataplaneStatus, GetStatusRequest, LocalPoolUse, NamedCount, PortStatus, PortSteering, Worker,
+    DataplaneStatus, ExceptionStatus, GetStatusRequest, LocalPoolUse, NamedCount, PortStatus, PortSteering,
+    Worker,
 };
-use fulcrum_director::snapshot::Service;
+use fulcrum_director::snapshot::{Interface, Service};
 use fulcrum_director::{Event, Reason, WorkerCounters};
 use fulcrum_model::{Family, Mac, Protocol, ServiceKey};
 
@@ -31,7 +32,12 @@ pub(super) fn status(control: &mut Control, asked: &GetStatusRequest) -> Datapla
         hugepages: identity.hugepages,
         idle: identity.idle.to_owned(),
         workers: control.workers.iter().enumerate().map(|(id, link)| worker(control, id, link)).collect(),
-        ports: control.ports.iter().enumerate().map(|(number, open)| port(number, open, &counters)).collect(),
+        ports: control
+            .ports
+            .iter()
+            .enumerate()
+            .map(|(number, open)| port(control, number, open, &counters))
+            .collect(),
         drops: named(Reason::ALL, Reason::name, asked.every_count, |reason| {
             counters.iter().map(|counters| counters.dropped(reason)).sum()
         }),
@@ -91,7 +97,7 @@ fn queues(control: &Control, worker: usize) -> Vec<String> {
         .collect()
 }
 
-fn port(number: usize, open: &Port, workers: &[&WorkerCounters]) -> PortStatus {
+fn port(control: &Control, number: usize, open: &Port, workers: &[&WorkerCounters]) -> PortStatus {
     let number = u16::try_from(number).unwrap_or(u16::MAX);
     let (link, stats) = open.now();
     let dropped = |reason| workers.iter().map(|counters| counters.dropped_on(number, reason)).sum();
@@ -116,6 +122,7 @@ fn port(number: usize, open: &Port, workers: &[&WorkerCounters]) -> PortStatus {
         notes: open.notes.clone(),
         steering: Some(steering(&open.way)),
         offloads: open.offloads(),
+        exceptions: exceptions(control, number),
     }
 }
 
@@ -139,6 +146,18 @@ fn named<T: Copy>(
         .map(|item| NamedCount { name: name(*item).to_owned(), count: count(*item) })
         .filter(|named| every || named.count > 0)
         .collect()
+}
+
+/// The twins of a port's interfaces.
+fn exceptions(control: &Control, port: u16) -> Vec<ExceptionStatus> {
+    let of_port = |interface: &&Interface| interface.port == port;
+    let of = |interface: &Interface| {
+        let name = control.host.exceptions.get(&interface.name)?;
+        let here = control.host.addresses.iter().filter(|(_, twin)| twin.as_ref() == Some(name));
+        let addresses = here.map(|(address, _)| address.to_string()).collect();
+        Some(ExceptionStatus { interface: interface.name.clone(), name: name.clone(), addresses })
+    };
+    control.snapshot.interfaces.iter().filter(of_port).filter_map(of).collect()
 }
 
 fn lost_messages(control: &Control) -> Option<String> {
