@@ -13,7 +13,7 @@ mod state;
 mod target;
 
 pub use limits::Limits;
-pub use path::{Direct, Flavour, NoWay, Path, Way};
+pub use path::{Direct, Flavour, NoWay, Path, Through, Way};
 pub use probe::{Tools, probe};
 pub use prober::Prober;
 pub use schedule::{Id, Schedule};

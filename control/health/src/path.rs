@@ -1,5 +1,7 @@
 //! The ways from here to a server.
 
+mod through;
+
 use std::fmt::Debug;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -8,6 +10,7 @@ use fulcrum_model::{Family, Via};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::target::Target;
+pub use through::Through;
 
 /// What a probe wants to talk with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -66,7 +66,8 @@ impl Check {
     pub fn needs_vip(&self) -> bool {
         let told = |argument: &String| EXEC_VIP_WORDS.iter().any(|word| argument.contains(word));
         match &self.kind {
-            _ if self.via == Via::Vip => true,
+            // Local addresses are the service's, too.
+            _ if self.via != Via::Direct => true,
             CheckKind::Exec { arguments, .. } => arguments.iter().any(told),
             _ => false,
         }
