@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::LazyLock;
 
-use fulcrum_director::SECOND;
 use fulcrum_director::snapshot::Forward;
+use fulcrum_director::{Event, SECOND};
 use fulcrum_model::{Config, State};
 use fulcrum_packet::checksum::{checksum, fold, pseudo_header, sum};
 use fulcrum_packet::{ethernet, ipv4, ipv6};
@@ -27,6 +27,7 @@ mac = "02:00:00:00:02:01"
 [[interface]]
 name = "wan"
 port = "wan"
+exception = "fc-wan"
 addresses = ["10.0.0.1/24", "10.0.0.100/32", "10.0.0.101/32"]
 [[interface]]
 name = "lan"
@@ -182,12 +183,18 @@ pub fn run(data: &[u8]) {
     if head & 0x10 != 0 {
         bench.steer_by_hash();
     }
+    let hosted = head & 0x20 != 0;
+    if hosted {
+        let on_twin = |address: [u8; 4]| (IpAddr::from(address), Some("fc-wan".to_owned()));
+        // Its own, one that the director has too, a VIP, a server.
+        bench.host([[10, 0, 0, 5], [10, 0, 0, 1], [10, 0, 0, 101], [10, 1, 0, 12]].map(on_twin).into());
+    }
     let mut sent: Vec<Sent> = Vec::new();
     for _ in 0..200 {
         if input.0.is_empty() {
             break;
         }
-        operation(&mut input, &mut bench, &mut sent);
+        operation(&mut input, &mut bench, &mut sent, hosted);
     }
     account(&bench);
     if head & 8 != 0 {
@@ -199,8 +206,11 @@ pub fn run(data: &[u8]) {
     }
 }
 
-fn operation(input: &mut Input, bench: &mut Bench, sent: &mut Vec<Sent>) {
+fn operation(input: &mut Input, bench: &mut Bench, sent: &mut Vec<Sent>, hosted: bool) {
     let tag = input.byte();
+    if hosted && tag & 0x80 != 0 && tag & 7 < 4 {
+        return receive_from_host(input, bench, tag & 2 != 0);
+    }
     let (port, worker) = (u16::from(tag >> 3 & 1), usize::from(tag >> 4));
     match tag & 7 {
         0 | 1 => {
@@ -234,6 +244,23 @@ fn operation(input: &mut Input, bench: &mut Bench, sent: &mut Vec<Sent>) {
             // Many do not apply at this point; those change nothing.
             let _ = bench.apply(&edits);
         }
+    }
+}
+
+/// A frame of the host: noise, or one that the director understands.
+fn receive_from_host(input: &mut Input, bench: &mut Bench, is_shaped: bool) {
+    let frame = match is_shaped {
+        true => shaped(input, 0),
+        false => {
+            let length = usize::from(input.word() % 2048);
+            input.bytes(length)
+        }
+    };
+    let outcome = bench.receive_from_host(u16::from(input.byte() & 3), &frame);
+    let Some(verdict) = outcome.verdict else { panic!("every frame of the host gets a verdict") };
+    // What is not to the director goes out as it is.
+    if verdict.reason != Event::ExceptionSent.name() {
+        check(&outcome.sent);
     }
 }
 

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use fulcrum_api::dataplane as wire;
+use fulcrum_api::dataplane::dataplane_client::DataplaneClient;
+use fulcrum_api::state::{Forward, Protocol, Server, ServerKey, ServiceKey};
 use fulcrum_e2e::Lab;
 use fulcrum_e2e::client::{ask_udp, assert_answered, expected, get};
 use fulcrum_e2e::director::{Director, Setup};
@@ -18,7 +21,11 @@ const HOST: &str = "172.16.100.1";
 
 /// The lab for NAT with a twin of wan in Linux, and `more` of the file.
 fn network(net: &Topology, more: &str) -> String {
-    net.network.replacen("name = \"wan\"\nport", "name = \"wan\"\nexception = \"fc-wan\"\nport", 1) + more
+    network_of(net) + more
+}
+
+fn network_of(net: &Topology) -> String {
+    net.network.replacen("name = \"wan\"\nport", "name = \"wan\"\nexception = \"fc-wan\"\nport", 1)
 }
 
 /// A host whose only way out is wan, which the director is going to drive.
@@ -127,6 +134,79 @@ fn addresses_given_to_the_twin_are_the_hosts_and_it_serves_by_itself() {
         "{}",
         director.ipvsadm("-Ln")
     );
+}
+
+/// Says which source ports of the host lead to which servers of the service at port 80 of a VIP.
+fn register(director: &Director, vip: [u8; 4], servers: &[(u32, [u8; 4], u32, Forward)]) {
+    let probe = |&(port, address, server_port, forward): &(u32, [u8; 4], u32, Forward)| wire::Probe {
+        port,
+        service: Some(ServiceKey {
+            protocol: Protocol::Tcp.into(),
+            address: vip.to_vec(),
+            port: 80,
+            ..ServiceKey::default()
+        }),
+        server: Some(Server {
+            key: Some(ServerKey { address: address.to_vec(), port: server_port }),
+            forward: forward.into(),
+            weight: 1,
+            ..Server::default()
+        }),
+        from_local_address: forward == Forward::Fullnat,
+    };
+    let probes = servers.iter().map(probe).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let reply = runtime.block_on(async {
+        let channel = fulcrum_api::socket::connect(&director.dataplane_socket()).await.expect("it listens");
+        let request = wire::RegisterProbesRequest { probes };
+        DataplaneClient::new(channel).register_probes(request).await.expect("an answer").into_inner()
+    });
+    assert_eq!((reply.known as usize, reply.exceptions), (servers.len(), true));
+}
+
+/// What a probe from a port hears of a VIP.
+fn probe(host: &Namespace, port: u16, vip: &str) -> String {
+    let said = host.try_sh(&format!("curl -s --max-time 3 --local-port {port} http://{vip}/"));
+    String::from_utf8_lossy(&said.stdout).trim().to_owned()
+}
+
+#[test]
+fn a_probe_goes_the_way_of_clients_to_the_server_that_it_is_for() {
+    let lab = Lab::new("probedr");
+    let net = topology::dr(&lab);
+    let network =
+        net.network.replacen("name = \"eth0\"\nport", "name = \"eth0\"\nexception = \"fc-eth0\"\nport", 1);
+    let service = "[[service]]\naddress = \"192.168.0.210:80\"\nprotocol = \"tcp\"\nscheduler = \"rr\"\n\
+        [[service.server]]\naddress = \"192.168.0.221\"\nforward = \"dr\"\n\
+        [[service.server]]\naddress = \"192.168.0.222\"\nforward = \"dr\"\n";
+    net.director.sh("ip addr add 192.168.0.1/24 dev eth0");
+    let director = Director::start(&net.director, lab.directory(), &Setup::TWO, &(network + service));
+    // A port is free again only after a minute when curl has used it.
+    let dr = |port, last| (port, [192, 168, 0, last], 80, Forward::Dr);
+    let ways = [dr(21001, 221), dr(21002, 222), dr(21003, 221), dr(21004, 222)];
+    register(&director, [192, 168, 0, 210], &ways);
+    // Out of the service, a server is asked all the same.
+    for ports in [[21001, 21002], [21003, 21004]] {
+        for (port, name) in ports.into_iter().zip(["web221", "web222"]) {
+            assert_eq!(probe(&net.director, port, "192.168.0.210"), name, "from {port}");
+        }
+        director.try_fulcrum("server delete tcp 192.168.0.210:80 192.168.0.222:80");
+    }
+    assert_eq!(get(&net.client, "192.168.0.210", 4), expected([("web221", 4)]));
+    drop((director, net));
+
+    let net = topology::fullnat(&lab, "addresses = [\"192.168.20.200\"]");
+    let service = "[[service]]\naddress = \"172.16.100.9:80\"\nprotocol = \"tcp\"\nlocal-pool = \"inside\"\n\
+        [[service.server]]\naddress = \"192.168.30.7:8080\"\nforward = \"fullnat\"\n\
+        [[service.server]]\naddress = \"192.168.40.8:8080\"\nforward = \"fullnat\"\n";
+    net.director.sh("ip addr add 172.16.100.1/24 dev wan");
+    let director =
+        Director::start(&net.director, lab.directory(), &Setup::TWO, &(network_of(&net) + service));
+    let fullnat = |port, server| (port, server, 8080, Forward::Fullnat);
+    let servers = [fullnat(21001, [192, 168, 30, 7]), fullnat(21002, [192, 168, 40, 8])];
+    register(&director, [172, 16, 100, 9], &servers);
+    assert_eq!(probe(&net.director, 21002, "172.16.100.9"), "web8");
+    assert_eq!(probe(&net.director, 21001, "172.16.100.9"), "web7");
 }
 
 #[test]

@@ -121,7 +121,9 @@ impl<P: Pool> Engine<P> {
 
     /// What the kernel calls martians. // Linux: fib_validate_source, ip_route_input_slow, ip6_rcv_core
     fn check_addresses(&self, snap: &Snapshot, packet: &Packet<P::Buf>, group: bool) -> Result<(), Reason> {
-        let ours = snap.locals.contains_key(&packet.src);
+        // DR and TUN servers answer the host by themselves, from the VIP.
+        let answers_host = || snap.hosts.contains_key(&packet.dst) && !snap.hosts.contains_key(&packet.src);
+        let ours = snap.locals.contains_key(&packet.src) && !answers_host();
         match packet.src {
             // Somebody who claims one of our addresses is answered by neighbour discovery.
             IpAddr::V6(_) if ours && packet.is_icmp() && ndisc::is_for_resolver(packet, true) => {}

@@ -366,7 +366,12 @@ fn a_probe_reaches_its_server_by_its_method_in_its_service_or_out_of_it() {
                 assert_eq!((tun[0].ip().protocol(), tun[0].ip().dst()), (4, SERVER_B));
                 let (src, _, dst, dport) = director.send_from_host(WAN_INTERFACE, &syn(50_003))[0].ends();
                 assert_eq!((src, dst, dport), (local, SERVER_A, 80));
-                // Answers come back to the host's socket, and the rest of the connection goes the same way.
+                // A DR server answers by itself, from the VIP.
+                director.up.clear();
+                let answer = tcp_frame(LAN, (vip, 80), (HOST, 50_000), SYN | ACK, b"");
+                assert_eq!(director.send(1, &answer), []);
+                assert_eq!(classes(&mut director), [Class::Answers]);
+                // Other answers come back to the host's socket, and the rest of the connection goes the same way.
                 director.up.clear();
                 let answer = tcp_frame(LAN, (SERVER_B, 8000), (local, port), SYN | ACK, b"");
                 assert_eq!(director.send(1, &answer), []);

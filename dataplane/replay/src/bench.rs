@@ -3,15 +3,18 @@
 //! Messages between the engines go over plain queues until all is quiet, so that one frame is over before the
 //! next one comes.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use fulcrum_director::buffer::{Buf, VecBuf, VecPool};
 use fulcrum_director::export::SessionView;
 use fulcrum_director::rss::{Kinds, Part, Rss, RssConfig};
+use fulcrum_director::snapshot::InterfaceId;
 use fulcrum_director::{
     Engine, EngineConfig, Message, Nanos, Output, Received, SECOND, Snapshot, Verdict, WorkerCounters,
 };
-use fulcrum_model::{Edit, EditError, Mac, Port, State};
+use fulcrum_model::{Edit, EditError, Interface, Mac, Port, State};
 use fulcrum_program::{PortFacts, Program};
 
 /// Rounds of messages after which a frame would never come to rest: a bug in the engine.
@@ -120,6 +123,21 @@ impl Bench {
         self.engines.iter_mut().for_each(|engine| engine.steer_by(rss.clone()));
         self.program.steer_by_flow();
         self.install();
+    }
+
+    /// Gives interfaces that have an `exception` in the state their twins, and the host these addresses, each on the twin
+    /// of that name or on another interface of its own. Before the first frame.
+    pub fn host(&mut self, addresses: BTreeMap<IpAddr, Option<String>>) {
+        let twin = |i: &Interface| Some((i.name.clone(), i.exception.clone()?));
+        self.program.twins(self.state.interfaces.iter().filter_map(twin).collect());
+        self.program.hosts(addresses);
+        self.install();
+    }
+
+    /// Gives worker 0 a frame that the host sent by the twin of an interface, and waits until all is quiet.
+    pub fn receive_from_host(&mut self, interface: InterfaceId, frame: &[u8]) -> Outcome {
+        self.inboxes[0].push(Message::FromHost { interface, buf: VecBuf::new(frame) });
+        self.settle(Vec::new(), 0)
     }
 
     /// What the director is programmed with.
