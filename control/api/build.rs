@@ -1,7 +1,7 @@
 //! Generates the messages and services from `proto/` (needs protoc).
 
 /// Messages that people see as JSON just as they are.
-const SHOWN: [&str; 12] = [
+const SHOWN: [&str; 13] = [
     "fulcrum.control.v1.Status",
     "fulcrum.control.v1.ControlStatus",
     "fulcrum.control.v1.Link",
@@ -11,6 +11,7 @@ const SHOWN: [&str; 12] = [
     "fulcrum.dataplane.v1.PortSteering",
     "fulcrum.dataplane.v1.ExceptionStatus",
     "fulcrum.dataplane.v1.LocalPoolUse",
+    "fulcrum.dataplane.v1.SnatUse",
     "fulcrum.dataplane.v1.NamedCount",
     "fulcrum.dataplane.v1.Counters",
     "fulcrum.dataplane.v1.ProcessUse",

@@ -11,6 +11,7 @@ mod exception;
 mod failures;
 mod fragments;
 mod ftp;
+mod gateway;
 mod guides;
 mod harness;
 mod health;

@@ -127,6 +127,7 @@ impl From<&model::State> for wire::Network {
             marks: state.marks.iter().map(Into::into).collect(),
             checks: state.checks.iter().map(Into::into).collect(),
             exception: (state.exception != model::Exception::default()).then(|| (&state.exception).into()),
+            snat: state.snat.iter().map(Into::into).collect(),
         }
     }
 }
@@ -144,6 +145,7 @@ impl TryFrom<wire::Network> for model::State {
             local_pools: each("local_pools", network.local_pools)?,
             marks: each("marks", network.marks)?,
             checks: each("checks", network.checks)?,
+            snat: each("snat", network.snat)?,
             services: Vec::new(),
             timeouts: present("timeouts", network.timeouts)?
                 .try_into()

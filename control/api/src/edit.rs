@@ -86,6 +86,11 @@ impl From<&Edit> for wire::Edit {
             }),
             Edit::AddLocalPool(pool) => Out::AddLocalPool(pool.into()),
             Edit::DeleteLocalPool(name) => Out::DeleteLocalPool(name.clone()),
+            Edit::AddSnat(rule, at) => {
+                let at = at.map(|at| u32::try_from(at).unwrap_or(u32::MAX));
+                Out::AddSnat(wire::PlacedSnat { rule: Some(rule.into()), at })
+            }
+            Edit::DeleteSnat(name) => Out::DeleteSnat(name.clone()),
             Edit::AddCheck(check) => Out::AddCheck(check.into()),
             Edit::UpdateCheck(check) => Out::UpdateCheck(check.into()),
             Edit::DeleteCheck(name) => Out::DeleteCheck(name.clone()),
@@ -163,6 +168,12 @@ impl TryFrom<wire::Edit> for Edit {
             }
             In::AddLocalPool(pool) => Edit::AddLocalPool(pool.try_into()?),
             In::DeleteLocalPool(name) => Edit::DeleteLocalPool(name),
+            In::AddSnat(placed) => {
+                let rule = present("rule", placed.rule)?;
+                let rule = rule.try_into().map_err(|bad: BadMessage| bad.within("rule"))?;
+                Edit::AddSnat(rule, placed.at.map(|at| at as usize))
+            }
+            In::DeleteSnat(name) => Edit::DeleteSnat(name),
             In::AddCheck(check) => Edit::AddCheck(check.try_into()?),
             In::UpdateCheck(check) => Edit::UpdateCheck(check.try_into()?),
             In::DeleteCheck(name) => Edit::DeleteCheck(name),
@@ -371,6 +382,18 @@ mod tests {
                 ports: PortRange::default(),
             }),
             Edit::DeleteLocalPool("inside".into()),
+            Edit::AddSnat(
+                Snat {
+                    name: "servers".into(),
+                    source: "10.1.0.0/24".parse().unwrap(),
+                    destination: Some("0.0.0.0/0".parse().unwrap()),
+                    protocol: Some(SnatProtocol::Icmp),
+                    destination_ports: vec![PortRange { first: 80, last: 81 }],
+                    pool: Some("inside".into()),
+                },
+                Some(1),
+            ),
+            Edit::DeleteSnat("servers".into()),
             Edit::AddCheck(Check::new("web", CheckKind::Tcp)),
             Edit::UpdateCheck(Check::new("web", CheckKind::Ping)),
             Edit::DeleteCheck("web".into()),

@@ -170,6 +170,20 @@ fn mark() -> impl Strategy<Value = MarkRule> {
     )
 }
 
+fn snat() -> impl Strategy<Value = Snat> {
+    let what = (net(), of(net()), of(0..SnatProtocol::WORDS.len()), vec(port_range(), 0..3));
+    (name(), what, of(name())).prop_map(|(name, (source, destination, protocol, destination_ports), pool)| {
+        Snat {
+            name,
+            source,
+            destination,
+            protocol: protocol.map(|at| SnatProtocol::WORDS[at].1),
+            destination_ports,
+            pool,
+        }
+    })
+}
+
 fn check_tls() -> impl Strategy<Value = CheckTls> {
     (of(name()), of(name()), any::<bool>()).prop_map(|(name, ca, verify)| CheckTls { name, ca, verify })
 }
@@ -300,24 +314,27 @@ fn network() -> impl Strategy<Value = State> {
         udp,
         states,
     });
-    let rules = (vec(mark(), 0..3), vec(check(), 0..3));
+    let rules = (vec(mark(), 0..3), vec(snat(), 0..3), vec(check(), 0..3));
     (ports, interfaces, routes, neighbours, pools, rules, timeouts, settings()).prop_map(
-        |(ports, interfaces, routes, neighbours, local_pools, (marks, checks), timeouts, settings)| State {
-            exception: Exception {
-                rest: timeouts.udp % 1000,
-                management_ports: vec![(timeouts.tcp % 1000) as u16],
-                ..Exception::default()
-            },
-            ports,
-            interfaces,
-            routes,
-            neighbours,
-            local_pools,
-            marks,
-            checks,
-            services: Vec::new(),
-            timeouts,
-            settings,
+        |(ports, interfaces, routes, neighbours, local_pools, (marks, snat, checks), timeouts, settings)| {
+            State {
+                exception: Exception {
+                    rest: timeouts.udp % 1000,
+                    management_ports: vec![(timeouts.tcp % 1000) as u16],
+                    ..Exception::default()
+                },
+                ports,
+                interfaces,
+                routes,
+                neighbours,
+                local_pools,
+                marks,
+                snat,
+                checks,
+                services: Vec::new(),
+                timeouts,
+                settings,
+            }
         },
     )
 }

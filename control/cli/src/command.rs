@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::{
     capture, configuration, doctor, events, generate, import, ipvsadm, local_pool, mark, neighbour, port,
-    probe, reference, route, server, service, session, setting, status, timeout, top, trace, worker,
+    probe, reference, route, server, service, session, setting, snat, status, timeout, top, trace, worker,
 };
 
 /// Operates Fulcrum, a layer-4 load balancer.
@@ -89,6 +89,9 @@ pub enum Command {
     /// Checks of servers that have names ([[check]])
     #[command(subcommand)]
     Probe(probe::Command),
+    /// Rules that masquerade what servers start themselves
+    #[command(subcommand)]
+    Snat(snat::Command),
     /// How long sessions live in each state
     #[command(subcommand)]
     Timeout(timeout::Command),
@@ -168,6 +171,7 @@ async fn run(arguments: Arguments, out: &mut Output<'_>) -> Result<ExitCode, Fai
         Command::LocalPool(command) => local_pool::run(global, command, out).await,
         Command::Mark(command) => mark::run(global, command, out).await,
         Command::Probe(command) => probe::run(global, command, out).await,
+        Command::Snat(command) => snat::run(global, command, out).await,
         Command::Timeout(command) => timeout::run(global, command, out).await,
         Command::Settings(arguments) => setting::list(global, arguments, out).await,
         Command::Set(arguments) => setting::set(global, arguments).await,

@@ -31,6 +31,7 @@ pub mod server;
 pub mod service;
 pub mod session;
 pub mod setting;
+pub mod snat;
 pub mod status;
 pub mod table;
 pub mod timeout;

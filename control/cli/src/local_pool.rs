@@ -30,7 +30,7 @@ pub enum Command {
         #[arg(long, value_name = "FIRST-LAST", default_value = "1024-65535", value_parser = port_range)]
         ports: PortRange,
     },
-    /// Delete a pool that no service uses
+    /// Delete a pool that no service and no snat rule uses
     Delete {
         /// Its name
         name: String,
@@ -78,23 +78,26 @@ struct PoolRow {
     addresses: Vec<String>,
     ports: String,
     services: Vec<String>,
+    snat: Vec<String>,
 }
 
 impl PoolRow {
     fn of(pool: &LocalPool, state: &State) -> PoolRow {
         let users = state.services.iter().filter(|service| service.local_pool.as_ref() == Some(&pool.name));
+        let rules = state.snat.iter().filter(|rule| rule.pool.as_ref() == Some(&pool.name));
         PoolRow {
             name: pool.name.clone(),
             interface: pool.interface.clone(),
             addresses: pool.addresses.iter().map(ToString::to_string).collect(),
             ports: format!("{}-{}", pool.ports.first, pool.ports.last),
             services: users.map(|service| service.key.to_string()).collect(),
+            snat: rules.map(|rule| rule.name.clone()).collect(),
         }
     }
 }
 
 impl Row for PoolRow {
-    const HEAD: &'static [&'static str] = &["NAME", "INTERFACE", "ADDRESSES", "PORTS", "SERVICES"];
+    const HEAD: &'static [&'static str] = &["NAME", "INTERFACE", "ADDRESSES", "PORTS", "SERVICES", "SNAT"];
 
     fn cells(&self) -> Vec<String> {
         vec![
@@ -103,6 +106,7 @@ impl Row for PoolRow {
             table::joined(&self.addresses),
             self.ports.clone(),
             if self.services.is_empty() { "-".to_owned() } else { self.services.join(", ") },
+            table::joined(&self.snat),
         ]
     }
 }

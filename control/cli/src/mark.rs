@@ -97,12 +97,12 @@ fn mark_and_mask(text: &str) -> Result<(u32, u32), String> {
     }
 }
 
-fn network(text: &str) -> Result<IpNet, String> {
+pub(crate) fn network(text: &str) -> Result<IpNet, String> {
     let read = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     read.map_err(|_| "neither an address nor a network, such as 172.16.100.0/24".to_owned())
 }
 
-fn ports(text: &str) -> Result<PortRange, String> {
+pub(crate) fn ports(text: &str) -> Result<PortRange, String> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     match (first.trim().parse(), last.trim().parse()) {
         (Ok(first), Ok(last)) if first <= last => Ok(PortRange { first, last }),

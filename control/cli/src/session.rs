@@ -131,6 +131,8 @@ pub struct SessionRow {
     template: bool,
     /// Of a service by mark only.
     mark: Option<u32>,
+    /// The rule that masquerades it, of no service.
+    snat: Option<String>,
 }
 
 impl TryFrom<dataplane::Session> for SessionRow {
@@ -145,6 +147,7 @@ impl TryFrom<dataplane::Session> for SessionRow {
             worker: session.worker,
             protocol: match session.protocol {
                 6 => "tcp",
+                1 | 58 => "icmp",
                 17 => "udp",
                 132 => "sctp",
                 _ => "ip",
@@ -161,6 +164,7 @@ impl TryFrom<dataplane::Session> for SessionRow {
             forward: forward(session.forward)?,
             template: session.template,
             mark: Some(session.mark).filter(|mark| *mark != 0),
+            snat: Some(session.snat).filter(|rule| !rule.is_empty()),
         })
     }
 }
@@ -179,7 +183,10 @@ impl SessionRow {
             self.r#virtual.to_string(),
             table::or_dash(self.local),
             self.server.to_string(),
-            self.forward.to_string(),
+            match self.snat {
+                Some(_) => "snat".to_owned(),
+                None => self.forward.to_string(),
+            },
         ]
     }
 }
@@ -255,6 +262,7 @@ mod tests {
             forward: 1,
             template: false,
             mark: 0,
+            snat: String::new(),
         }
     }
 
@@ -294,7 +302,7 @@ mod tests {
             serde_json::json!({
                 "worker": 1, "protocol": "tcp", "state": "SYN_RECV", "expires_ms": 899_500,
                 "client": "198.51.100.2:40000", "virtual": "172.16.100.9:80", "local": "10.0.0.1:1024",
-                "server": "192.168.20.7:8080", "forward": "fullnat", "template": false, "mark": null,
+                "server": "192.168.20.7:8080", "forward": "fullnat", "template": false, "mark": null, "snat": null,
             })
         );
         assert_eq!(listed(true, &[]), "[]\n");

@@ -100,6 +100,18 @@ fn things(state: &State) -> Vec<Thing> {
     for (at, rule) in state.marks.iter().enumerate() {
         add(format!("mark rule {}", at + 1), vec![("rule", rule.to_string())]);
     }
+    for rule in &state.snat {
+        add(
+            format!("snat {}", rule.name),
+            vec![
+                ("source", rule.source.to_string()),
+                ("destination", text(&rule.destination)),
+                ("protocol", text(&rule.protocol)),
+                ("destination-ports", all(&rule.destination_ports)),
+                ("pool", text(&rule.pool)),
+            ],
+        );
+    }
     for check in &state.checks {
         let mut values: HashMap<_, _> = check_entries(check).into_iter().collect();
         let keys = CHECK_KEYS.map(|key| (key, values.remove(key).unwrap_or_default()));

@@ -22,6 +22,7 @@ pub fn merge(old: &State, run_time: &State, new: &State) -> State {
         services: lists(&old.services, &run_time.services, &new.services, |service| service.key, service),
         // The order of the rules is their meaning, so they are one thing.
         marks: one(&old.marks, &run_time.marks, &new.marks).clone(),
+        snat: one(&old.snat, &run_time.snat, &new.snat).clone(),
         timeouts: one(&old.timeouts, &run_time.timeouts, &new.timeouts).clone(),
         settings: one(&old.settings, &run_time.settings, &new.settings).clone(),
         exception: one(&old.exception, &run_time.exception, &new.exception).clone(),

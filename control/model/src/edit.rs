@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use crate::state::{
     Admin, Check, ClientAddress, LocalPool, MarkRule, Neighbour, Route, Server, ServerHealth, ServerKey,
-    Service, ServiceHealth, ServiceKey, Settings, State, TimeoutState, Timeouts,
+    Service, ServiceHealth, ServiceKey, Settings, Snat, State, TimeoutState, Timeouts,
 };
 use crate::validate;
 
@@ -102,8 +102,12 @@ pub enum Edit {
     },
     /// Adds a pool of local addresses.
     AddLocalPool(LocalPool),
-    /// Removes a pool that no service uses.
+    /// Removes a pool that no service and no rule uses.
     DeleteLocalPool(String),
+    /// Adds a rule that masquerades before the one at this index, or at the end.
+    AddSnat(Snat, Option<usize>),
+    /// Removes the rule of that name.
+    DeleteSnat(String),
     /// Adds a check that services may name.
     AddCheck(Check),
     /// Replaces the check of that name.

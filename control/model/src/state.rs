@@ -1,8 +1,8 @@
 //! The nouns of a director's configuration.
 //!
 //! Plain data with public fields: services and servers (`service`), what follows from checks (`health`), checks of
-//! servers (`check`), ports to pools (`network`), rules that mark packets (`mark`), time-outs (`timeouts`), behaviour
-//! switches (`settings`). Rules that span several objects are in `validate`.
+//! servers (`check`), ports to pools (`network`), rules that mark packets (`mark`) and that masquerade (`snat`), time-outs (`timeouts`),
+//! behaviour switches (`settings`). Rules that span several objects are in `validate`.
 
 mod check;
 mod exception;
@@ -12,6 +12,7 @@ mod mark;
 mod network;
 mod service;
 mod settings;
+mod snat;
 mod timeouts;
 
 use std::fmt;
@@ -36,6 +37,7 @@ pub use service::{
     TunnelKind, TunnelSource, prefix_of_mask, scheduler_flag_words,
 };
 pub use settings::{BadSetting, FIXED_SETTINGS, FixedSetting, Settings};
+pub use snat::{Snat, SnatProtocol};
 pub use timeouts::{StateTimeouts, TimeoutState, Timeouts, UnknownState};
 
 /// A transport protocol that services balance.
@@ -138,6 +140,8 @@ pub struct State {
     pub local_pools: Vec<LocalPool>,
     /// Rules that mark packets, in order.
     pub marks: Vec<MarkRule>,
+    /// Rules that masquerade, in order.
+    pub snat: Vec<Snat>,
     /// Checks that services name.
     pub checks: Vec<Check>,
     /// Virtual services in order of addition, oldest first.

@@ -19,6 +19,7 @@ mod health;
 mod mark;
 mod network;
 mod service;
+mod snat;
 mod switches;
 
 pub use check::{
@@ -29,6 +30,7 @@ pub use mark::mark;
 pub use network::{exception, interface, local_pool, neighbour, port, route};
 pub(crate) use service::{Holders, local_address_among, service_among};
 pub use service::{has_local_addresses, local_address, server, service};
+pub use snat::snat;
 pub use switches::{settings, timeouts};
 
 /// Schedulers that exist, by their IPVS names, in the order of ipvsadm's help.
@@ -74,6 +76,8 @@ pub enum Place {
     LocalPool(usize),
     /// `state.marks[_]`
     Mark(usize),
+    /// `state.snat[_]`
+    Snat(usize),
     /// `state.checks[_]`
     Check(usize),
     /// `state.services[_]`
@@ -170,6 +174,12 @@ pub fn state(state: &State) -> Vec<(Place, Problem)> {
     }
     for (at, rule) in state.marks.iter().enumerate() {
         put(Place::Mark(at), self::mark(state, rule));
+    }
+    let mut rules = Twice::default();
+    for (at, rule) in state.snat.iter().enumerate() {
+        put(Place::Snat(at), self::snat(state, rule));
+        let why = || format!("two snat rules are called `{}`", rule.name);
+        put(Place::Snat(at), rules.check("name", &rule.name, why));
     }
     let mut checks = Twice::default();
     for (at, check) in state.checks.iter().enumerate() {

@@ -286,20 +286,15 @@ impl<P: Pool> Engine<P> {
         let client = (packet.src, packet.sport);
         let local = match destination.forward {
             Forward::FullNat => {
-                self.take_local_port(ctx.snap, packet.protocol, service, destination, server)?
+                let ranges = service.local_addresses_for(server.0);
+                self.take_local_port(ctx.snap, packet.protocol, ranges, destination.id, server)?
             }
             _ => client,
-        };
-        let before = first_state(service, destination, packet.protocol);
-        let view = if rewrites_port { View::Input } else { View::InputOnly };
-        let state = match own {
-            true => before.next(view, packet.flags, self.defence.secure_tcp),
-            false => before,
         };
         let new = NewSession {
             protocol: packet.protocol,
             forward: destination.forward,
-            state,
+            state: first_state(service, destination, packet.protocol),
             client,
             vip: (packet.dst, packet.dport),
             local,
@@ -307,6 +302,26 @@ impl<P: Pool> Engine<P> {
             destination: destination.id,
             control,
         };
+        self.begin(ctx, destination, new, packet, own)
+    }
+
+    /// Makes a session and counts it; where the packet is its `own`, that moves it on from its first state.
+    pub(crate) fn begin(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        destination: &Destination,
+        new: NewSession,
+        packet: &Packet<P::Buf>,
+        own: bool,
+    ) -> Result<SessionId, Reason> {
+        let before = new.state;
+        let answered = matches!(new.forward, Forward::Nat | Forward::FullNat);
+        let view = if answered { View::Input } else { View::InputOnly };
+        let state = match own {
+            true => before.next(view, packet.flags, self.defence.secure_tcp),
+            false => before,
+        };
+        let new = NewSession { state, ..new };
         let id = self.sessions.insert(new, ctx.now).ok_or(Reason::SessionsFull)?;
         self.begin_care(ctx.now, id, packet, &destination.profile);
         if own {
@@ -317,7 +332,7 @@ impl<P: Pool> Engine<P> {
                 session.touch(ctx.now);
             }
             if state != before && state.is_established() {
-                self.assure_template(control);
+                self.assure_template(new.control);
             }
         }
         self.count_opened(ctx.snap, destination, id, if own { packet.weight() } else { (0, 0) });

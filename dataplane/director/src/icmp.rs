@@ -11,12 +11,14 @@ use fulcrum_packet::{icmp, icmpv6, ipv4, ipv6};
 use crate::buffer::{Buf, Pool};
 use crate::engine::{Context, Engine};
 use crate::forward::translate;
+use crate::gateway::{echo_key, key_of_echo};
 use crate::message::{First, Stage};
 use crate::output::way;
 use crate::packet::{Packet, checked, ike_key, is_balanced, is_ipsec};
 use crate::reason::{Event, Reason};
 use crate::receive::icmp_checksum_ok;
 use crate::session::{Direction, Ends, Key, SessionId, State};
+use crate::snapshot::Snapshot;
 
 /// The key of the packet that an ICMP error quotes, when it is one that IPVS translates: of IPv4 destination
 /// unreachable, source quench, time exceeded; of IPv6 every error; about a protocol that services balance.
@@ -26,10 +28,34 @@ pub(crate) fn quoted_key<B: Buf>(packet: &Packet<B>) -> Option<Key> {
         Stage::Fragment { .. } => return None,
         _ => {}
     }
+    let (src, dst, protocol, upper) = quoted(packet)?;
+    if is_ipsec(protocol) {
+        return Some(ike_key(src, dst));
+    }
+    if !is_balanced(protocol) {
+        return None;
+    }
+    let ports = Ports::new_checked(upper).ok()?;
+    Some(Key { protocol: u16::from(protocol), src, sport: ports.src(), dst, dport: ports.dst() })
+}
+
+/// The key of the echo that an ICMP error quotes, where echoes may be of sessions.
+pub(crate) fn quoted_echo<B: Buf>(snap: &Snapshot, packet: &Packet<B>) -> Option<Key> {
+    if snap.snat.is_empty() || matches!(packet.stage, Stage::Fragment { .. }) {
+        return None;
+    }
+    let (src, dst, protocol, upper) = quoted(packet)?;
+    let is_icmp = protocol == if packet.is_v6() { ipv6::ICMP } else { ipv4::ICMP };
+    if is_icmp { key_of_echo(protocol, (src, dst), upper) } else { None }
+}
+
+/// Ends, protocol and upper layer of the packet that an ICMP error quotes, when it is one that IPVS translates.
+fn quoted<B: Buf>(packet: &Packet<B>) -> Option<(IpAddr, IpAddr, u8, &[u8])> {
     let error = icmp::Message::new_checked(packet.payload()).ok()?;
     if !is_translated(packet.is_v6(), error.kind()) {
         return None;
     }
+    let bytes = packet.payload().get(icmp::HEADER..)?;
     let (src, dst, protocol, offset) = if packet.is_v6() {
         let quoted = ipv6::Packet::new_quoted(error.payload()).ok()?;
         let upper = quoted.upper().ok()?;
@@ -41,14 +67,7 @@ pub(crate) fn quoted_key<B: Buf>(packet: &Packet<B>) -> Option<Key> {
         let quoted = ipv4::Packet::new_quoted(error.payload()).ok()?;
         (IpAddr::V4(quoted.src()), IpAddr::V4(quoted.dst()), quoted.protocol(), quoted.header_len())
     };
-    if is_ipsec(protocol) {
-        return Some(ike_key(src, dst));
-    }
-    if !is_balanced(protocol) {
-        return None;
-    }
-    let ports = Ports::new_checked(error.payload().get(offset..)?).ok()?;
-    Some(Key { protocol: u16::from(protocol), src, sport: ports.src(), dst, dport: ports.dst() })
+    Some((src, dst, protocol, bytes.get(offset..)?))
 }
 
 /// Whether an ICMP message of this type is an error that IPVS translates.
@@ -62,6 +81,9 @@ fn is_translated(v6: bool, kind: u8) -> bool {
 impl<P: Pool> Engine<P> {
     /// An ICMP message to one of our addresses: about a session, or for the director as a host.
     pub(crate) fn icmp_to_us(&mut self, ctx: &mut Context<'_, P>, packet: Packet<P::Buf>) {
+        if let Some((id, Direction::Out)) = self.echo_session(ctx, &packet) {
+            return self.return_echo(ctx, packet, id);
+        }
         if !ctx.snap.without_services() {
             if let Some(quoted) = tunnel::quoted(ctx.snap, &packet) {
                 return self.error_from_tunnel(ctx, packet, quoted);
@@ -85,8 +107,28 @@ impl<P: Pool> Engine<P> {
         packet: &Packet<P::Buf>,
     ) -> Option<(SessionId, Direction)> {
         // Whoever reports the error answers the quoted packet, as it were.
-        let key = quoted_key(packet)?.inverted();
-        self.find_session(ctx, key)
+        let quoted = quoted_key(packet).or_else(|| quoted_echo(ctx.snap, packet))?;
+        self.find_session(ctx, quoted.inverted())
+    }
+
+    /// The session that an ICMP message to somebody else belongs to, or is about.
+    pub(crate) fn session_of_icmp(
+        &mut self,
+        ctx: &Context<'_, P>,
+        packet: &Packet<P::Buf>,
+    ) -> Option<(SessionId, Direction)> {
+        let echo = self.echo_session(ctx, packet).filter(|&(_, direction)| direction == Direction::In);
+        echo.or_else(|| self.session_of_error(ctx, packet))
+    }
+
+    /// The masqueraded session that an echo belongs to.
+    fn echo_session(
+        &mut self,
+        ctx: &Context<'_, P>,
+        packet: &Packet<P::Buf>,
+    ) -> Option<(SessionId, Direction)> {
+        let key = if ctx.snap.snat.is_empty() { None } else { echo_key(packet) };
+        self.find_session(ctx, key?)
     }
 
     /// An error about a session that is not there, and that it may open where the settings say so.
@@ -108,7 +150,12 @@ impl<P: Pool> Engine<P> {
         }
     }
 
-    fn error_from_client(&mut self, ctx: &mut Context<'_, P>, packet: Packet<P::Buf>, id: SessionId) {
+    pub(crate) fn error_from_client(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        packet: Packet<P::Buf>,
+        id: SessionId,
+    ) {
         let server = self.sessions.get(id).destination;
         // That of a fragmented message covers more than is here.
         if packet.fragment.is_none() && !icmp_checksum_ok(&packet) {
@@ -181,7 +228,9 @@ impl<P: Pool> Engine<P> {
         };
         packet.ip_mut().decrement_ttl();
         self.renumber_quoted(&mut packet, id, Direction::Out);
-        let ends = (vip.0, client.0);
+        // A masqueraded flow's host is nobody that routers on the way to it hide behind.
+        let from = if self.is_masqueraded(ctx.snap, id) { packet.src } else { vip.0 };
+        let ends = (from, client.0);
         if packet.is_v6() == client.0.is_ipv6() {
             rewrite_error(&mut packet, ends, client, vip);
         } else if !self.translate_error(ctx, &mut packet, ends, client, vip) {
@@ -235,6 +284,9 @@ fn rewrite_error<B: Buf>(
         let mut ports = checked(Ports::new_checked(&mut quoted[at..]));
         ports.set_src(quoted_src.1);
         ports.set_dst(quoted_dst.1);
+    } else if let Some(key) = key_of_echo(protocol, (quoted_src.0, quoted_dst.0), &quoted[at..]) {
+        let identifier = if key.dport == 0 { quoted_src.1 } else { quoted_dst.1 };
+        checked(icmp::Message::new_checked(&mut quoted[at..])).set_identifier(identifier);
     }
     if whole {
         return fill_icmp_checksum(packet.payload_mut(), ends.0, ends.1);

@@ -20,6 +20,7 @@ mod fastpath;
 mod forward;
 pub mod fragments;
 mod ftp;
+mod gateway;
 mod hash;
 mod host;
 mod icmp;

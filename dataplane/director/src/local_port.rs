@@ -6,7 +6,7 @@ use crate::buffer::Pool;
 use crate::engine::Engine;
 use crate::reason::{Event, Reason};
 use crate::session::{Direction, Key, Narrow, Rank, SessionId};
-use crate::snapshot::{Destination, DestinationId, LocalRange, Service, Snapshot};
+use crate::snapshot::{DestinationId, LocalRange, Service, Snapshot};
 
 /// Local ports tried for one session at most; the search goes on there with the next session.
 const LOCAL_PORT_TRIES: u32 = 512;
@@ -90,11 +90,10 @@ impl<P: Pool> Engine<P> {
         &mut self,
         snap: &Snapshot,
         protocol: u8,
-        service: &Service,
-        destination: &Destination,
+        ranges: &[LocalRange],
+        destination: DestinationId,
         server: (IpAddr, u16),
     ) -> Result<(IpAddr, u16), Reason> {
-        let ranges = service.local_addresses_for(server.0);
         if ranges.is_empty() {
             return Err(Reason::NoLocalAddress);
         }
@@ -107,8 +106,8 @@ impl<P: Pool> Engine<P> {
         let workers = share.workers;
         // By hash a port in so many is this worker's.
         let tries = LOCAL_PORT_TRIES * by_hash.map_or(1, |_| u32::from(self.steer.workers()));
-        let mut cursor = *self.local_cursors.of(destination.id);
-        let counted = (snap.generation as u32, destination.id, workers);
+        let mut cursor = *self.local_cursors.of(destination);
+        let counted = (snap.generation as u32, destination, workers);
         if cursor.counted != counted {
             let depth = ranges.iter().map(|range| share.of(range).1).max().unwrap_or(0);
             cursor = LocalCursor { depth, counted, ..cursor };
@@ -156,7 +155,7 @@ impl<P: Pool> Engine<P> {
                 let port = share.of(range).0 + cursor.nth * workers;
                 self.sessions.prefetch_key(Key { dst: range.address, dport: port as u16, ..key });
             }
-            *self.local_cursors.of(destination.id) = cursor;
+            *self.local_cursors.of(destination) = cursor;
             return Ok((range.address, port));
         }
         let taken = dispensable.map(|(_, taken, behind, local)| {
@@ -165,7 +164,7 @@ impl<P: Pool> Engine<P> {
             cursor = behind;
             local
         });
-        *self.local_cursors.of(destination.id) = cursor;
+        *self.local_cursors.of(destination) = cursor;
         taken.ok_or(Reason::LocalPortsExhausted)
     }
 

@@ -135,6 +135,8 @@ names! {
         NoLocalAddress = "no-local-address",
         /// Every local address and port towards this server is in use.
         LocalPortsExhausted = "local-ports-exhausted",
+        /// A packet that a rule is to masquerade, of a protocol that has neither ports nor an echo's identifier.
+        SnatProtocol = "snat-protocol",
         /// A segment to a local address that fits no session (answered with RST, if it may be).
         LocalNoSession = "local-no-session",
         /// ARP that is malformed.

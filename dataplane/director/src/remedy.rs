@@ -152,9 +152,14 @@ impl Reason {
                 Act,
                 "Give the service a local pool with addresses of the servers' family: `local-pool`, or ipvsadm -P.",
             ),
-            R::LocalPortsExhausted => {
-                (Act, "Add addresses to the service's local pool, or shorten time-outs.")
-            }
+            R::LocalPortsExhausted => (
+                Act,
+                "Add addresses to the local pool of the service, or of the rule that masquerades, or shorten time-outs.",
+            ),
+            R::SnatProtocol => (
+                Watch,
+                "Servers send what cannot be masqueraded, such as GRE or ESP: give it a rule before with `exempt = true`, or have them not send it.",
+            ),
             R::LocalNoSession => (
                 Watch,
                 "Servers answer sessions that are over here: their time-out is longer than the director's, or a second director has the same local addresses.",

@@ -5,6 +5,7 @@
 //! snapshots share. No session holds an `Arc`: sessions name destinations by id.
 
 mod service;
+mod snat;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -15,10 +16,12 @@ use crate::Nanos;
 use crate::cells::CellTable;
 use crate::counters::{DestinationCells, LocalCells, PerWorker, Traffic};
 use crate::exception::Limits;
+use crate::session::Key;
 pub use service::{
     ClientAddress, Destination, Forward, LocalRange, Persistence, Profile, Service, Steering, Timeouts,
     Tunnel, TunnelChecksum, TunnelKind,
 };
+pub use snat::SnatRule;
 
 /// Hash map with a hash that is cheap enough for the packet path and the same in every run.
 pub type FastMap<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
@@ -46,6 +49,9 @@ const TCP: u8 = fulcrum_packet::ipv4::TCP;
 
 /// The destination of a session that goes past all servers to where its client sent it.
 pub const NO_DESTINATION: DestinationId = DestinationId::MAX;
+
+/// The service of what counts for a rule of [`Snapshot::snat`]: none.
+pub const GATEWAY: ServiceId = ServiceId::MAX;
 
 /// Everything a worker needs to know.
 #[derive(Debug, Default)]
@@ -76,6 +82,8 @@ pub struct Snapshot {
     pub mark_services: FastMap<(bool, u32), Arc<Service>>,
     /// Rules that mark packets, all walked in order.
     pub marks: Vec<MarkRule>,
+    /// How what servers start themselves is masqueraded: by the first rule that fits.
+    pub snat: Arc<[SnatRule]>,
     /// How flows of deleted services are steered while they have sessions; keys as in `services`.
     pub deleted_services: FastMap<(u8, IpAddr, u16), Steering>,
     /// How flows of deleted mark services are steered while they have sessions.
@@ -115,10 +123,22 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Whether there is no service at all: then nothing is balanced, not even old sessions.
+    /// Whether there is no service at all, and no rule that masquerades: then there are no sessions, and old ones get
+    /// no packets.
     #[inline]
     pub fn without_services(&self) -> bool {
-        self.services.is_empty() && self.mark_services.is_empty()
+        self.services.is_empty() && self.mark_services.is_empty() && self.snat.is_empty()
+    }
+
+    /// Whether a rule masquerades packets with this key, or did before it was deleted: sessions may be by it.
+    #[inline]
+    pub(crate) fn masquerades(&self, key: Key) -> bool {
+        self.snat.iter().any(|rule| rule.fits(key))
+    }
+
+    /// The rule that a session's destination stands for.
+    pub fn snat_of(&self, destination: DestinationId) -> Option<&SnatRule> {
+        self.snat.iter().find(|rule| rule.counts.id == destination)
     }
 
     /// The service of packets to an address and port: of this port, of FTP whose data connections come to other

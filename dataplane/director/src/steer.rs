@@ -56,8 +56,16 @@ impl Steer {
             let flow = quoted.key?;
             return self.owner_of(snap, flow, mark(snap, flow, None));
         }
+        if !packet.is_icmp() {
+            return None;
+        }
+        if !snap.snat.is_empty()
+            && let Some(flow) = crate::gateway::echo_key(packet)
+        {
+            return self.owner_of_echo(snap, flow);
+        }
         // An error goes where the packet went that it quotes the opposite of.
-        let quoted = packet.is_icmp().then(|| crate::icmp::quoted_key(packet)).flatten()?;
+        let quoted = crate::icmp::quoted_key(packet).or_else(|| crate::icmp::quoted_echo(snap, packet))?;
         let flow = quoted.inverted();
         self.owner_of(snap, flow, mark(snap, flow, Some(packet.interface)))
     }
@@ -71,7 +79,17 @@ impl Steer {
         if ours || steering_of_mark(snap, key, mark).is_some() {
             return Some(self.owner_of_request(steering_of_service(snap, key, mark), key));
         }
-        Some(self.owner_of_client(steering_of_server(snap, key)?, key.protocol, (key.dst, key.dport)))
+        if let Some(steering) = steering_of_server(snap, key) {
+            return Some(self.owner_of_client(steering, key.protocol, (key.dst, key.dport)));
+        }
+        snap.masquerades(key).then(|| self.owner_of_request(Steering::Flow, key))
+    }
+
+    /// The owner of a masqueraded echo; `None` of one that is for the director itself, or routed.
+    fn owner_of_echo(&self, snap: &Snapshot, key: Key) -> Option<u16> {
+        let asks = key.dport == 0;
+        let ours = snap.locals.contains_key(&key.dst);
+        if ours == asks { None } else { self.owner_of(snap, key, 0) }
     }
 
     /// The next worker that may have owned a packet when its service was steered otherwise, and by which way,

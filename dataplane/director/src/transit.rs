@@ -101,10 +101,15 @@ impl<P: Pool> Engine<P> {
         let session = match packet.protocol {
             _ if ctx.snap.without_services() || !packet.has_ports() => None,
             protocol if follows_session(protocol) => self.find_session(ctx, packet.key()),
-            _ if packet.is_icmp() => self.session_of_error(ctx, &packet),
+            _ if packet.is_icmp() => self.session_of_icmp(ctx, &packet),
             _ => None,
+        };
+        if let Some((id, Direction::In)) = session
+            && self.is_masqueraded(ctx.snap, id)
+        {
+            return self.take_masqueraded(ctx, packet, id);
         }
-        .filter(|&(_, direction)| direction == Direction::Out);
+        let session = session.filter(|&(_, direction)| direction == Direction::Out);
         let packet = match session {
             Some(_) => packet,
             None if packet.stage == Stage::Host => return self.send_for_host(ctx, packet.port, packet.buf),
@@ -119,6 +124,13 @@ impl<P: Pool> Engine<P> {
             && let Some((to, stage)) = self.elsewhere(ctx, &packet)
         {
             return self.hand_over(ctx, to, packet.port, packet.hops, stage, packet.buf);
+        }
+        let mut packet = packet;
+        if session.is_none() && packet.has_ports() && !ctx.snap.snat.is_empty() {
+            match self.masquerade(ctx, packet) {
+                Some(back) => packet = back,
+                None => return,
+            }
         }
         if session.is_none() && !ctx.snap.settings.ip_forward {
             return self.drop_packet(ctx, packet, Reason::NotForwarding, None);
@@ -237,7 +249,7 @@ impl<P: Pool> Engine<P> {
     }
 
     /// Whether a SYN or INIT ends the session it meets and is scheduled like a new one. // IPVS: is_new_conn_expected
-    fn starts_anew(&self, snap: &Snapshot, id: SessionId) -> bool {
+    pub(crate) fn starts_anew(&self, snap: &Snapshot, id: SessionId) -> bool {
         let session = self.sessions.get(id);
         let weight = snap.destination(session.destination).map_or(0, |destination| destination.weight);
         if snap.settings.expire_nodest_conn && weight == 0 && session.destination != NO_DESTINATION {

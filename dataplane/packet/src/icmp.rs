@@ -107,6 +107,14 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Message<T> {
         put_u16(self.bytes.as_mut(), CHECKSUM, sum);
     }
 
+    /// Sets the identifier of an echo; gives what that does to the checksum, which stays as it is.
+    #[inline]
+    pub fn set_identifier(&mut self, identifier: u16) -> Delta {
+        let old = u16_at(self.bytes.as_ref(), REST);
+        put_u16(self.bytes.as_mut(), REST, identifier);
+        Delta::default().word(old, identifier)
+    }
+
     /// What follows the header, to be changed.
     #[inline]
     pub fn payload_mut(&mut self) -> &mut [u8] {

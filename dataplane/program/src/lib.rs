@@ -15,6 +15,7 @@ mod network;
 mod paths;
 mod probes;
 mod services;
+mod snat;
 mod steering;
 mod terms;
 #[cfg(test)]
@@ -154,7 +155,7 @@ impl Program {
         let network = network::compile(state, &self.ports, &mut self.slots, &self.twins, &mut warnings);
         self.pools = locals::pools(state, &self.pools, &mut warnings);
         let compilation = self.registry.compile(state, &self.pools, generation, &mut warnings);
-        let Compilation { services, mark_services, deleted, deleted_marks, former, nat, same_ways } =
+        let Compilation { services, mark_services, deleted, deleted_marks, former, nat, snat, same_ways } =
             compilation;
         let generations = (generation, self.registry.acknowledged);
         let locals = self.locals.compile(state, &network, &self.pools, self.registry.workers, generations);
@@ -180,6 +181,7 @@ impl Program {
             ftp_services: services.keys().any(|(protocol, _, port)| (*protocol, *port) == (TCP, FTP)),
             services,
             mark_services,
+            snat,
             deleted_services: deleted,
             deleted_mark_services: deleted_marks,
             former_steerings: former,
@@ -218,6 +220,11 @@ impl Program {
     /// The counters of the services of the last state, in its order.
     pub fn counters(&self) -> Vec<ServiceCounters> {
         self.registry.counters()
+    }
+
+    /// The counters of the rules that masquerade, by name, in the order of the last state.
+    pub fn snat_counters(&self) -> Vec<(String, Cells<counters::DestinationCells>)> {
+        self.registry.snat_counters()
     }
 
     /// The service that verdicts call `id`; also a deleted one whose sessions live.

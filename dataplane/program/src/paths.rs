@@ -21,6 +21,7 @@ pub(crate) fn unchanged(before: &Snapshot, after: &Snapshot) -> bool {
         && before.deleted_services == after.deleted_services
         && before.deleted_mark_services == after.deleted_mark_services
         && before.former_steerings == after.former_steerings
+        && Arc::ptr_eq(&before.snat, &after.snat)
         && before.servers == after.servers
         && before.tunnels == after.tunnels
         && before.hosts == after.hosts

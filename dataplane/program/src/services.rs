@@ -11,7 +11,8 @@ use fulcrum_director::Cells;
 use fulcrum_director::cells::{CellTable, Slab};
 use fulcrum_director::counters::{DestinationCells, Traffic};
 use fulcrum_director::snapshot::{
-    Destination, DestinationId, FastMap, FastSet, Profile, Service, ServiceId, ServiceSlot, Steering,
+    Destination, DestinationId, FastMap, FastSet, Profile, Service, ServiceId, ServiceSlot, SnatRule,
+    Steering,
 };
 use fulcrum_director::threshold::Thresholds;
 use fulcrum_model::{self as model, Family, ServerKey, ServiceKey, State};
@@ -20,6 +21,7 @@ use fulcrum_packet::ip::unspecified;
 use crate::ids::Ids;
 use crate::locals::Pools;
 use crate::probes::Probe;
+use crate::snat::KnownRule;
 use crate::steering::{NatServer, steer};
 use crate::terms::{self, TunnelSources};
 use crate::{ServerCounters, ServiceCounters};
@@ -40,6 +42,7 @@ pub(crate) struct Compilation {
     /// How services with sessions were steered before.
     pub(crate) former: Vec<Steering>,
     pub(crate) nat: NatServers,
+    pub(crate) snat: Arc<[SnatRule]>,
     /// Whether ways to servers are what they were in the last snapshot: none came or went, and of those that stayed
     /// at most weights and thresholds are others.
     pub(crate) same_ways: bool,
@@ -64,12 +67,12 @@ pub(crate) struct Registry {
     pub(crate) workers: usize,
     pub(crate) services: FastMap<ServiceKey, KnownService>,
     service_ids: Ids,
-    service_slots: Ids,
-    service_cells: Slab<Traffic>,
+    pub(crate) service_slots: Ids,
+    pub(crate) service_cells: Slab<Traffic>,
     pub(crate) destinations: FastMap<Place, KnownDestination>,
     pub(crate) destination_ids: Ids,
     pub(crate) destination_cells: Slab<DestinationCells>,
-    /// The same by id.
+    /// Destinations by id, those of rules that masquerade among them.
     pub(crate) by_id: Vec<Option<Arc<Destination>>>,
     /// Those that are deleted and remembered.
     pub(crate) gone: Vec<Place>,
@@ -86,6 +89,8 @@ pub(crate) struct Registry {
     /// Probes through the data plane, and whom they are for.
     pub(crate) probes: Vec<Probe>,
     pub(crate) probed: FastSet<Place>,
+    pub(crate) rules: Vec<KnownRule>,
+    pub(crate) compiled_rules: Arc<[SnatRule]>,
 }
 
 #[derive(Debug)]
@@ -153,6 +158,8 @@ impl Registry {
             by_flow: false,
             probes: Vec::new(),
             probed: FastSet::default(),
+            rules: Vec::new(),
+            compiled_rules: Arc::default(),
         }
     }
 
@@ -180,6 +187,7 @@ impl Registry {
         let in_state: InState = state.services.iter().map(|service| (service.key, service)).collect();
 
         self.same_ways = true;
+        let snat = self.snat(state, pools, generation);
         // Of services that are alike, which no valid state has, the last counts.
         let counts = |service: &&model::Service| std::ptr::eq(in_state[&service.key], *service);
         let services: Vec<&model::Service> = state.services.iter().filter(counts).collect();
@@ -194,7 +202,7 @@ impl Registry {
         former.sort();
         former.dedup();
         let (nat, same_ways) = (self.nat.clone(), self.same_ways);
-        let mut compilation = Compilation { nat, same_ways, former, ..Compilation::default() };
+        let mut compilation = Compilation { nat, snat, same_ways, former, ..Compilation::default() };
         for (key, known) in self.services.iter().filter(|(key, _)| !in_state.contains_key(key)) {
             match *key {
                 ServiceKey::Address { protocol, address, port } => {

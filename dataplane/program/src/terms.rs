@@ -54,17 +54,21 @@ pub(crate) fn tunnel(tunnel: model::Tunnel) -> snapshot::Tunnel {
     snapshot::Tunnel { kind, checksum }
 }
 
+/// The time-outs of a service's sessions: the director's where it has none of its own.
+pub(crate) fn timeouts(service: Option<&model::Service>, global: &model::Timeouts) -> Timeouts {
+    let own = |state| service.and_then(|service| service.timeouts.get(&state).copied());
+    let of = |state: TimeoutState| seconds(own(state).unwrap_or_else(|| global.of(state)));
+    Timeouts {
+        tcp: std::array::from_fn(|state| of(TimeoutState::ALL[state])),
+        udp: of(TimeoutState::Udp),
+        sctp: std::array::from_fn(|state| of(TimeoutState::ALL[TimeoutState::SctpNone as usize + state])),
+    }
+}
+
 /// What a service asks for its sessions' packets, with the director's time-outs where it has none of its own.
 pub(crate) fn profile(service: &model::Service, global: &model::Timeouts) -> Profile {
-    let of = |state: TimeoutState| {
-        seconds(service.timeouts.get(&state).copied().unwrap_or_else(|| global.of(state)))
-    };
     Profile {
-        timeouts: Timeouts {
-            tcp: std::array::from_fn(|state| of(TimeoutState::ALL[state])),
-            udp: of(TimeoutState::Udp),
-            sctp: std::array::from_fn(|state| of(TimeoutState::ALL[TimeoutState::SctpNone as usize + state])),
-        },
+        timeouts: timeouts(Some(service), global),
         mss: service.mss.unwrap_or(0),
         client_address: match service.client_address {
             model::ClientAddress::None => ClientAddress::None,

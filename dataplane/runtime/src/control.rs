@@ -100,7 +100,7 @@ pub(crate) struct Control {
     pub(crate) ports: Vec<Port>,
     pub(crate) meters: Meters,
     pub(crate) host: Host,
-    program: Program,
+    pub(crate) program: Program,
     state: State,
     generation: u64,
     fingerprint: u64,

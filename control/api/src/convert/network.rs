@@ -247,6 +247,43 @@ impl TryFrom<wire::PortRange> for model::PortRange {
     }
 }
 
+impl From<&model::Snat> for wire::Snat {
+    fn from(rule: &model::Snat) -> wire::Snat {
+        wire::Snat {
+            name: rule.name.clone(),
+            source: Some((&rule.source).into()),
+            destination: rule.destination.as_ref().map(Into::into),
+            protocol: rule.protocol.map(|protocol| protocol.number(model::Family::V4).into()),
+            destination_ports: rule.destination_ports.iter().map(Into::into).collect(),
+            pool: rule.pool.clone(),
+        }
+    }
+}
+
+impl TryFrom<wire::Snat> for model::Snat {
+    type Error = BadMessage;
+
+    fn try_from(rule: wire::Snat) -> Checked<model::Snat> {
+        let net = |field: &'static str, prefix: wire::Prefix| -> Checked<ipnet::IpNet> {
+            prefix.try_into().map_err(|bad: BadMessage| bad.within(field))
+        };
+        let protocol = |number: u32| {
+            let known = model::SnatProtocol::WORDS.iter().map(|(_, protocol)| *protocol);
+            let mut fits = known.filter(|protocol| u32::from(protocol.number(model::Family::V4)) == number);
+            fits.next()
+                .ok_or_else(|| BadMessage::new("protocol", format!("{number} is none that is masqueraded")))
+        };
+        Ok(model::Snat {
+            name: rule.name,
+            source: net("source", present("source", rule.source)?)?,
+            destination: rule.destination.map(|prefix| net("destination", prefix)).transpose()?,
+            protocol: rule.protocol.map(protocol).transpose()?,
+            destination_ports: each("destination_ports", rule.destination_ports)?,
+            pool: rule.pool,
+        })
+    }
+}
+
 impl From<&model::MarkRule> for wire::MarkRule {
     fn from(rule: &model::MarkRule) -> wire::MarkRule {
         wire::MarkRule {

@@ -224,7 +224,8 @@ async fn list_sessions(
     let mut chunks = client.sessions(Default::default()).await.map_err(cannot_list)?;
     print(streams, format_args!("{}", sessions::title(locals, persistence_data)))?;
     while let Some(chunk) = chunks.message().await.map_err(|status| cannot_list(status.into()))? {
-        for session in chunk.sessions {
+        // What is masqueraded is no connection of IPVS's.
+        for session in chunk.sessions.into_iter().filter(|session| session.snat.is_empty()) {
             let session = gather::session(session).map_err(|bad| cannot_list(bad.into()))?;
             print(streams, format_args!("{}", sessions::row(&session, persistence_data, names)))?;
         }

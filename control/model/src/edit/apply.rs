@@ -197,9 +197,30 @@ impl Draft {
                     );
                     return Err(EditError::Invalid(text));
                 }
+                if let Some(rule) = self.state.snat.iter().find(|rule| rule.pool.as_ref() == Some(name)) {
+                    let text = format!(
+                        "local pool `{name}` is used by snat rule `{}`; take it away there first",
+                        rule.name
+                    );
+                    return Err(EditError::Invalid(text));
+                }
                 remove_where(&mut self.state.local_pools, |p| p.name == *name)
                     .ok_or_else(|| EditError::Missing(format!("local pool `{name}`")))
             }
+            Edit::AddSnat(rule, at) => {
+                if self.state.snat.iter().any(|known| known.name == rule.name) {
+                    return Err(EditError::Exists(format!("snat rule `{}`", rule.name)));
+                }
+                valid(validate::snat(&self.state, rule))?;
+                let at = at.unwrap_or(self.state.snat.len());
+                if at > self.state.snat.len() {
+                    return Err(EditError::Missing(format!("snat rule number {}", at.saturating_add(1))));
+                }
+                self.state.snat.insert(at, rule.clone());
+                Ok(())
+            }
+            Edit::DeleteSnat(name) => remove_where(&mut self.state.snat, |rule| rule.name == *name)
+                .ok_or_else(|| EditError::Missing(format!("snat rule `{name}`"))),
             Edit::AddCheck(check) => {
                 if self.state.checks.iter().any(|known| known.name == check.name) {
                     return Err(EditError::Exists(format!("check `{}`", check.name)));

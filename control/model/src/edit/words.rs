@@ -59,6 +59,8 @@ impl fmt::Display for Edit {
             }
             Edit::AddLocalPool(pool) => write!(f, "add local pool {}", pool.name),
             Edit::DeleteLocalPool(name) => write!(f, "delete local pool {name}"),
+            Edit::AddSnat(rule, _) => write!(f, "add snat rule {}", rule.name),
+            Edit::DeleteSnat(name) => write!(f, "delete snat rule {name}"),
             Edit::AddCheck(check) => write!(f, "add check {}", check.name),
             Edit::UpdateCheck(check) => write!(f, "change check {}", check.name),
             Edit::DeleteCheck(name) => write!(f, "delete check {name}"),

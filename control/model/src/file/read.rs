@@ -1,7 +1,7 @@
 //! From TOML to a [`Config`]: shapes first, then the rules of `validate`, each mistake with its place.
 //!
 //! Ports to pools are in `network`, services and servers in `service`, what follows from checks in `health`, rules
-//! that mark packets in `mark`, checks in `check`, time-outs
+//! that mark packets in `mark` and that masquerade in `snat`, checks in `check`, time-outs
 //! and settings in `switches`.
 
 use std::collections::HashMap;
@@ -19,6 +19,7 @@ mod health;
 mod mark;
 mod network;
 mod service;
+mod snat;
 mod switches;
 
 use service::Part;
@@ -136,6 +137,10 @@ fn state(root: &mut Table<'_>, places: &mut HashMap<Place, Places>) -> State {
     for mut table in root.tables("mark", "[[mark]]") {
         let read = mark::mark(&mut table);
         keep(&mut state.marks, read, Place::Mark, table.finish(), places);
+    }
+    for mut table in root.tables("snat", "[[snat]]") {
+        let read = snat::snat(&mut table);
+        keep(&mut state.snat, read, Place::Snat, table.finish(), places);
     }
     for mut table in root.tables("check", "[[check]]") {
         let read = check::check(&mut table);

@@ -9,7 +9,7 @@ use super::{Config, ControlSettings, Dataplane, HugePages};
 use crate::state::{
     Admin, ClientAddress, Exception, Family, Interface, LocalPool, MarkRule, Neighbour, Port, PortRange,
     PortSteering, Route, RouteTarget, Server, ServerHealth, ServerKey, Service, ServiceHealth, ServiceKey,
-    Settings, State, Timeouts, Tunnel, TunnelChecksum, TunnelKind, TunnelSource,
+    Settings, Snat, State, Timeouts, Tunnel, TunnelChecksum, TunnelKind, TunnelSource,
 };
 
 pub use check::{KEYS as CHECK_KEYS, entries as check_entries};
@@ -76,6 +76,7 @@ fn state(out: &mut Out, state: &State) {
     state.neighbours.iter().for_each(|n| neighbour(out, n));
     state.local_pools.iter().for_each(|p| local_pool(out, p));
     state.marks.iter().for_each(|rule| mark(out, rule));
+    state.snat.iter().for_each(|rule| snat(out, rule));
     timeouts(out, &state.timeouts);
     settings(out, &state.settings);
     state.checks.iter().for_each(|c| check::check(out, "[[check]]", c));
@@ -170,6 +171,19 @@ fn mark(out: &mut Out, rule: &MarkRule) {
     out.bare("mark", rule.mark);
     if rule.mask != u32::MAX {
         out.bare("mask", format_args!("{:#x}", rule.mask));
+    }
+}
+
+fn snat(out: &mut Out, rule: &Snat) {
+    out.table("[[snat]]");
+    out.text("name", &rule.name);
+    out.text("source", rule.source);
+    out.maybe("destination", rule.destination);
+    out.maybe("protocol", rule.protocol);
+    out.maybe("destination-ports", ports(&rule.destination_ports));
+    match &rule.pool {
+        Some(pool) => out.text("pool", pool),
+        None => out.bare("exempt", true),
     }
 }
 

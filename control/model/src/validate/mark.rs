@@ -11,13 +11,7 @@ const MAX_PORT_RANGES: usize = 15;
 /// Rules for a rule that marks packets, in a state.
 pub fn mark(state: &State, rule: &MarkRule) -> Vec<Problem> {
     let mut found = Vec::new();
-    for (key, net) in [("source", rule.source), ("destination", rule.destination)] {
-        if let Some(net) = net
-            && net.addr() != net.network()
-        {
-            add(&mut found, key, format!("{net} has host bits set; {} would be right", net.trunc()));
-        }
-    }
+    host_bits(&mut found, [("source", rule.source), ("destination", rule.destination)]);
     let family = |net: IpNet| Family::of(net.addr());
     let families = [rule.family, rule.source.map(family), rule.destination.map(family)];
     let mut named = families.into_iter().flatten();
@@ -37,7 +31,19 @@ pub fn mark(state: &State, rule: &MarkRule) -> Vec<Problem> {
     found
 }
 
-fn ports(found: &mut Vec<Problem>, key: &'static str, ranges: &[PortRange], protocol: bool) {
+/// That networks are networks.
+pub(super) fn host_bits(found: &mut Vec<Problem>, networks: [(&'static str, Option<IpNet>); 2]) {
+    for (key, net) in networks {
+        if let Some(net) = net
+            && net.addr() != net.network()
+        {
+            add(found, key, format!("{net} has host bits set; {} would be right", net.trunc()));
+        }
+    }
+}
+
+/// That ranges are ranges, and the packets have ports.
+pub(super) fn ports(found: &mut Vec<Problem>, key: &'static str, ranges: &[PortRange], protocol: bool) {
     if !ranges.is_empty() && !protocol {
         add(found, key, format!("{key} need a protocol; give `protocol`, such as \"tcp\""));
     }

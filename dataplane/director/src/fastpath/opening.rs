@@ -156,7 +156,8 @@ impl<P: Pool> Engine<P> {
             Some((local, reply)) => (local, Some(reply)),
             None if fullnat => {
                 let to = (destination.address, server.1);
-                let local = self.take_local_port(ctx.snap, ipv4::TCP, service, destination, to)?;
+                let ranges = service.local_addresses_for(to.0);
+                let local = self.take_local_port(ctx.snap, ipv4::TCP, ranges, destination.id, to)?;
                 let (IpAddr::V4(address), port) = local else { return Err(Reason::NoLocalAddress) };
                 ((address.to_bits(), port), None)
             }

@@ -6,8 +6,10 @@ use fulcrum_packet::ipv6;
 
 use crate::buffer::{Buf, Pool};
 use crate::engine::{Context, Engine};
+use crate::gateway::echo_key;
 use crate::host::is_echo_request;
 use crate::icmp::quoted_key;
+use crate::marks::prefix_matches;
 use crate::message::{First, Stage};
 use crate::packet::{Fragment, Packet, is_balanced};
 use crate::reason::{Event, Reason, VerdictKind};
@@ -34,13 +36,22 @@ pub(crate) fn concerns_us<B: Buf>(snap: &Snapshot, packet: &Packet<B>) -> bool {
     let hidden = packet.is_v6() && packet.is_later_fragment() && packet.protocol == ipv6::DESTINATION;
     (is_balanced(packet.protocol) || packet.is_icmp() || hidden)
         && !snap.without_services()
-        && (ours || snap.server_addresses.contains(&packet.src) || !snap.mark_services.is_empty())
+        && (ours
+            || snap.server_addresses.contains(&packet.src)
+            || !snap.mark_services.is_empty()
+            || snap.snat.iter().any(|rule| prefix_matches(rule.source.0, rule.source.1, packet.src)))
 }
 
 /// What a first fragment, whose transport header has been read, says; `None` when no later one can go anywhere.
-fn said<B: Buf>(packet: &Packet<B>) -> Option<First> {
+fn said<B: Buf>(snap: &Snapshot, packet: &Packet<B>) -> Option<First> {
     if !packet.is_icmp() {
         return Some(First::Ports(packet.protocol, packet.sport, packet.dport));
+    }
+    if !snap.snat.is_empty()
+        && let Some(key) = echo_key(packet)
+        && (key.dport == 0) != snap.locals.contains_key(&packet.dst)
+    {
+        return Some(First::Ports(packet.protocol, key.sport, key.dport));
     }
     if is_echo_request(packet) {
         return Some(First::Echo);
@@ -81,7 +92,7 @@ impl<P: Pool> Engine<P> {
             }
             return;
         }
-        let Some(first) = said(&packet) else {
+        let Some(first) = said(ctx.snap, &packet) else {
             return self.drop_packet(ctx, packet, Reason::Fragment, None);
         };
         let mut ready = std::mem::take(&mut self.ready_fragments);

@@ -191,7 +191,8 @@ impl<P: Pool> Engine<P> {
         let local = match forward {
             Forward::FullNat => {
                 let service = service_of(ctx.snap, session, self.sessions.ends(control).vip)?;
-                self.take_local_port(ctx.snap, ipv4::TCP, service, destination, server).ok()?
+                let ranges = service.local_addresses_for(server.0);
+                self.take_local_port(ctx.snap, ipv4::TCP, ranges, destination.id, server).ok()?
             }
             _ => client,
         };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use fulcrum_api::BadMessage;
 use fulcrum_api::convert::port;
 use fulcrum_api::dataplane::{SessionEnd, SessionFilter};
-use fulcrum_director::snapshot::ServiceId;
+use fulcrum_director::snapshot::{GATEWAY, ServiceId};
 use fulcrum_director::{SessionView, Snapshot};
 use fulcrum_model::{Family, ServiceKey};
 use ipnet::IpNet;
@@ -48,6 +48,16 @@ impl Services {
 
     fn service(&self, view: &SessionView) -> Option<ServiceId> {
         self.snapshot.destination(view.destination).map(|destination| destination.service)
+    }
+
+    /// The rule that masquerades the session; empty when it is a service's.
+    pub(super) fn snat(&self, view: &SessionView) -> String {
+        match self.service(view) {
+            Some(GATEWAY) => {
+                self.snapshot.snat_of(view.destination).map(|rule| rule.name.clone()).unwrap_or_default()
+            }
+            _ => String::new(),
+        }
     }
 
     /// The mark that the session was made for, 0 for none.

@@ -64,7 +64,7 @@ async fn send_sessions(
                 services = Services::new(snapshot);
             }
             let wanted = found.iter().filter(|view| filter.takes(view, &services)).take(left);
-            let sessions: Vec<_> = wanted.map(|view| message(worker, view, services.mark(view))).collect();
+            let sessions: Vec<_> = wanted.map(|view| message(worker, view, &services)).collect();
             found.clear();
             left -= sessions.len();
             // A client that went away needs no more.
@@ -121,7 +121,7 @@ pub(super) async fn ask(
     }
 }
 
-fn message(worker: usize, view: &SessionView, mark: u32) -> Session {
+fn message(worker: usize, view: &SessionView, services: &Services) -> Session {
     let (local, local_port) =
         view.local.map_or((Vec::new(), 0), |(address, port)| (address_bytes(address), port.into()));
     Session {
@@ -145,6 +145,7 @@ fn message(worker: usize, view: &SessionView, mark: u32) -> Session {
         }
         .into(),
         template: view.template,
-        mark,
+        mark: services.mark(view),
+        snat: services.snat(view),
     }
 }

@@ -2,7 +2,7 @@
 
 use fulcrum_api::dataplane::{
     DataplaneStatus, ExceptionStatus, GetStatusRequest, LocalPoolUse, NamedCount, PortStatus, PortSteering,
-    Worker,
+    SnatUse, Worker,
 };
 use fulcrum_director::snapshot::{Interface, Service};
 use fulcrum_director::{Event, Reason, WorkerCounters};
@@ -56,6 +56,7 @@ pub(super) fn status(control: &mut Control, asked: &GetStatusRequest) -> Datapla
             reasons(|reason| recent[reason as usize])
         },
         local_pools: if asked.local_pools { local_pools(control) } else { Vec::new() },
+        snat: snat(control),
         process: Some(fulcrum_api::process::usage()),
     }
 }
@@ -165,14 +166,17 @@ fn lost_messages(control: &Control) -> Option<String> {
     (lost > 0).then(|| format!("{lost} messages between workers found no room: they are overloaded"))
 }
 
-/// Local addresses by the services that use them.
+/// Local addresses by the services, and rules that masquerade, that use them.
 fn local_pools(control: &Control) -> Vec<LocalPoolUse> {
     let snapshot = &control.snapshot;
     let services = snapshot.services.values().chain(snapshot.mark_services.values());
+    let services = services.map(|service| (name(service), &service.local_addresses));
+    let rules = snapshot.snat.iter().filter(|rule| rule.counts.available);
+    let rules = rules.filter_map(|rule| Some((format!("snat {}", rule.name), rule.pool.as_ref()?)));
     let mut uses: Vec<LocalPoolUse> = services
-        .flat_map(|service| {
-            let name = name(service);
-            service.local_addresses.iter().filter_map(move |range| {
+        .chain(rules)
+        .flat_map(|(name, ranges)| {
+            ranges.iter().filter_map(move |range| {
                 let cells = snapshot.locals.get(&range.address)?.pool.as_ref()?;
                 Some(LocalPoolUse {
                     service: name.clone(),
@@ -185,6 +189,21 @@ fn local_pools(control: &Control) -> Vec<LocalPoolUse> {
         .collect();
     uses.sort_by(|a, b| (&a.service, &a.address).cmp(&(&b.service, &b.address)));
     uses
+}
+
+/// What counts for rules that masquerade.
+fn snat(control: &Control) -> Vec<SnatUse> {
+    let rules = control.program.snat_counters().into_iter();
+    let used = rules.map(|(name, cells)| SnatUse {
+        name,
+        sessions: cells.sum(|cells| &cells.active) + cells.sum(|cells| &cells.inactive),
+        connections: cells.sum(|cells| &cells.traffic.connections),
+        out_packets: cells.sum(|cells| &cells.traffic.in_packets),
+        out_bytes: cells.sum(|cells| &cells.traffic.in_bytes),
+        in_packets: cells.sum(|cells| &cells.traffic.out_packets),
+        in_bytes: cells.sum(|cells| &cells.traffic.out_bytes),
+    });
+    used.collect()
 }
 
 /// A service's name as everywhere else.

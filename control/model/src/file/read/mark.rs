@@ -30,7 +30,7 @@ pub(super) fn mark(table: &mut Table<'_>) -> Option<MarkRule> {
 }
 
 /// `80,443,8000-8999`
-fn ports(text: &str) -> Result<Vec<PortRange>, String> {
+pub(super) fn ports(text: &str) -> Result<Vec<PortRange>, String> {
     let read = |part| {
         port_range(part).ok_or_else(|| format!("`{text}` is no list of ports, such as \"80,443,8000-8999\""))
     };

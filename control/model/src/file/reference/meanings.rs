@@ -194,6 +194,19 @@ const TABLES: &[Table] = &[
         ],
     },
     Table {
+        title: "[[snat]]",
+        about: "Masquerades what servers start themselves; the first rule that fits decides. gateway.md says how.",
+        keys: &[
+            ("name", "", "By which it is listed and counted."),
+            ("source", "", "Where flows come from."),
+            ("destination", "anywhere", "Where they go."),
+            ("protocol", "any", "TCP, UDP, SCTP or ICMP echo."),
+            ("destination-ports", "all", "Ports and ranges, such as \"80,443,8000-8999\"; with `protocol`."),
+            ("pool", "", "The `[[local-pool]]` whose addresses and ports they get. Not with `exempt`."),
+            ("exempt", "false", "What fits is routed as it is. Not with `pool`."),
+        ],
+    },
+    Table {
         title: "[[check]]",
         about: "Asks servers whether they serve. Services name it; configuration.md says what each type calls good.",
         keys: &[
