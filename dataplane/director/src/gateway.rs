@@ -152,10 +152,10 @@ impl<P: Pool> Engine<P> {
         if packet.opens() && self.starts_anew(ctx.snap, id) {
             self.counters.event(Event::SessionReused);
             self.end_session(ctx.snap, id);
-            return match self.masquerade(ctx, packet) {
-                Some(packet) => self.drop_packet(ctx, packet, Reason::NoSession, None),
-                None => {}
-            };
+            if let Some(packet) = self.masquerade(ctx, packet) {
+                self.drop_packet(ctx, packet, Reason::NoSession, None);
+            }
+            return;
         }
         if let Some(rule) = ctx.snap.destination(self.sessions.get(id).destination) {
             self.count_in(rule, &packet);

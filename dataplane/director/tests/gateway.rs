@@ -64,7 +64,7 @@ fn identifier(out: &Out) -> u16 {
 fn view(director: &Director) -> SessionView {
     let sessions = director.sessions();
     assert_eq!(sessions.len(), 1, "{sessions:?}");
-    sessions[0].clone()
+    sessions[0]
 }
 
 /// What is counted for the rule `servers`: connections, packets and bytes of servers, of hosts, and sessions.
