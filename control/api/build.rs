@@ -1,7 +1,8 @@
 //! Generates the messages and services from `proto/` (needs protoc).
 
 /// Messages that people see as JSON just as they are.
-const SHOWN: [&str; 13] = [
+const SHOWN: [&str; 14] = [
+    "fulcrum.dataplane.v1.TranslationLog",
     "fulcrum.control.v1.Status",
     "fulcrum.control.v1.ControlStatus",
     "fulcrum.control.v1.Link",

@@ -26,6 +26,7 @@ mod services;
 mod throughput;
 mod tools;
 mod translation;
+mod translation_log;
 mod tunnels;
 mod vlan;
 mod watching;

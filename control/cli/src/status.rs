@@ -127,6 +127,14 @@ fn dataplane(
     if verbose {
         writeln!(out, "\ncounted")?;
         table::print_indented(out, "  ", &EventRow::all(&dataplane.events))?;
+        if let Some(log) = &dataplane.translation_log {
+            let (exported, lost, failed) = (log.exported, log.lost, log.failed);
+            writeln!(
+                out,
+                "translations told to {}: {exported}, too fast to be told: {lost}, datagrams not sent: {failed}",
+                log.collector
+            )?;
+        }
         if !dataplane.local_pools.is_empty() {
             writeln!(out, "\nlocal addresses")?;
             let rows: Vec<PoolUseRow> = dataplane.local_pools.iter().cloned().map(PoolUseRow).collect();

@@ -342,7 +342,7 @@ impl<P: Pool> Engine<P> {
     /// Counts a session that a packet has opened, and what it weighs.
     #[inline]
     pub(crate) fn count_opened(
-        &self,
+        &mut self,
         snap: &Snapshot,
         destination: &Destination,
         id: SessionId,
@@ -363,16 +363,25 @@ impl<P: Pool> Engine<P> {
     /// Counts a session that is there now with its server and its local address; [`Engine::end_session`] takes it
     /// back.
     #[inline(always)]
-    pub(crate) fn count_begun(&self, snap: &Snapshot, destination: &Destination, id: SessionId) {
+    pub(crate) fn count_begun(&mut self, snap: &Snapshot, destination: &Destination, id: SessionId) {
         let worker = usize::from(self.config.worker);
         let session = self.sessions.get(id);
         let cells = destination.counters.of(worker);
         if session.is_active() { &cells.active } else { &cells.inactive }.add(1);
         destination.thresholds.begun(&destination.counters);
-        if session.forward() == Forward::FullNat
-            && let Some(cells) = snap.local_cells(self.sessions.local(id), worker)
-        {
-            cells.sessions.add(1);
+        if session.forward() == Forward::FullNat {
+            if let Some(cells) = snap.local_cells(self.sessions.local(id), worker) {
+                cells.sessions.add(1);
+            }
+            self.note(true, id);
+        }
+    }
+
+    /// Writes down who is behind a local address and port from now on, or was so far.
+    #[inline]
+    pub(crate) fn note(&mut self, begins: bool, id: SessionId) {
+        if let Some(journal) = &mut self.journal {
+            journal.note(begins, self.sessions.get(id).protocol(), &self.sessions.ends(id));
         }
     }
 }

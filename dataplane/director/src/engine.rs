@@ -16,6 +16,7 @@ use crate::fragments::{Fragments, Limits, MAX_PIECES};
 use crate::hash::Chance;
 use crate::host::Limiter;
 use crate::host::announce::Announcer;
+use crate::journal::Journal;
 use crate::local_port::LocalCursors;
 use crate::message::{Envelope, First, Message, Stage};
 use crate::neighbour::{Neighbours, Resolver};
@@ -138,6 +139,8 @@ pub struct Engine<P: Pool> {
     pub(crate) courses: Courses,
     /// Of the burst in work.
     pub(crate) glances: Box<Glances>,
+    /// Present where somebody asks who was behind a local address.
+    pub(crate) journal: Option<Journal>,
 }
 
 /// What a step works with beside the engine itself.
@@ -189,6 +192,7 @@ impl<P: Pool> Engine<P> {
             era: 1,
             courses: Courses::default(),
             glances: Box::default(),
+            journal: None,
             config,
             snapshot: Some(snapshot),
             counters,
@@ -198,6 +202,17 @@ impl<P: Pool> Engine<P> {
     /// Has flows owned as devices spread them; before the first packet, and the same for all workers.
     pub fn steer_by(&mut self, rss: Arc<Rss>) {
         self.steer = self.steer.clone().by(rss);
+    }
+
+    /// Keeps a journal of translations from now on, with room for so many in a step.
+    pub fn keep_journal(&mut self, room: usize) {
+        self.journal = Some(Journal::new(room));
+    }
+
+    /// The journal, to be emptied after each step.
+    #[inline]
+    pub fn journal(&mut self) -> Option<&mut Journal> {
+        self.journal.as_mut()
     }
 
     /// Works on received frames and on messages from other workers, ends what is over, asks for neighbours.
@@ -215,6 +230,9 @@ impl<P: Pool> Engine<P> {
         let sent_before = out.tx.len();
         self.may_make_room = (self.may_make_room + 1).min(ROOM_IN_A_ROW);
         self.counters.rx_packets.add(burst.len() as u64);
+        if let Some(journal) = &mut self.journal {
+            journal.now = now;
+        }
         let mut ctx = Context { now, snap: &snapshot, pool, out, opened: None, refused: None };
         while !burst.is_empty() {
             let count = burst.len().min(BURST);

@@ -361,7 +361,7 @@ impl<P: Pool> Engine<P> {
 
     /// Takes a session that ends from the counts of its server and of its local address.
     #[inline]
-    pub(crate) fn settle(&self, snap: &Snapshot, id: SessionId) {
+    pub(crate) fn settle(&mut self, snap: &Snapshot, id: SessionId) {
         let worker = usize::from(self.config.worker);
         let session = self.sessions.get(id);
         if let Some(destination) = snap.destination(session.destination) {
@@ -373,11 +373,11 @@ impl<P: Pool> Engine<P> {
             }
             destination.thresholds.ended(&destination.counters);
         }
-        if session.forward() == Forward::FullNat
-            && !session.is_template()
-            && let Some(cells) = snap.local_cells(self.sessions.local(id), worker)
-        {
-            cells.sessions.sub_one();
+        if session.forward() == Forward::FullNat && !session.is_template() {
+            if let Some(cells) = snap.local_cells(self.sessions.local(id), worker) {
+                cells.sessions.sub_one();
+            }
+            self.note(false, id);
         }
     }
 

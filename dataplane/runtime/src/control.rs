@@ -20,6 +20,7 @@ use crate::ports::Port;
 use crate::rates::Meters;
 use crate::recent::{Counts, Recent};
 use crate::steering;
+use crate::translations::Collector;
 use crate::worker::Clock;
 
 /// One worker, from outside.
@@ -64,6 +65,8 @@ pub(crate) struct Identity {
     pub(crate) sessions: usize,
     /// Said at start.
     pub(crate) warnings: Vec<String>,
+    /// Who is told of translations.
+    pub(crate) collector: Option<Arc<Collector>>,
 }
 
 /// What the control thread knows of the host.

@@ -18,6 +18,7 @@ use crate::idle::Idle;
 use crate::mesh::{self, Mesh};
 use crate::orders::{self, Desk};
 use crate::ports::Port;
+use crate::translations::{self, Outlet};
 use crate::transmit::{Transmitter, Way};
 use crate::worker::{Clock, Fault, Phase, Signal, Worker};
 
@@ -41,6 +42,8 @@ pub(crate) struct Crew {
     pub(crate) rss: Option<Arc<Rss>>,
     /// Interfaces with twins in Linux, their ports, and the largest frame to and from them.
     pub(crate) twins: Option<(Vec<(InterfaceId, u16)>, usize)>,
+    /// Where workers tell of translations; none where nobody asks.
+    pub(crate) outlets: Vec<Outlet>,
 }
 
 /// A worker that has not begun.
@@ -75,12 +78,13 @@ impl Crew {
             }
             None => ((0..workers).map(|_| None).collect::<Vec<_>>(), None),
         };
-        let counters = counters.into_iter().zip(uplinks);
+        let outlets = self.outlets.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
+        let counters = counters.into_iter().zip(uplinks.into_iter().zip(outlets));
         let hands = receiving.into_iter().zip(sending).zip(messages.into_iter().zip(frames));
         let recruits = hands
             .zip(counters)
             .enumerate()
-            .map(|(number, (((rx, ways), (messages, frames)), (counters, uplink)))| {
+            .map(|(number, (((rx, ways), (messages, frames)), (counters, (uplink, translations))))| {
                 let board = Arc::new(Board::default());
                 let (desk, slot) = orders::channel();
                 let config = EngineConfig {
@@ -101,6 +105,9 @@ impl Crew {
                     engine: {
                         let mut engine = Engine::new(config, snapshot, Arc::clone(&its_counters));
                         rss.into_iter().for_each(|rss| engine.steer_by(rss));
+                        if translations.is_some() {
+                            engine.keep_journal(translations::STEP);
+                        }
                         engine
                     },
                     pool,
@@ -116,6 +123,7 @@ impl Crew {
                     signal,
                     fault,
                     tap: None,
+                    translations,
                     lap: 0,
                 };
                 Recruit { desk, counters, board, begin: Box::new(begin) }

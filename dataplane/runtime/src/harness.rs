@@ -68,6 +68,7 @@ pub fn crew<D: Decide, I: Ingress, E: Egress>(
                 signal: Arc::new(Signal::default()),
                 fault: None,
                 tap: None,
+                translations: None,
                 lap: cycles(),
             };
             Harness { hands: worker.hands(), worker, desk }

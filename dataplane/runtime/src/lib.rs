@@ -36,6 +36,7 @@ mod rules;
 mod service;
 mod steering;
 mod tap;
+mod translations;
 mod transmit;
 mod watch;
 mod worker;

@@ -33,6 +33,7 @@ use crate::plan::{self, Plan, PlanError};
 use crate::ports::{OpenError, Opener, Port};
 use crate::service::Service;
 use crate::steering;
+use crate::translations::{self, Exporter};
 use crate::watch::{self, PERIOD, Watch};
 use crate::worker::{self, Clock};
 
@@ -187,7 +188,7 @@ async fn live(args: &Args, dataplane: Dataplane, state: State) -> Result<(), Fai
     };
     let mut hosts = watch_hosts(&twins)?;
     let boot = plan::before_programmed(&state);
-    let (control, running, pump) =
+    let (control, running, pump, exporter) =
         set_up(args, &dataplane, eal, (ports, queues, pools), advice, (boot, twins))?;
     running.begun().await;
     // Devices are open: what is left to do with the kernel is to give interfaces back.
@@ -199,6 +200,7 @@ async fn live(args: &Args, dataplane: Dataplane, state: State) -> Result<(), Fai
     let service =
         DataplaneServer::new(Service::new(control.clone())).max_decoding_message_size(MESSAGE_LIMIT);
     let server = tonic::transport::Server::builder().add_service(service);
+    let exporting = exporter.map(|exporter| tokio::spawn(exporter.run()));
     let serving = tokio::spawn(server.serve_with_incoming(listener.incoming()));
     tracing::info!(socket = %socket.display(), "ready");
     supervisor::ready("forwarding what fulcrum-control programs");
@@ -206,6 +208,7 @@ async fn live(args: &Args, dataplane: Dataplane, state: State) -> Result<(), Fai
     tend(&control, args.patience(), &mut endings, &mut hosts).await;
 
     supervisor::stopping();
+    exporting.into_iter().for_each(|exporting| exporting.abort());
     serving.abort();
     let _ = serving.await;
     running.stop().await;
@@ -307,7 +310,7 @@ fn set_up(
     (mut ports, queues, pools): Opened,
     mut warnings: Vec<String>,
     (boot, twins): (State, OpenTwins),
-) -> Result<(Control, Running, Option<Pump>), Failure> {
+) -> Result<(Control, Running, Option<Pump>, Option<Exporter>), Failure> {
     let workers = eal.workers().len();
     let (rss, gauges) = steering::settle(&mut ports, workers);
     let facts = ports
@@ -329,6 +332,14 @@ fn set_up(
     let largest = twins.iter().map(|twin| usize::from(twin.mtu) + plan::LAYER2 as usize).max();
     let its_twins = twins.iter().map(|twin| (twin.interface, twin.port)).collect();
     let (signal, clock) = (Arc::new(worker::Signal::default()), Clock::start());
+    let (outlets, exporter) = match dataplane.translation_log {
+        Some(collector) => {
+            let (outlets, inlets) = translations::rings(workers);
+            let domain = dataplane.observation_domain;
+            (outlets, Some(Exporter::new(collector, domain, inlets, clock)))
+        }
+        None => (Vec::new(), None),
+    };
     let crew = Crew {
         sessions: dataplane.sessions,
         seed: random(),
@@ -341,6 +352,7 @@ fn set_up(
         signal: signal.clone(),
         rss,
         twins: largest.map(|largest| (its_twins, largest)),
+        outlets,
     };
     let mut lcores = Vec::new();
     let mut boards = Vec::new();
@@ -369,12 +381,13 @@ fn set_up(
         idle: dataplane.idle.name(),
         sessions: dataplane.sessions,
         warnings,
+        collector: exporter.as_ref().map(|exporter| Arc::clone(exporter.collector())),
     };
     let counters = Arc::new(WorkerCounters::new(ports.len()));
     let pump = lines.map(|lines| Pump::new(twins, lines, Arc::clone(&counters)));
     let host = Host { boot, exceptions, addresses: Addresses::new(), counters };
     let control = Control::new(identity, links, ports, program, snapshot, host);
-    Ok((control, Running { signal, boards, lcores }, pump))
+    Ok((control, Running { signal, boards, lcores }, pump, exporter))
 }
 
 /// The addresses of the host, where it matters which they are.

@@ -18,6 +18,7 @@ use crate::idle::{Idle, Rest};
 use crate::mesh::Mesh;
 use crate::orders::{Answer, Order, Slot};
 use crate::tap::Tap;
+use crate::translations::Outlet;
 use crate::transmit::Transmitter;
 
 /// Places of the session table looked at for one answer about sessions.
@@ -103,6 +104,8 @@ pub(crate) struct Worker<D = Engine<Mempool>, I = Inlet, E = TxQueue> {
     pub(crate) fault: Option<Fault>,
     /// Copies frames for somebody, while there is one.
     pub(crate) tap: Option<Box<Tap>>,
+    /// Where translations go, if somebody wants to know of them.
+    pub(crate) translations: Option<Outlet>,
     /// The cycle counter when the turn began.
     pub(crate) lap: u64,
 }
@@ -258,6 +261,11 @@ impl<D: Decide, I: Ingress, E: Egress> Worker<D, I, E> {
         }
         self.engine.step(now, &mut self.pool, &mut hands.burst, &mut hands.inbox, &mut hands.out);
         self.board.enter(Stage::Sending);
+        if let Some(outlet) = &mut self.translations
+            && let Some(journal) = self.engine.engine().and_then(Engine::journal)
+        {
+            outlet.take(journal);
+        }
         let work = hands.out.tx.len() + hands.out.outbox.len() + hands.out.up.len();
         match &mut self.uplink {
             Some(uplink) => uplink.send(&mut hands.out.up),

@@ -64,6 +64,10 @@ pub struct Dataplane {
     pub socket: Option<PathBuf>,
     /// DPDK's file prefix, `None` = one of the process's own. Instances side by side need different ones.
     pub file_prefix: Option<String>,
+    /// Collector (IPFIX over UDP) that is told of sessions which hide their clients, `None` = nobody is.
+    pub translation_log: Option<SocketAddr>,
+    /// What the collector knows this director by.
+    pub observation_domain: u32,
 }
 
 impl Default for Dataplane {
@@ -76,6 +80,8 @@ impl Default for Dataplane {
             misdirect: false,
             socket: None,
             file_prefix: None,
+            translation_log: None,
+            observation_domain: 1,
         }
     }
 }

@@ -78,6 +78,10 @@ fn dataplane(root: &mut Table<'_>) -> Dataplane {
         misdirect: table.flag("misdirect").unwrap_or(default.misdirect),
         socket: path(&mut table, "socket", super::DEFAULT_DATAPLANE_SOCKET),
         file_prefix: table.text("file-prefix"),
+        translation_log: table.parsed("translation-log", "an address and a port, such as \"192.0.2.9:4739\""),
+        observation_domain: table
+            .number("observation-domain", 0..=u32::MAX)
+            .unwrap_or(default.observation_domain),
     };
     if read.worker_lcores().is_none() {
         let message =

@@ -49,6 +49,12 @@ fn dataplane(out: &mut Out, dataplane: &Dataplane) {
     if let Some(prefix) = &dataplane.file_prefix {
         out.text("file-prefix", prefix);
     }
+    if let Some(collector) = dataplane.translation_log {
+        out.text("translation-log", collector);
+    }
+    if dataplane.observation_domain != Dataplane::default().observation_domain {
+        out.bare("observation-domain", dataplane.observation_domain);
+    }
 }
 
 fn control(out: &mut Out, control: &ControlSettings) {

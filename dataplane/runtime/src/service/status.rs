@@ -2,7 +2,7 @@
 
 use fulcrum_api::dataplane::{
     DataplaneStatus, ExceptionStatus, GetStatusRequest, LocalPoolUse, NamedCount, PortStatus, PortSteering,
-    SnatUse, Worker,
+    SnatUse, TranslationLog, Worker,
 };
 use fulcrum_director::snapshot::{Interface, Service};
 use fulcrum_director::{Event, Reason, WorkerCounters};
@@ -55,6 +55,12 @@ pub(super) fn status(control: &mut Control, asked: &GetStatusRequest) -> Datapla
             let recent = control.recent_drops();
             reasons(|reason| recent[reason as usize])
         },
+        translation_log: identity.collector.as_ref().map(|collector| TranslationLog {
+            collector: collector.address.to_string(),
+            exported: collector.exported.get(),
+            lost: collector.lost(),
+            failed: collector.failed.get(),
+        }),
         local_pools: if asked.local_pools { local_pools(control) } else { Vec::new() },
         snat: snat(control),
         process: Some(fulcrum_api::process::usage()),

@@ -71,6 +71,12 @@ const TABLES: &[Table] = &[
                 "one that follows from the socket",
                 "DPDK's file prefix; instances side by side need different ones.",
             ),
+            (
+                "translation-log",
+                "",
+                "Collector (IPFIX over UDP) that is told of begins and ends of sessions which hide their clients; nobody by default.",
+            ),
+            ("observation-domain", "1", "What that collector knows this director by."),
         ],
     },
     Table {
