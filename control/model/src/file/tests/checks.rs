@@ -126,7 +126,8 @@ fn every_kind_is_read_and_written() {
     let tls = Some(CheckTls { verify: false, ..CheckTls::default() });
     assert_eq!(mail.kind, CheckKind::Smtp { helo: Some("director.example.org".into()), tls });
     assert_eq!((&echo.kind, echo.via), (&CheckKind::Ping, Via::LocalAddress));
-    assert!(web.needs_vip() && own.needs_vip() && !echo.needs_vip() && !open.needs_vip());
+    // Local addresses are the service's, too.
+    assert!(web.needs_vip() && own.needs_vip() && echo.needs_vip() && !open.needs_vip());
     let tls = Some(CheckTls { name: Some("shop".into()), ..CheckTls::default() });
     assert_eq!(rpc.kind, CheckKind::Grpc { service: "shop.v1.Orders".into(), tls });
 }
