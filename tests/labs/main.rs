@@ -3,6 +3,7 @@
 //! A lab takes its turn to send traffic and gives it up while it waits for time-outs, so many threads are
 //! welcome: `--test-threads` decides how many labs rest side by side.
 
+mod announce;
 mod client_address;
 mod configuration;
 mod crews;

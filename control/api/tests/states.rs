@@ -118,7 +118,8 @@ fn service() -> impl Strategy<Value = Service> {
         (service_key(), name(), any::<u8>(), any::<bool>(), of(any::<u32>()), any::<u8>(), of(name()));
     let local = (of(name()), vec(ip(), 0..3), of(name()));
     let more = (state_timeouts(), of(any::<u16>()), 0usize..4, health(), vec(server(), 0..3));
-    (balance, local, more).prop_map(|(balance, local, more)| {
+    let vip = (0usize..3, of(name()), any::<u32>(), any::<bool>());
+    (balance, local, more, vip).prop_map(|(balance, local, more, (when, on, after, withheld))| {
         let (key, scheduler, scheduler_flags, one_packet, persistent, prefix, persistence_engine) = balance;
         let (local_pool, locals, interface) = local;
         let (timeouts, mss, client_address, health, servers) = more;
@@ -137,6 +138,8 @@ fn service() -> impl Strategy<Value = Service> {
             mss,
             client_address: ClientAddress::ALL[client_address],
             health,
+            announcement: Announcement { when: Announce::ALL[when], on, after },
+            withheld,
             servers,
         }
     })

@@ -1,10 +1,11 @@
 //! fulcrum-control's service in the model's own terms.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use fulcrum_api::control::control_client::ControlClient;
 use fulcrum_api::control::{self as wire, Delivery};
-use fulcrum_api::{apply_changes, changes, dataplane, socket};
+use fulcrum_api::{apply_changes, changes, convert, dataplane, socket};
 use fulcrum_model::{Edit, ServiceKey, State};
 use tokio::time::timeout;
 use tonic::transport::Channel;
@@ -125,6 +126,25 @@ impl Client {
     pub async fn neighbours(&mut self) -> Result<Vec<dataplane::NeighbourStatus>, Failure> {
         let asked = self.control.list_neighbours(dataplane::ListNeighboursRequest {});
         Ok(answer(QUESTION, asked).await?.neighbours)
+    }
+
+    /// The VIPs of all services.
+    pub async fn vips(&mut self) -> Result<Vec<wire::Vip>, Failure> {
+        Ok(answer(QUESTION, self.control.list_vips(wire::ListVipsRequest {})).await?.vips)
+    }
+
+    /// Takes or releases VIPs, all or none, and says whether that is in effect.
+    pub async fn set_vips(&mut self, vips: &[IpAddr], taken: bool) -> Result<Delivery, Failure> {
+        let addresses = vips.iter().map(|vip| convert::address_bytes(*vip)).collect();
+        let request = wire::SetVipsRequest { addresses, taken };
+        Ok(answer(CHANGE, self.control.set_vips(request)).await?.delivery.unwrap_or_default())
+    }
+
+    /// Withdraws the announcements of all VIPs for so long.
+    pub async fn withdraw_vips(&mut self, time: Duration) -> Result<(), Failure> {
+        let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        answer(QUESTION, self.control.withdraw_vips(wire::WithdrawVipsRequest { milliseconds })).await?;
+        Ok(())
     }
 
     /// Frames, from now on, in chunks.

@@ -14,7 +14,8 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::{
     capture, configuration, doctor, events, generate, import, ipvsadm, local_pool, mark, neighbour, port,
-    probe, reference, route, server, service, session, setting, snat, status, timeout, top, trace, worker,
+    probe, reference, route, server, service, session, setting, snat, status, timeout, top, trace, vip,
+    worker,
 };
 
 /// Operates Fulcrum, a layer-4 load balancer.
@@ -80,6 +81,9 @@ pub enum Command {
     /// Neighbours, static and learned
     #[command(subcommand)]
     Neighbour(neighbour::Command),
+    /// VIPs as a whole: which the director has, and where they are announced
+    #[command(subcommand)]
+    Vip(vip::Command),
     /// Pools of local addresses for FULLNAT
     #[command(subcommand)]
     LocalPool(local_pool::Command),
@@ -168,6 +172,7 @@ async fn run(arguments: Arguments, out: &mut Output<'_>) -> Result<ExitCode, Fai
         Command::Worker(command) => worker::run(global, command, out).await,
         Command::Route(command) => route::run(global, command, out).await,
         Command::Neighbour(command) => neighbour::run(global, command, out).await,
+        Command::Vip(command) => vip::run(global, command, out).await,
         Command::LocalPool(command) => local_pool::run(global, command, out).await,
         Command::Mark(command) => mark::run(global, command, out).await,
         Command::Probe(command) => probe::run(global, command, out).await,

@@ -37,6 +37,7 @@ pub mod table;
 pub mod timeout;
 pub mod top;
 pub mod trace;
+pub mod vip;
 pub mod worker;
 
 pub use client::Client;

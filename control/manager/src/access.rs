@@ -18,7 +18,7 @@ use tower::{Layer, Service};
 use tracing::warn;
 
 /// What requests that change nothing but look need at least. All others, those to come too, are for administrators.
-const LOOKS: [&str; 8] = [
+const LOOKS: [&str; 9] = [
     "GetState",
     "GetConfig",
     "GetStatus",
@@ -26,10 +26,11 @@ const LOOKS: [&str; 8] = [
     "ListCounters",
     "ListNeighbours",
     "ListHealth",
+    "ListVips",
     "WatchEvents",
 ];
 /// What operators may beside looking. What edits are in it is looked at one by one.
-const OPERATES: [&str; 3] = ["Edit", "ZeroCounters", "Capture"];
+const OPERATES: [&str; 5] = ["Edit", "ZeroCounters", "Capture", "SetVips", "WithdrawVips"];
 
 fn needed(path: &str) -> Role {
     let method = path.rsplit('/').next().unwrap_or_default();

@@ -23,3 +23,4 @@ pub mod remote;
 pub mod service;
 pub mod store;
 pub mod verdict;
+pub mod vip;

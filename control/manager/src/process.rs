@@ -24,6 +24,9 @@ use crate::remote::{self, RemoteError};
 use crate::service::Service;
 use crate::store::{Store, StoreError, Stored};
 use crate::verdict::keeper::Keeper;
+use crate::vip::announce::{Announcer, Board};
+use crate::vip::host::mark_of;
+use crate::vip::possession::Possession;
 
 /// Within this time a process that was killed a moment ago has let go of its state and its socket.
 const PREDECESSOR: Duration = Duration::from_secs(2);
@@ -104,7 +107,18 @@ pub async fn run(arguments: Arguments) -> Result<(), ProcessError> {
     };
     let prober = Prober::start(Arc::new(Direct), Limits::of_process());
     let keeper = Keeper::new(desired.revisions(), &state, prober);
-    let reconciler = Reconciler::new(dataplane.clone(), keeper.revisions());
+    let possession = Possession::new(known.control.vips, &state, keeper.revisions());
+    let reconciler = Reconciler::new(dataplane.clone(), possession.revisions());
+    let announcements = Board::default();
+    let verdicts = keeper.verdicts();
+    let announcer = Announcer {
+        given: possession.revisions(),
+        link: reconciler.link(),
+        lost: Box::new(move || verdicts.without_quorum()),
+        mark: mark_of(&state),
+        interface: known.control.announce_interface.clone(),
+        board: announcements.clone(),
+    };
     let config_error = watch::Sender::new(config_error);
     let source = Source {
         verdicts: keeper.verdicts(),
@@ -125,6 +139,8 @@ pub async fn run(arguments: Arguments) -> Result<(), ProcessError> {
         config_error: config_error.subscribe(),
         config: arguments.config.clone(),
         dataplane,
+        possession: possession.clone(),
+        announcements,
         started,
     };
     let service = service.into_server();
@@ -171,7 +187,9 @@ pub async fn run(arguments: Arguments) -> Result<(), ProcessError> {
         served = server => served?,
         served = remote => served?,
         () = keeper.run() => {}
+        () = possession.run() => {}
         () = reconciler.run() => {}
+        () = announcer.run() => {}
         () = reload => {}
         () = live => {}
         never = metrics => match never {},

@@ -52,6 +52,8 @@ pub struct Link {
     pub in_sync: bool,
     /// Number of the last revision that was brought to it, whether it took it or not.
     pub attempted: u64,
+    /// Fingerprint of the last state that it was found to hold or was brought.
+    pub brought: u64,
     /// Generation of the desired state there.
     pub generation: u64,
     /// What went wrong last and has not gone right since.
@@ -234,6 +236,7 @@ impl Reconciler {
         self.link.send_modify(|link| {
             link.in_sync = true;
             link.attempted = wanted.number;
+            link.brought = wanted.fingerprint;
             link.generation = generation;
             link.error = None;
         });

@@ -1,6 +1,8 @@
 //! The Control gRPC service: requests in, desired state and data plane out.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +11,7 @@ use fulcrum_api::control::control_server::{Control, ControlServer};
 use fulcrum_api::control::{self as wire, Delivery};
 use fulcrum_api::dataplane::dataplane_client::DataplaneClient;
 use fulcrum_api::status::clipped;
-use fulcrum_api::{BadMessage, apply_changes, changes, dataplane, edit, socket};
+use fulcrum_api::{BadMessage, apply_changes, changes, convert, dataplane, edit, socket};
 use fulcrum_log::AUDIT;
 use fulcrum_model::file::{Config, to_toml};
 use fulcrum_model::{Edit, ServiceKey, State, validate};
@@ -27,9 +29,14 @@ use crate::reconcile::{ANSWER, Link};
 use crate::verdict::event::Numbered;
 use crate::verdict::keeper::{Known, Verdicts};
 use crate::verdict::listing;
+use crate::vip::announce::{Board, Standing};
+use crate::vip::possession::{Possession, VipError};
 
 /// How long a change waits for the data plane to have it before it is answered.
 const DELIVERY: Duration = Duration::from_secs(2);
+
+/// For so long announcements can be withdrawn by one request.
+const LONGEST_WITHDRAWAL: Duration = Duration::from_secs(24 * 3600);
 
 /// Changes of one transaction that are written down one by one.
 const TOLD: usize = 100;
@@ -49,6 +56,10 @@ pub struct Service {
     pub config: PathBuf,
     /// Path of the data plane's socket.
     pub dataplane: PathBuf,
+    /// Which VIPs the director has.
+    pub possession: Possession,
+    /// Where they are announced.
+    pub announcements: Board,
     /// When the process started.
     pub started: Instant,
 }
@@ -67,18 +78,15 @@ impl Service {
     async fn delivery(&self, number: u64) -> Delivery {
         let mut link = self.link.clone();
         let settled = link.wait_for(|link| link.channel.is_none() || link.attempted >= number);
-        let note = match timeout(DELIVERY, settled).await {
-            Ok(Ok(link)) if link.in_sync => return Delivery { delivered: true, note: String::new() },
-            Ok(Ok(link)) if link.channel.is_none() => {
-                "accepted; the data plane is not connected and will be given it when it is".to_owned()
-            }
-            Ok(Ok(link)) => {
-                let error = link.error.as_ref().map_or("no reason known", |(text, _)| text);
-                format!("accepted, but not in effect: {error}")
-            }
-            _ => "accepted; the data plane has not taken it in yet".to_owned(),
-        };
-        Delivery { delivered: false, note }
+        note(timeout(DELIVERY, settled).await)
+    }
+
+    /// Waits until the data plane holds the state of `fingerprint`, but not for a data plane that is not there.
+    async fn arrival(&self, fingerprint: u64) -> Delivery {
+        let mut link = self.link.clone();
+        let there = |link: &Link| link.in_sync && link.brought == fingerprint;
+        let settled = link.wait_for(|link| link.channel.is_none() || there(link));
+        note(timeout(DELIVERY, settled).await)
     }
 
     /// What is known of the desired state as it is now.
@@ -116,6 +124,15 @@ impl From<ChangeError> for Status {
             ChangeError::Edit(index, why) => edit::refused(*index, why),
             ChangeError::Invalid(why) => Status::invalid_argument(clipped(why.clone())),
             ChangeError::Store(_) => Status::internal(format!("not accepted: {error}")),
+        }
+    }
+}
+
+impl From<VipError> for Status {
+    fn from(error: VipError) -> Status {
+        match error {
+            VipError::Unknown(..) => Status::not_found(clipped(error.to_string())),
+            VipError::Write { .. } => Status::internal(format!("not accepted: {error}")),
         }
     }
 }
@@ -286,12 +303,75 @@ impl Control for Service {
         Ok(reply)
     }
 
+    async fn list_vips(&self, _: Request<wire::ListVipsRequest>) -> Reply<wire::ListVipsReply> {
+        let current = self.desired.lock().await.current();
+        let mut vips: BTreeMap<IpAddr, wire::Vip> = BTreeMap::new();
+        for vip in current.state.services.iter().filter_map(|service| service.key.address()) {
+            let entry = vips.entry(vip).or_insert_with(|| wire::Vip {
+                address: convert::address_bytes(vip),
+                taken: self.possession.has(vip),
+                ..wire::Vip::default()
+            });
+            entry.services += 1;
+        }
+        for ((interface, vip), standing) in self.announcements.places() {
+            let Some(entry) = vips.get_mut(&vip) else { continue };
+            let (announced, why) = match standing {
+                Standing::Announced => (true, String::new()),
+                Standing::Withdrawn(why) => (false, why),
+            };
+            entry.places.push(wire::VipPlace { interface, announced, why });
+        }
+        Ok(Response::new(wire::ListVipsReply { vips: vips.into_values().collect() }))
+    }
+
+    async fn set_vips(&self, request: Request<wire::SetVipsRequest>) -> Reply<wire::SetVipsReply> {
+        let who = who(&request)?;
+        let wire::SetVipsRequest { addresses, taken } = request.into_inner();
+        let vips = addresses.iter().enumerate();
+        let vips = vips.map(|(at, bytes)| convert::address(&format!("addresses[{at}]"), bytes));
+        let vips: Vec<IpAddr> = vips.collect::<Result<_, BadMessage>>()?;
+        let given = self.possession.say(&vips, taken)?;
+        let verb = if taken { "VIP taken" } else { "VIP released" };
+        audit(&who, given.number, vips.iter().map(|vip| format!("{verb}: {vip}")));
+        Ok(Response::new(wire::SetVipsReply { delivery: Some(self.arrival(given.fingerprint).await) }))
+    }
+
+    async fn withdraw_vips(
+        &self,
+        request: Request<wire::WithdrawVipsRequest>,
+    ) -> Reply<wire::WithdrawVipsReply> {
+        let who = who(&request)?;
+        let time = Duration::from_millis(request.into_inner().milliseconds);
+        info!(target: AUDIT, who = %who.name, from = %who.from, ?time, "announcements withdrawn");
+        self.announcements.withdraw(time.min(LONGEST_WITHDRAWAL)).await;
+        Ok(Response::new(wire::WithdrawVipsReply {}))
+    }
+
     type CaptureStream = tonic::Streaming<dataplane::CaptureChunk>;
 
     async fn capture(&self, request: Request<dataplane::CaptureRequest>) -> Reply<Self::CaptureStream> {
         let mut client = self.dataplane()?;
         self.answer(client.capture(request.into_inner())).await
     }
+}
+
+/// What is told of a change that was waited for.
+fn note(
+    settled: Result<Result<watch::Ref<'_, Link>, watch::error::RecvError>, tokio::time::error::Elapsed>,
+) -> Delivery {
+    let note = match settled {
+        Ok(Ok(link)) if link.in_sync => return Delivery { delivered: true, note: String::new() },
+        Ok(Ok(link)) if link.channel.is_none() => {
+            "accepted; the data plane is not connected and will be given it when it is".to_owned()
+        }
+        Ok(Ok(link)) => {
+            let error = link.error.as_ref().map_or("no reason known", |(text, _)| text);
+            format!("accepted, but not in effect: {error}")
+        }
+        _ => "accepted; the data plane has not taken it in yet".to_owned(),
+    };
+    Delivery { delivered: false, note }
 }
 
 /// Who asks, as found out before the request came here.

@@ -1,8 +1,9 @@
 //! The nouns of a director's configuration.
 //!
 //! Plain data with public fields: services and servers (`service`), what follows from checks (`health`), checks of
-//! servers (`check`), ports to pools (`network`), rules that mark packets (`mark`) and that masquerade (`snat`), time-outs (`timeouts`),
-//! behaviour switches (`settings`). Rules that span several objects are in `validate`.
+//! servers (`check`), ports to pools (`network`), rules that mark packets (`mark`) and that masquerade (`snat`),
+//! time-outs (`timeouts`), VIPs (`vip`), behaviour switches (`settings`). Rules that span several objects are in
+//! `validate`.
 
 mod check;
 mod exception;
@@ -14,6 +15,7 @@ mod service;
 mod settings;
 mod snat;
 mod timeouts;
+mod vip;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -39,6 +41,7 @@ pub use service::{
 pub use settings::{BadSetting, FIXED_SETTINGS, FixedSetting, Settings};
 pub use snat::{Snat, SnatProtocol};
 pub use timeouts::{StateTimeouts, TimeoutState, Timeouts, UnknownState};
+pub use vip::{Announce, Announcement, DEFAULT_ANNOUNCE_AFTER, VipOwner};
 
 /// A transport protocol that services balance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

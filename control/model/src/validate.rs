@@ -21,6 +21,7 @@ mod network;
 mod service;
 mod snat;
 mod switches;
+mod vip;
 
 pub use check::{
     CHECK_BYTES, CHECK_INTERVAL, CHECK_ROW, CHECK_TIMEOUT, CHECK_WARM_UP, check, nameless_check,
@@ -32,6 +33,7 @@ pub(crate) use service::{Holders, local_address_among, service_among};
 pub use service::{has_local_addresses, local_address, server, service};
 pub use snat::snat;
 pub use switches::{settings, timeouts};
+pub use vip::{MAX_ANNOUNCE_AFTER, host_interface};
 
 /// Schedulers that exist, by their IPVS names, in the order of ipvsadm's help.
 pub const SCHEDULERS: [&str; 14] =

@@ -57,6 +57,8 @@ names! {
         SourceRoute = "source-route",
         /// A source address no packet may have here.
         MartianSource = "martian-source",
+        /// To a VIP that this director does not have now (`fulcrum vip release`).
+        VipReleased = "vip-released",
         /// A destination address that is not forwarded: multicast, broadcast, loopback, 0/8, 240/4.
         MartianDestination = "martian-destination",
         /// TCP, UDP or ICMP header cut short.

@@ -193,7 +193,11 @@ impl<P: Pool> Engine<P> {
 
     /// To the worker that owns the flow, and there to where the packet wants to go.
     fn dispatch(&mut self, ctx: &mut Context<'_, P>, mut packet: Packet<P::Buf>) {
-        let ours = ctx.snap.locals.contains_key(&packet.dst);
+        let local = ctx.snap.locals.get(&packet.dst);
+        if local.is_some_and(|local| local.withheld) {
+            return self.drop_packet(ctx, packet, Reason::VipReleased, None);
+        }
+        let ours = local.is_some();
         if packet.is_v6() && packet.is_icmp() && ndisc::is_for_resolver(&packet, ours) {
             if self.config.worker != RESOLVER {
                 let Packet { port, hops, stage, buf, .. } = packet;

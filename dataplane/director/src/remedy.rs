@@ -53,6 +53,10 @@ impl Reason {
                 Watch,
                 "Somebody uses one of our addresses or none: find it by `fulcrum capture --drop martian-source`. A DR server that sends to clients through the director does so with the VIP: give it another way out.",
             ),
+            R::VipReleased => (
+                Watch,
+                "Just after a change of masters nothing: routers and clients learn where the VIP is. Else look which director has it, by `fulcrum vip list` on both, and who still sends here.",
+            ),
             R::MartianDestination => (Noise, "Nothing: broadcasts and addresses that are nobody's."),
             R::BadTransportHeader => {
                 (Watch, "Look who sends them: `fulcrum capture --drop bad-transport-header`.")

@@ -209,6 +209,8 @@ pub struct Local {
     pub arp: Option<InterfaceId>,
     /// What FULLNAT does with it, when it is a local address; the same object as long as the address is one.
     pub pool: Option<Arc<PerWorker<LocalCells>>>,
+    /// Whether it is a VIP that somebody else has now: not answered for, not forwarded to, not defended.
+    pub withheld: bool,
 }
 
 /// An own address that came up: neighbours are told of it.

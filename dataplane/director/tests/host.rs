@@ -171,6 +171,40 @@ fn addresses_that_come_up_are_announced_twice() {
 }
 
 #[test]
+fn a_vip_that_is_released_is_silent_until_it_is_taken_again() {
+    for workers in [1, 3] {
+        let mut director = Director::with(workers, SERVICE, |config| config.announce = true);
+        director.wait(5 * SECOND);
+        director.send(0, &syn(101));
+        assert_eq!(director.send(1, &answer(STRANGER_MAC)).len(), 1);
+        let data = tcp_frame(WAN, (CLIENT, 101), (VIP, 80), ACK, b"more");
+        assert_eq!(director.send(0, &data).len(), 1);
+        assert_eq!(director.send(0, &data).len(), 1, "the short way");
+
+        director.change(|state| state.services[0].withheld = true);
+        for frame in [syn(102), data.clone(), data.clone(), tcp_frame(WAN, (CLIENT, 9), (VIP, 22), SYN, b"")]
+        {
+            assert_eq!(director.send(0, &frame), []);
+        }
+        assert_eq!(director.send(0, &request(CLIENT, VIP)), []);
+        // Whoever has it now is not contradicted.
+        let theirs = arp::Packet { operation: arp::REQUEST, sha: PEER, spa: VIP, tha: [0; 6], tpa: VIP };
+        assert_eq!(director.send(0, &arp_frame(ethernet::BROADCAST, theirs)), []);
+        director.wait(3 * SECOND);
+        assert_eq!(director.dropped(Reason::VipReleased), 4);
+        assert_eq!(director.dropped(Reason::ArpConflict), 0);
+
+        let before = director.happened(Event::ArpAnnounced);
+        director.change(|state| state.services[0].withheld = false);
+        let told: Vec<_> = director.wait(3 * SECOND).iter().filter(|out| out.port == 0).map(arp_of).collect();
+        assert!(told.iter().all(|arp| (arp.spa, arp.tpa, arp.sha) == (VIP, VIP, WAN)), "{told:?}");
+        assert_eq!(director.happened(Event::ArpAnnounced) - before, 2);
+        assert_eq!(director.send(0, &request(CLIENT, VIP)).len(), 1);
+        assert_eq!(director.send(0, &data).len(), 1, "its session is as it was");
+    }
+}
+
+#[test]
 fn pings_are_answered_and_nothing_else_of_icmp_is() {
     let mut director = Director::new(2, SERVICE);
     let mut ping = vec![icmp::ECHO_REQUEST, 0, 0, 0, 0x12, 0x34, 0, 1, b'x'];

@@ -84,7 +84,7 @@ impl LocalAddresses {
 
         let mut locals = own(state, network);
         for (address, known) in &self.0 {
-            let local = locals.entry(*address).or_insert(Local { arp: known.arp, pool: None });
+            let local = locals.entry(*address).or_insert(Local { arp: known.arp, ..Local::default() });
             local.pool = Some(known.cells.clone());
         }
         locals
@@ -96,12 +96,18 @@ fn own(state: &State, network: &Network) -> FastMap<IpAddr, Local> {
     let mut locals: FastMap<IpAddr, Local> = FastMap::default();
     for id in network.in_order(state) {
         for (address, _) in &network.of(id).addresses {
-            locals.entry(*address).or_insert(Local { arp: Some(id), pool: None });
+            locals.entry(*address).or_insert(Local { arp: Some(id), ..Local::default() });
         }
     }
     for service in &state.services {
         let Some(vip) = service.key.address() else { continue };
-        let local = locals.entry(vip).or_insert_with(|| Local { arp: network.holding(vip), pool: None });
+        if service.withheld {
+            // Even if an interface was given the address, too.
+            locals.insert(vip, Local { withheld: true, ..Local::default() });
+            continue;
+        }
+        let holding = || Local { arp: network.holding(vip), ..Local::default() };
+        let local = locals.entry(vip).or_insert_with(holding);
         // Several services share a VIP, and only one of them may say where it is.
         let named = service.interface.as_ref().and_then(|name| network.ids.get(name));
         local.arp = local.arp.or(named.copied());

@@ -45,7 +45,7 @@ fn same_local(before: &Local, after: &Local) -> bool {
         (Some(before), Some(after)) => Arc::ptr_eq(before, after),
         (before, after) => before.is_none() && after.is_none(),
     };
-    before.arp == after.arp && pools
+    before.arp == after.arp && before.withheld == after.withheld && pools
 }
 
 fn same_service(before: &Arc<Service>, after: &Arc<Service>) -> bool {

@@ -216,6 +216,10 @@ impl Registry {
         for (service, destinations) in services.into_iter().zip(destinations) {
             let compiled = self.service(service, destinations, pools, warnings);
             match service.key {
+                // Nobody finds it, while its sessions stay with their workers.
+                ServiceKey::Address { protocol, address, port } if service.withheld => {
+                    compilation.deleted.insert((protocol.number(), address, port), compiled.steering);
+                }
                 ServiceKey::Address { protocol, address, port } => {
                     compilation.services.insert((protocol.number(), address, port), compiled);
                 }

@@ -255,7 +255,38 @@ impl From<&model::Service> for wire::Service {
             mss: service.mss.map(Into::into),
             client_address: wire::ClientAddress::from(service.client_address).into(),
             health: (service.health != model::ServiceHealth::default()).then(|| (&service.health).into()),
+            announcement: (service.announcement != model::Announcement::default())
+                .then(|| (&service.announcement).into()),
+            withheld: service.withheld,
         }
+    }
+}
+
+impl From<&model::Announcement> for wire::Announcement {
+    fn from(announcement: &model::Announcement) -> wire::Announcement {
+        let when = match announcement.when {
+            model::Announce::Never => wire::Announce::Never,
+            model::Announce::Healthy => wire::Announce::Healthy,
+            model::Announce::Always => wire::Announce::Always,
+        };
+        wire::Announcement { when: when.into(), on: announcement.on.clone(), after: announcement.after }
+    }
+}
+
+impl TryFrom<wire::Announcement> for model::Announcement {
+    type Error = BadMessage;
+
+    fn try_from(announcement: wire::Announcement) -> Checked<model::Announcement> {
+        let when = match wire::Announce::try_from(announcement.when) {
+            Ok(wire::Announce::Never) => model::Announce::Never,
+            Ok(wire::Announce::Healthy) => model::Announce::Healthy,
+            Ok(wire::Announce::Always) => model::Announce::Always,
+            Err(_) => {
+                let problem = format!("{} is none of NEVER 0, HEALTHY 1, ALWAYS 2", announcement.when);
+                return Err(BadMessage::new("when", problem));
+            }
+        };
+        Ok(model::Announcement { when, on: announcement.on, after: announcement.after })
     }
 }
 
@@ -283,6 +314,8 @@ impl TryFrom<wire::Service> for model::Service {
             mss: service.mss.map(|mss| small("mss", mss)).transpose()?,
             client_address: client_address(service.client_address)?,
             health: optional("health", service.health)?,
+            announcement: optional("announcement", service.announcement)?,
+            withheld: service.withheld,
         })
     }
 }

@@ -3,13 +3,14 @@
 //!
 //! What happens within [`GATHER`] is one change: a thousand servers that fail at once are taken out by one push.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use fulcrum_api::fingerprint;
 use fulcrum_health::Prober;
-use fulcrum_model::State;
+use fulcrum_model::{ServiceKey, State};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
@@ -165,6 +166,13 @@ impl Verdicts {
         let mut known = self.at(number).await;
         known.reports = Arc::new(gather(&self.prober, &known.plan));
         known
+    }
+
+    /// The services that have lost their quorum.
+    pub fn without_quorum(&self) -> HashSet<ServiceKey> {
+        let known = self.known();
+        let lost = known.memory.services.iter().filter(|(_, service)| service.quorum_lost.is_some());
+        lost.map(|(key, _)| *key).collect()
     }
 
     /// What happened.

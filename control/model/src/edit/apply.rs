@@ -281,6 +281,7 @@ impl Draft {
         let changed = Service {
             servers: old.servers.clone(),
             health: old.health.clone(),
+            announcement: old.announcement.clone(),
             local_pool: new.local_pool.clone().or_else(|| old.local_pool.clone()),
             interface: new.interface.clone().or_else(|| old.interface.clone()),
             mss: new.mss.or(old.mss),

@@ -16,7 +16,7 @@ use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::state::State;
+use crate::state::{State, VipOwner};
 
 pub use remote::{Remote, RemoteClient, Role};
 pub use write::{CHECK_KEYS, check_entries, state_to_toml, to_toml};
@@ -151,6 +151,10 @@ pub struct ControlSettings {
     pub metrics_limit: u32,
     /// How other machines are served, `None` = not at all.
     pub remote: Option<Remote>,
+    /// Interface of the host on which VIPs are announced.
+    pub announce_interface: String,
+    /// Who says which VIPs the director has.
+    pub vips: VipOwner,
 }
 
 impl Default for ControlSettings {
@@ -161,6 +165,8 @@ impl Default for ControlSettings {
             metrics: None,
             metrics_limit: 10_000,
             remote: None,
+            announce_interface: "lo".to_owned(),
+            vips: VipOwner::Always,
         }
     }
 }

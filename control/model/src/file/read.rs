@@ -11,7 +11,7 @@ use toml::de::DeTable;
 
 use super::table::{Found, Places, Sink, Table};
 use super::{Config, ControlSettings, Dataplane, HugePages, Idle, MAX_BYTES};
-use crate::state::State;
+use crate::state::{State, VipOwner};
 use crate::validate::{self, Place};
 
 mod check;
@@ -103,6 +103,13 @@ fn control(root: &mut Table<'_>) -> (ControlSettings, usize) {
         socket: path(&mut table, "socket", super::DEFAULT_CONTROL_SOCKET).unwrap_or(default.socket),
         state_file: path(&mut table, "state-file", super::DEFAULT_STATE_FILE).unwrap_or(default.state_file),
         metrics: table.parsed("metrics", "an address and a port, such as \"127.0.0.1:9559\""),
+        announce_interface: table
+            .read("announce-interface", |text| match validate::host_interface(text) {
+                Some(problem) => Err(problem),
+                None => Ok(text.to_owned()),
+            })
+            .unwrap_or(default.announce_interface),
+        vips: table.word("vips", &VipOwner::ALL.map(|owner| (owner.name(), owner))).unwrap_or_default(),
         metrics_limit: table.number("metrics-limit", 0..=1_000_000u32).unwrap_or(default.metrics_limit),
         remote: super::remote::read(&mut table),
     };

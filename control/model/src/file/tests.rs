@@ -7,6 +7,7 @@ mod checks;
 mod health;
 mod nouns;
 mod snat;
+mod vips;
 
 const EXAMPLE: &str = r#"
 [dataplane]

@@ -7,9 +7,10 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::{Config, ControlSettings, Dataplane, HugePages};
 use crate::state::{
-    Admin, ClientAddress, Exception, Family, Interface, LocalPool, MarkRule, Neighbour, Port, PortRange,
-    PortSteering, Route, RouteTarget, Server, ServerHealth, ServerKey, Service, ServiceHealth, ServiceKey,
-    Settings, Snat, State, Timeouts, Tunnel, TunnelChecksum, TunnelKind, TunnelSource,
+    Admin, Announce, Announcement, ClientAddress, DEFAULT_ANNOUNCE_AFTER, Exception, Family, Interface,
+    LocalPool, MarkRule, Neighbour, Port, PortRange, PortSteering, Route, RouteTarget, Server, ServerHealth,
+    ServerKey, Service, ServiceHealth, ServiceKey, Settings, Snat, State, Timeouts, Tunnel, TunnelChecksum,
+    TunnelKind, TunnelSource, VipOwner,
 };
 
 pub use check::{KEYS as CHECK_KEYS, entries as check_entries};
@@ -69,6 +70,12 @@ fn control(out: &mut Out, control: &ControlSettings) {
     }
     if control.metrics_limit != ControlSettings::default().metrics_limit {
         out.bare("metrics-limit", control.metrics_limit);
+    }
+    if control.announce_interface != ControlSettings::default().announce_interface {
+        out.text("announce-interface", &control.announce_interface);
+    }
+    if control.vips != VipOwner::Always {
+        out.text("vips", control.vips.name());
     }
     if let Some(remote) = &control.remote {
         super::remote::write(out, remote);
@@ -270,12 +277,23 @@ fn service(out: &mut Out, service: &Service) {
         let each: Vec<String> = service.timeouts.iter().map(|(state, n)| format!("{state} = {n}")).collect();
         out.bare("timeouts", format_args!("{{ {} }}", each.join(", ")));
     }
+    announcement(out, &service.announcement);
     health(out, &service.health);
     for server in &service.servers {
         out.table("[[service.server]]");
         self::server(out, server);
         server_health(out, &server.health);
         admin(out, server.admin);
+    }
+}
+
+fn announcement(out: &mut Out, announcement: &Announcement) {
+    if announcement.when != Announce::Never {
+        out.text("announce", announcement.when);
+    }
+    out.maybe("announce-on", announcement.on.as_ref());
+    if announcement.after != DEFAULT_ANNOUNCE_AFTER {
+        out.bare("announce-after", announcement.after);
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Admin, Family, Protocol, ServerHealth, ServiceHealth, StateTimeouts};
+use super::{Admin, Announcement, Family, Protocol, ServerHealth, ServiceHealth, StateTimeouts};
 
 /// How a packet reaches its real server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -305,6 +305,10 @@ pub struct Service {
     pub client_address: ClientAddress,
     /// What follows from checks of its servers.
     pub health: ServiceHealth,
+    /// How its VIP is announced.
+    pub announcement: Announcement,
+    /// Whether the director does not have the VIP now. Control says so to the data plane; a file never does.
+    pub withheld: bool,
     /// Real servers in order of addition, oldest first (schedulers walk them newest first, as in IPVS).
     pub servers: Vec<Server>,
 }
@@ -327,6 +331,8 @@ impl Service {
             mss: None,
             client_address: ClientAddress::None,
             health: ServiceHealth::default(),
+            announcement: Announcement::default(),
+            withheld: false,
             servers: Vec::new(),
         }
     }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::{
     MAX_TIMEOUT, MAX_WEIGHT, PERSISTENCE_ENGINES, Problem, SCHEDULERS, add, health, known_interface,
-    link_local, listed, mss, one, own_address, pool_holds, switches, unicast,
+    link_local, listed, mss, one, own_address, pool_holds, switches, unicast, vip,
 };
 use crate::state::{
     ClientAddress, Family, Forward, LocalPool, Protocol, Server, Service, ServiceKey, State, Tunnel,
@@ -104,6 +104,7 @@ pub(crate) fn service_among(holders: &Holders<'_>, service: &Service) -> Vec<Pro
     persistence(&mut found, service);
     sessions(&mut found, service);
     health::service(&mut found, service);
+    vip::announcement(&mut found, service);
     if let Some(pool) = &service.local_pool
         && !state.local_pools.iter().any(|p| p.name == *pool)
     {

@@ -125,7 +125,9 @@ fn checked_header<B: Buf>(frame: &B) -> usize {
 
 /// Whether the director answers the host for an address: it is its own, and not the host's too.
 fn is_asked_for(snap: &Snapshot, interface: InterfaceId, target: IpAddr) -> bool {
-    snap.locals.get(&target).is_some_and(|local| local.arp.is_none_or(|at| at == interface))
+    snap.locals
+        .get(&target)
+        .is_some_and(|local| !local.withheld && local.arp.is_none_or(|at| at == interface))
         && !snap.hosts.contains_key(&target)
 }
 

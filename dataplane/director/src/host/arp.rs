@@ -28,7 +28,7 @@ impl<P: Pool> Engine<P> {
             _ => return self.drop_frame(ctx, port, Reason::BadArp, buf),
         };
         let own_mac = ctx.snap.interfaces[usize::from(interface)].mac;
-        if ctx.snap.locals.contains_key(&packet.spa.into()) {
+        if ctx.snap.locals.get(&packet.spa.into()).is_some_and(|local| !local.withheld) {
             if packet.sha != own_mac {
                 self.resolver.claimed(interface, packet.spa.into(), packet.sha, ctx.now);
                 if self.resolver.defends(packet.spa.into(), ctx.now) {

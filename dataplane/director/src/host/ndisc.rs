@@ -72,7 +72,7 @@ impl<P: Pool> Engine<P> {
         question: Solicitation,
     ) {
         let interface = packet.interface;
-        if ctx.snap.locals.contains_key(&packet.src) {
+        if ctx.snap.locals.get(&packet.src).is_some_and(|local| !local.withheld) {
             self.note_claim(ctx, &packet, packet.src);
             return self.up_or_drop(ctx, packet, Reason::NdConflict);
         }
@@ -109,7 +109,7 @@ impl<P: Pool> Engine<P> {
         answer: Advertisement,
     ) {
         let (interface, target) = (packet.interface, IpAddr::V6(answer.target));
-        if ctx.snap.locals.contains_key(&target) {
+        if ctx.snap.locals.get(&target).is_some_and(|local| !local.withheld) {
             let own = ctx.snap.interfaces[usize::from(interface)].mac;
             self.note_claim(ctx, &packet, target);
             if answer.target_mac != Some(own) && self.resolver.defends(target, ctx.now) {

@@ -5,10 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use super::super::table::{Places, Table};
 use super::{health, switches};
 use crate::state::{
-    ClientAddress, Family, Forward, LocalAddress, Protocol, Server, ServerKey, Service, ServiceKey, Tunnel,
-    TunnelChecksum, TunnelKind, TunnelSource, prefix_of_mask, scheduler_flag_words,
+    Announce, Announcement, ClientAddress, DEFAULT_ANNOUNCE_AFTER, Family, Forward, LocalAddress, Protocol,
+    Server, ServerKey, Service, ServiceKey, Tunnel, TunnelChecksum, TunnelKind, TunnelSource, prefix_of_mask,
+    scheduler_flag_words,
 };
-use crate::validate::{DEFAULT_SCHEDULER, MAX_TIMEOUT, MAX_WEIGHT, MSS};
+use crate::validate::{DEFAULT_SCHEDULER, MAX_ANNOUNCE_AFTER, MAX_TIMEOUT, MAX_WEIGHT, MSS};
 
 pub(super) const PROTOCOLS: [(&str, Protocol); 3] =
     [("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("sctp", Protocol::Sctp)];
@@ -63,6 +64,11 @@ pub(super) fn service(table: &mut Table<'_>, mut part_at: impl FnMut(Part, Place
     let health = health::of_service(table, service_port, |check, at| {
         part_at(check.map_or(Part::SorryServer, Part::Check), at);
     });
+    let announcement = Announcement {
+        when: table.word("announce", &Announce::ALL.map(|when| (when.name(), when))).unwrap_or_default(),
+        on: table.text("announce-on"),
+        after: table.number("announce-after", 0..=MAX_ANNOUNCE_AFTER).unwrap_or(DEFAULT_ANNOUNCE_AFTER),
+    };
     let mut servers = Vec::new();
     for mut table in table.tables("server", "[[service.server]]") {
         let read = server(&mut table, service_port);
@@ -87,6 +93,7 @@ pub(super) fn service(table: &mut Table<'_>, mut part_at: impl FnMut(Part, Place
         mss,
         client_address: client_address.unwrap_or_default(),
         health,
+        announcement,
         servers,
         ..bare
     })

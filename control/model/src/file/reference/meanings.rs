@@ -95,6 +95,16 @@ const TABLES: &[Table] = &[
             ),
             ("metrics-limit", "10000", "Services, and servers, that have series of their own at most."),
             (
+                "announce-interface",
+                "\"lo\"",
+                "Interface of the host on which VIPs are announced (`announce`), such as \"lo\" or \"dummy0\".",
+            ),
+            (
+                "vips",
+                "\"always\"",
+                "Which VIPs the director has: `always`: all; `manual`: those that `fulcrum vip take` was said of.",
+            ),
+            (
                 "state-file",
                 "\"/var/lib/fulcrum/state.toml\"",
                 "Where changes made at run time survive a restart.",
@@ -292,6 +302,18 @@ const TABLES: &[Table] = &[
                 "Weight below the quorum at which it is lost, and above it at which it is regained.",
             ),
             ("slow-start", "0", "Seconds in which a server that comes back reaches its weight."),
+            (
+                "announce",
+                "\"never\"",
+                "When the VIP is on an interface of the host, for routing daemons: `never`; `healthy`: while the data plane \
+                 serves and the service has its quorum; `always`: while the data plane serves.",
+            ),
+            (
+                "announce-on",
+                "the `announce-interface` of `[control]`",
+                "Interface of the host on which the VIP is announced.",
+            ),
+            ("announce-after", "5", "Seconds for which all that has to be so before the VIP is announced."),
         ],
     },
     Table {
