@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo check test trex-check bench bench-memif install install-ipvsadm deb clean
+.PHONY: help setup build demo check test soak trex-check bench bench-memif install install-ipvsadm deb clean
 
 PREFIX ?= /usr/local
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -13,7 +13,7 @@ PROGRAMS := fulcrum-dataplane fulcrum-control fulcrum
 BUILT ?= $(TARGET)/release
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
-# The demo makes network namespaces.
+# The demo and the soak make network namespaces.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E)
 
 # Completions of a program for three shells: $(1) SHELL $(3) prints those of $(2).
@@ -49,6 +49,10 @@ test: check ## everything: lints, unit, doc, engine and replay tests, and the la
 	@runner=CARGO_TARGET_$$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')_RUNNER
 	# One command for all packages: their programs, which the labs start, are built by it too.
 	env $$runner=$(CURDIR)/tests/runner cargo test --workspace --locked --no-fail-fast
+
+soak: setup ## load, failures, edits and kills, then a look for what is wrong or left; MINUTES=5, SEED=N repeats a run
+	@cargo build --release --locked --workspace $(PROGRAMS:%=--bin %) --bin fulcrum-lab
+	$(AS_ROOT) $(TARGET)/release/fulcrum-lab soak --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED))
 
 trex-check: setup ## the TRex kit without a TRex; TREX_HOME=DIR: its profiles also by TRex's own simulators
 	@cargo build --locked --workspace $(PROGRAMS:%=--bin %)

@@ -79,6 +79,15 @@ impl Lab {
         Switch::new(&self.tag, role)
     }
 
+    /// Copies captures and logs to where they stay.
+    pub fn keep(&self) -> Option<PathBuf> {
+        let kept = Path::new(env!("FULCRUM_PROGRAMS")).join("labs").join(&self.tag);
+        fs::create_dir_all(&kept).ok()?;
+        let mut copy = std::process::Command::new("cp");
+        copy.arg("-rT").arg(&self.directory).arg(&kept).status().ok()?;
+        Some(kept)
+    }
+
     /// Lets the next lab begin: from here on this one only waits for time-outs.
     pub fn rest(&mut self) {
         self.turn = None;
@@ -91,15 +100,7 @@ impl Drop for Lab {
             for (name, text) in logs(&self.directory) {
                 eprintln!("--- {name}\n{text}");
             }
-            let kept = Path::new(env!("FULCRUM_PROGRAMS")).join("labs").join(&self.tag);
-            let copied = fs::create_dir_all(&kept).is_ok()
-                && std::process::Command::new("cp")
-                    .arg("-rT")
-                    .arg(&self.directory)
-                    .arg(&kept)
-                    .status()
-                    .is_ok();
-            if copied {
+            if let Some(kept) = self.keep() {
                 eprintln!("--- captures and logs are kept in {}", kept.display());
             }
         }

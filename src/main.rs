@@ -24,6 +24,17 @@ enum Command {
         #[arg(long)]
         keep: bool,
     },
+    /// Try a director with load, failures, edits and kills, and look for what is wrong or left over.
+    Soak {
+        /// How long
+        #[arg(long, default_value_t = 5.0)]
+        minutes: f64,
+        /// Repeats the choices of another run
+        #[arg(long)]
+        seed: Option<u64>,
+    },
+    /// The clients of `soak`.
+    AskAll { services: Vec<String> },
     /// Remove what `demo --keep` has left, and what killed test runs have.
     Clean,
     /// Decapsulate IPIP, GRE and GUE; inner packets leave by DEVICE for the station MAC.
@@ -91,6 +102,8 @@ fn run(command: Command) -> Result<(), Box<dyn std::error::Error>> {
     let ms = Duration::from_millis;
     match command {
         Command::Demo { keep } => helper::demo::run(keep),
+        Command::Soak { minutes, seed } => helper::soak::run(minutes, seed),
+        Command::AskAll { services } => helper::soak::clients::ask(&services),
         Command::Clean => helper::demo::clean(),
         Command::Decap { device, mac } => helper::decap::run(&device, helper::parse_mac(&mac)?),
         Command::Trunk { device, access } => helper::trunk::run(&device, &helper::parse_access(&access)?),

@@ -188,7 +188,8 @@ pub fn plain_frames(end: &Namespace, device: &str) {
 #[derive(Debug)]
 pub struct Switch {
     inner: Namespace,
-    ports: usize,
+    /// Namespaces at its ports, in their order.
+    ends: Vec<String>,
 }
 
 impl Switch {
@@ -197,16 +198,26 @@ impl Switch {
         let inner = Namespace::new(tag, role);
         inner.sh("ip link add br0 type bridge mcast_snooping 0
             ip link set br0 up");
-        Switch { inner, ports: 0 }
+        Switch { inner, ends: Vec::new() }
     }
 
     /// Connects a namespace's new device to the switch.
     #[track_caller]
     pub fn attach(&mut self, end: &Namespace, device: &str) {
-        self.ports += 1;
-        let port = format!("p{}", self.ports);
+        self.ends.push(end.name().to_owned());
+        let port = format!("p{}", self.ends.len());
         link(&self.inner, &port, end, device);
         self.inner.sh(&format!("ip link set {port} master br0"));
+    }
+
+    /// Pulls a namespace's cable out, or puts it back; nothing happens when it is not connected here.
+    pub fn set_link(&self, end: &Namespace, up: bool) {
+        let word = if up { "up" } else { "down" };
+        for (number, name) in (1..).zip(&self.ends) {
+            if name == end.name() {
+                self.inner.sh(&format!("ip link set p{number} {word}"));
+            }
+        }
     }
 
     /// Frames that its ports have lost.

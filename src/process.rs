@@ -83,11 +83,26 @@ impl Process {
         self.wait(Duration::from_secs(10))
     }
 
+    /// Ends it and the processes that it has started as a crash of all would (SIGKILL).
+    pub fn kill_all(&mut self) {
+        let children = children(self.id());
+        self.kill();
+        if !children.is_empty() {
+            let _ = Command::new("kill").arg("-KILL").args(children).stderr(Stdio::null()).status();
+        }
+    }
+
     /// Ends it as a crash would (SIGKILL).
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Processes that one has started.
+fn children(id: u32) -> Vec<String> {
+    let listed = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+    listed.split_whitespace().map(str::to_owned).collect()
 }
 
 impl Drop for Process {

@@ -19,7 +19,8 @@ pub struct Server {
     /// What it answers with.
     pub name: String,
     directory: PathBuf,
-    processes: Vec<Process>,
+    /// By what they are called.
+    processes: Vec<(String, Process)>,
 }
 
 impl Server {
@@ -136,6 +137,13 @@ impl Server {
         wait_listening(&self.inside, "tcp", port);
     }
 
+    /// Kills what was started under a name, as a crash would.
+    pub fn kill(&mut self, what: &str) {
+        self.processes
+            .extract_if(.., |(name, _)| name == what)
+            .for_each(|(_, mut process)| process.kill_all());
+    }
+
     /// What one of its programs has said.
     pub fn log(&self, what: &str) -> String {
         fs::read_to_string(self.lab().join(format!("{}.{what}.log", self.name))).unwrap_or_default()
@@ -200,8 +208,8 @@ impl Server {
     #[track_caller]
     fn start(&mut self, command: &mut Command, what: &str) -> &Process {
         let log = self.lab().join(format!("{}.{what}.log", self.name));
-        self.processes.push(Process::start(command, log));
-        &self.processes[self.processes.len() - 1]
+        self.processes.push((what.to_owned(), Process::start(command, log)));
+        &self.processes[self.processes.len() - 1].1
     }
 
     fn lab(&self) -> &Path {

@@ -289,6 +289,11 @@ impl Topology {
         self.switches.push(switch);
     }
 
+    /// Pulls all cables of a server that lead to switches, or puts them back.
+    pub fn set_link(&self, server: usize, up: bool) {
+        self.switches.iter().for_each(|switch| switch.set_link(&self.servers[server].inside, up));
+    }
+
     /// A namespace beside client, director and servers: the router or the trunk's far end.
     pub fn other(&self) -> &Namespace {
         &self.others[0]

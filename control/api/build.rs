@@ -1,7 +1,7 @@
 //! Generates the messages and services from `proto/` (needs protoc).
 
 /// Messages that people see as JSON just as they are.
-const SHOWN: [&str; 14] = [
+const SHOWN: &[&str] = &[
     "fulcrum.dataplane.v1.TranslationLog",
     "fulcrum.control.v1.Status",
     "fulcrum.control.v1.ControlStatus",
@@ -13,6 +13,7 @@ const SHOWN: [&str; 14] = [
     "fulcrum.dataplane.v1.ExceptionStatus",
     "fulcrum.dataplane.v1.LocalPoolUse",
     "fulcrum.dataplane.v1.SnatUse",
+    "fulcrum.dataplane.v1.FramePool",
     "fulcrum.dataplane.v1.NamedCount",
     "fulcrum.dataplane.v1.Counters",
     "fulcrum.dataplane.v1.ProcessUse",

@@ -108,7 +108,7 @@ fn connect_from(from: u16, server: SocketAddr, reset: bool) -> std::io::Result<S
 }
 
 /// Reads one HTTP answer with a Content-Length and gives its body, trimmed.
-fn body(stream: &mut TcpStream) -> Result<String, Box<dyn std::error::Error>> {
+pub(crate) fn body(stream: &mut TcpStream) -> Result<String, Box<dyn std::error::Error>> {
     let mut text = String::new();
     let mut buffer = [0; 4096];
     loop {

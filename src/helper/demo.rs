@@ -27,12 +27,7 @@ pub(crate) fn run(keep: bool) -> Result<(), Box<dyn std::error::Error>> {
         net::remove_tag(TAG);
         std::process::exit(130);
     })?;
-    // What fails says so in words; where in the code it did matters to nobody here.
-    std::panic::set_hook(Box::new(|info| {
-        let payload = info.payload();
-        let text = payload.downcast_ref::<String>().map(String::as_str);
-        eprintln!("\n{}", text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("something went wrong"));
-    }));
+    super::complain_in_words();
     let start = Instant::now();
     println!("Setting the stage: client, director, router and three servers in network namespaces");
     let stage = build();
@@ -94,6 +89,7 @@ pub(crate) fn run(keep: bool) -> Result<(), Box<dyn std::error::Error>> {
 /// Removes what `--keep` has left, and what killed runs have.
 pub(crate) fn clean() -> Result<(), Box<dyn std::error::Error>> {
     net::remove_tag(TAG);
+    net::remove_tag(super::soak::TAG);
     net::sweep();
     Ok(())
 }

@@ -6,9 +6,19 @@ pub(crate) mod datagrams;
 pub(crate) mod decap;
 pub(crate) mod demo;
 pub(crate) mod pieces;
+pub(crate) mod soak;
 pub(crate) mod trunk;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// What fails says so in words; where in the code it did matters to nobody here.
+pub(crate) fn complain_in_words() {
+    std::panic::set_hook(Box::new(|info| {
+        let payload = info.payload();
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        eprintln!("\n{}", text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("something went wrong"));
+    }));
+}
 
 /// Any address of a family.
 pub(crate) fn any(is_ipv4: bool) -> IpAddr {

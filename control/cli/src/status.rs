@@ -127,6 +127,9 @@ fn dataplane(
     if verbose {
         writeln!(out, "\ncounted")?;
         table::print_indented(out, "  ", &EventRow::all(&dataplane.events))?;
+        for pool in &dataplane.frames {
+            writeln!(out, "\nmemory for frames: {} of {} free", pool.free, pool.frames)?;
+        }
         if let Some(log) = &dataplane.translation_log {
             let (exported, lost, failed) = (log.exported, log.lost, log.failed);
             writeln!(
@@ -182,7 +185,7 @@ impl Row for PoolUseRow {
 
 #[cfg(test)]
 mod tests {
-    use fulcrum_api::dataplane::{NamedCount, PortStatus, Worker};
+    use fulcrum_api::dataplane::{FramePool, NamedCount, PortStatus, Worker};
 
     use super::*;
 
@@ -248,6 +251,7 @@ mod tests {
                 }],
                 drops: vec![count("no-service", 3), count("no-route", 0)],
                 events: vec![count("forwarded.nat", 9)],
+                frames: vec![FramePool { frames: 20_480, free: 16_000 }],
                 ..DataplaneStatus::default()
             }),
             ..status()
@@ -261,6 +265,7 @@ mod tests {
             "  wan: checksums are completed in software",
             "  no-service  3        TCP to an own address where nothing listens (answered with RST, if it may be).",
             "  forwarded.nat  9      Forwarded to a server by NAT.",
+            "memory for frames: 16000 of 20480 free",
         ] {
             assert!(text.lines().any(|is| is == line), "no line `{line}` in\n{text}");
         }

@@ -9,6 +9,7 @@ use std::time::Instant;
 use fulcrum_api::state::Change;
 use fulcrum_api::{BadMessage, apply_changes, fingerprint};
 use fulcrum_director::{Reason, Snapshot, WorkerCounters};
+use fulcrum_dpdk::Mempool;
 use fulcrum_model::{Interface, State};
 use fulcrum_program::{Probe, Program};
 
@@ -63,6 +64,8 @@ pub(crate) struct Identity {
     pub(crate) idle: &'static str,
     /// Sessions and templates of each worker at most.
     pub(crate) sessions: usize,
+    /// Memory for frames, a pool for each NUMA node with workers.
+    pub(crate) frames: Vec<Mempool>,
     /// Said at start.
     pub(crate) warnings: Vec<String>,
     /// Who is told of translations.

@@ -340,6 +340,12 @@ fn set_up(
         }
         None => (Vec::new(), None),
     };
+    let mut frames: Vec<Mempool> = Vec::new();
+    for pool in &pools {
+        if !frames.contains(pool) {
+            frames.push(*pool);
+        }
+    }
     let crew = Crew {
         sessions: dataplane.sessions,
         seed: random(),
@@ -380,6 +386,7 @@ fn set_up(
         hugepages: eal.hugepages(),
         idle: dataplane.idle.name(),
         sessions: dataplane.sessions,
+        frames,
         warnings,
         collector: exporter.as_ref().map(|exporter| Arc::clone(exporter.collector())),
     };

@@ -19,10 +19,11 @@ pub struct MempoolError {
 }
 
 /// Buffers for frames, shared by all threads; lives until the process ends.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mempool {
     raw: NonNull<sys::rte_mempool>,
     room: u16,
+    size: u32,
 }
 
 // SAFETY: rte_mempool is made for concurrent use by any thread (its default ring is multi-producer, multi-consumer),
@@ -66,7 +67,7 @@ impl Mempool {
         // SAFETY: EAL has started (`_eal` proves it); the name is copied.
         let raw = unsafe { sys::fulcrum_pool_create(c_name.as_ptr(), count, cache, data_room, node) };
         match NonNull::new(raw) {
-            Some(raw) => Ok(Mempool { raw, room }),
+            Some(raw) => Ok(Mempool { raw, room, size: count }),
             None => Err(failed(eal::words(eal::last_error()))),
         }
     }
@@ -74,6 +75,11 @@ impl Mempool {
     /// Largest frame that fits, in bytes.
     pub fn room(&self) -> usize {
         usize::from(self.room)
+    }
+
+    /// Frames that there are.
+    pub fn size(&self) -> u32 {
+        self.size
     }
 
     /// Whether all frames lie in one piece of memory, as AF_XDP wants it.

@@ -1,8 +1,8 @@
 //! How the data plane is, in one message.
 
 use fulcrum_api::dataplane::{
-    DataplaneStatus, ExceptionStatus, GetStatusRequest, LocalPoolUse, NamedCount, PortStatus, PortSteering,
-    SnatUse, TranslationLog, Worker,
+    DataplaneStatus, ExceptionStatus, FramePool, GetStatusRequest, LocalPoolUse, NamedCount, PortStatus,
+    PortSteering, SnatUse, TranslationLog, Worker,
 };
 use fulcrum_director::snapshot::{Interface, Service};
 use fulcrum_director::{Event, Reason, WorkerCounters};
@@ -63,6 +63,11 @@ pub(super) fn status(control: &mut Control, asked: &GetStatusRequest) -> Datapla
         }),
         local_pools: if asked.local_pools { local_pools(control) } else { Vec::new() },
         snat: snat(control),
+        frames: identity
+            .frames
+            .iter()
+            .map(|pool| FramePool { frames: pool.size(), free: pool.available() })
+            .collect(),
         process: Some(fulcrum_api::process::usage()),
     }
 }
