@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use fulcrum_model::validate::{self, Problem};
-use fulcrum_model::{Check, Service, ServiceKey, State};
+use fulcrum_model::{Check, Forward, Service, ServiceKey, State};
 
 use crate::Import;
 use crate::left_out::{LeftOut, Place};
@@ -56,6 +56,14 @@ impl Draft {
 
     /// Adds a service whose servers each say their own checks: what they have in common becomes the service's.
     pub(crate) fn service(&mut self, place: &Place, what: &str, mut service: Service) {
+        // Where a director's own host is to answer, it is named by its loopback address.
+        let sorry = service.health.sorry_server.iter_mut().map(|sorry| &mut **sorry);
+        for server in
+            service.servers.iter_mut().chain(sorry).filter(|server| server.key.address.is_loopback())
+        {
+            server.forward = Forward::Local;
+            server.key.port = service.key.port().unwrap_or(server.key.port);
+        }
         let lists = service.servers.iter().filter_map(|server| server.health.checks.clone());
         // Of equally frequent ones the first.
         let shared = lists.rev().max_by_key(|list| {

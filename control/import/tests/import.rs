@@ -81,7 +81,7 @@ fn the_example_of_ldirectord_is_read_with_what_it_has_commented_out() {
     let service = &import.state.services[0];
     assert_eq!((service.scheduler.as_str(), service.servers.len()), ("rr", 3));
     assert_eq!(service.health.checks, ["http"]);
-    assert!(service.health.sorry_server.is_some());
+    assert_eq!(service.health.sorry_server.as_ref().map(|sorry| sorry.forward), Some(Forward::Local));
     let CheckKind::Http { path, host, body, .. } = &import.state.checks[0].kind else { panic!() };
     assert_eq!(
         (path.as_str(), host.as_deref(), body.as_deref()),
