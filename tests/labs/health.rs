@@ -191,3 +191,51 @@ fn a_drained_server_keeps_what_it_has_and_a_disabled_one_stays_so() {
     let before = event(&director, "server-enabled", 0);
     assert!(time(&before) > UNIX_EPOCH);
 }
+
+/// As clients see it: a server that answers at its own address and not at the VIP is down.
+#[test]
+fn a_check_by_the_way_of_clients_sees_what_they_see() {
+    let lab = Lab::new("viavip");
+    let net = topology::dr(&lab);
+    let network =
+        net.network.replacen("name = \"eth0\"\nport", "name = \"eth0\"\nexception = \"fc-eth0\"\nport", 1);
+    let service = r#"
+[[check]]
+name = "web"
+type = "http"
+path = "/"
+interval = "500ms"
+timeout = "500ms"
+rise = 1
+fall = 2
+via = "vip"
+[[service]]
+address = "192.168.0.210:80"
+protocol = "tcp"
+scheduler = "rr"
+checks = ["web"]
+[[service.server]]
+address = "192.168.0.221"
+forward = "dr"
+[[service.server]]
+address = "192.168.0.222"
+forward = "dr"
+"#;
+    net.director.sh("ip addr add 192.168.0.1/24 dev eth0");
+    let mut director = Director::start(&net.director, lab.directory(), &Setup::TWO, &(network + service));
+    let both = |wanted: [&str; 2]| wait_for(wanted[1], SLACK, || (states(&director) == wanted).then_some(()));
+    both(["up", "up"]);
+    assert_eq!(get(&net.client, "192.168.0.210", 4), expected([("web221", 2), ("web222", 2)]));
+    let vip = |what: &str| net.servers[1].inside.sh(&format!("ip addr {what} 192.168.0.210/32 dev lo"));
+    vip("del");
+    both(["up", "down"]);
+    assert_eq!(get(&net.client, "192.168.0.210", 4), expected([("web221", 4)]));
+    vip("add");
+    both(["up", "up"]);
+    // A data plane that was started anew is told of the probes again.
+    director.dataplane().kill();
+    director.start_dataplane();
+    director.wait_programmed(SLACK);
+    vip("del");
+    wait_for("down again", SLACK, || (states(&director) == ["up", "down"]).then_some(()));
+}

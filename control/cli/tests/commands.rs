@@ -87,9 +87,9 @@ fn routes_neighbours_and_pools() {
     room.fulcrum("local-pool add small 192.168.20.210 --interface lan --ports 2000-2009");
     assert_eq!(
         room.fulcrum("local-pool list"),
-        "NAME    INTERFACE  ADDRESSES                      PORTS       SERVICES\n\
-         inside  lan        192.168.20.200-192.168.20.203  1024-65535  tcp 172.16.100.9:80\n\
-         small   lan        192.168.20.210                 2000-2009   -\n"
+        "NAME    INTERFACE  ADDRESSES                      PORTS       SERVICES             SNAT\n\
+         inside  lan        192.168.20.200-192.168.20.203  1024-65535  tcp 172.16.100.9:80  -\n\
+         small   lan        192.168.20.210                 2000-2009   -                    -\n"
     );
     room.fulcrum("local-pool delete small");
 }

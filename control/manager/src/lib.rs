@@ -17,6 +17,7 @@ pub mod desired;
 pub mod differences;
 pub mod merge;
 pub mod metrics;
+pub mod probes;
 pub mod process;
 pub mod reconcile;
 pub mod remote;

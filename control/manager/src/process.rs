@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use fulcrum_api::socket::{ListenError, Listener};
 use fulcrum_daemon::{Generate, supervisor};
-use fulcrum_health::{Direct, Limits, Prober};
+use fulcrum_health::{Limits, Prober, Through};
 use fulcrum_log::LogArguments;
 use fulcrum_model::file::{self, Config};
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,6 +19,7 @@ use crate::access::Access;
 use crate::desired::{Desired, FileError, read_file};
 use crate::metrics::http::{self, ServeError};
 use crate::metrics::scrape::Source;
+use crate::probes::Registrar;
 use crate::reconcile::Reconciler;
 use crate::remote::{self, RemoteError};
 use crate::service::Service;
@@ -105,10 +106,12 @@ pub async fn run(arguments: Arguments) -> Result<(), ProcessError> {
         Some(given) => Listener::given(given)?,
         None => listen(arguments.socket.as_deref().unwrap_or(&known.control.socket), started).await?,
     };
-    let prober = Prober::start(Arc::new(Direct), Limits::of_process());
+    let through = Arc::new(Through::default());
+    let prober = Prober::start(through.clone(), Limits::of_process());
     let keeper = Keeper::new(desired.revisions(), &state, prober);
     let possession = Possession::new(known.control.vips, &state, keeper.revisions());
     let reconciler = Reconciler::new(dataplane.clone(), possession.revisions());
+    let registrar = Registrar { through, verdicts: keeper.verdicts(), link: reconciler.link() };
     let announcements = Board::default();
     let verdicts = keeper.verdicts();
     let announcer = Announcer {
@@ -189,6 +192,7 @@ pub async fn run(arguments: Arguments) -> Result<(), ProcessError> {
         () = keeper.run() => {}
         () = possession.run() => {}
         () = reconciler.run() => {}
+        () = registrar.run() => {}
         () = announcer.run() => {}
         () = reload => {}
         () = live => {}

@@ -175,6 +175,12 @@ impl Verdicts {
         lost.map(|(key, _)| *key).collect()
     }
 
+    /// What is wanted, and what is probed for it.
+    pub fn asked(&self) -> (Arc<State>, Arc<Plan>) {
+        let known = self.known();
+        (known.desired.state.clone(), known.plan.clone())
+    }
+
     /// What happened.
     pub fn events(&self) -> &Events {
         &self.events
