@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use fulcrum_packet::{icmp, icmpv6, ipv4, sctp, tcp};
+use fulcrum_packet::{icmp, icmpv6, ipv4, ipv6, sctp, tcp};
 
 use crate::buffer::{Buf, Pool};
 use crate::engine::{Context, Engine};
@@ -39,6 +39,9 @@ pub(crate) fn echo_key<B: Buf>(packet: &Packet<B>) -> Option<Key> {
 
 /// The key of an ICMP message between these ends, when it is an echo.
 pub(crate) fn key_of_echo(protocol: u8, (src, dst): (IpAddr, IpAddr), message: &[u8]) -> Option<Key> {
+    if protocol != if src.is_ipv6() { ipv6::ICMP } else { ipv4::ICMP } {
+        return None;
+    }
     let message = icmp::Message::new_checked(message).ok()?;
     let id = (message.rest() >> 16) as u16;
     let (sport, dport) = match (src.is_ipv6(), message.kind()) {

@@ -45,8 +45,7 @@ pub(crate) fn quoted_echo<B: Buf>(snap: &Snapshot, packet: &Packet<B>) -> Option
         return None;
     }
     let (src, dst, protocol, upper) = quoted(packet)?;
-    let is_icmp = protocol == if packet.is_v6() { ipv6::ICMP } else { ipv4::ICMP };
-    if is_icmp { key_of_echo(protocol, (src, dst), upper) } else { None }
+    key_of_echo(protocol, (src, dst), upper)
 }
 
 /// Ends, protocol and upper layer of the packet that an ICMP error quotes, when it is one that IPVS translates.

@@ -107,6 +107,7 @@ protocol = "tcp"
 announce = "healthy"
 [[service.server]]
 address = "10.1.0.7:80"
+forward = "nat"
 [[service]]
 address = "10.77.0.9:80"
 protocol = "tcp"
