@@ -112,8 +112,9 @@ impl Nginx {
             .map(|what| format!("{what}_temp_path {root}/{what};\n"))
             .collect();
         let user = if rustix::process::getuid().is_root() { "user root;" } else { "" };
+        // One process: whoever kills it leaves no workers behind.
         let text = format!(
-            "daemon off; {user} worker_processes 1; pid {root}/pid; error_log {root}/error.log;\n\
+            "daemon off; master_process off; {user} worker_processes 1; pid {root}/pid; error_log {root}/error.log;\n\
              events {{ worker_connections 64; }}\nhttp {{ access_log off;\n{temporary}{servers} }}\n"
         );
         let file = folder.path().join("nginx.conf");
