@@ -77,8 +77,9 @@ impl Class {
     }
 }
 
-/// How many frames of each class may go up, in frames a second and worker; a tenth of a second's at once.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How many frames of each class may go up, in frames a second and worker; a tenth of a second's at once. None by
+/// default: what is right is said by the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// [`Class::Routing`].
     pub routing: u32,
@@ -92,19 +93,6 @@ pub struct Limits {
     pub rest: u32,
     /// TCP ports that are [`Class::Management`].
     pub management_ports: Vec<u16>,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            routing: 20_000,
-            link: 2_000,
-            management: 10_000,
-            answers: 20_000,
-            rest: 5_000,
-            management_ports: vec![22],
-        }
-    }
 }
 
 impl Limits {
