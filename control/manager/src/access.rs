@@ -180,6 +180,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_known_is_there_to_be_asked() {
+        let service = include_str!("../../api/proto/control.proto");
+        for method in LOOKS.iter().chain(&OPERATES) {
+            assert!(service.contains(&format!("rpc {method}(")), "{method}");
+        }
+    }
+
+    #[test]
     fn what_is_not_known_is_for_administrators() {
         assert_eq!(needed("/fulcrum.control.v1.Control/GetState"), Role::Read);
         assert_eq!(needed("/fulcrum.control.v1.Control/Edit"), Role::Operate);

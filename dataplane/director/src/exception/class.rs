@@ -254,7 +254,8 @@ mod tests {
 
     #[test]
     fn a_class_that_has_had_its_share_leaves_others_theirs() {
-        let (mut policer, limits) = (Policer::default(), Limits { rest: 100, ..Limits::default() });
+        let (mut policer, limits) =
+            (Policer::default(), Limits { routing: 100, rest: 100, ..Limits::default() });
         let granted = |policer: &mut Policer, now| {
             (0..1000).filter(|_| policer.take(Class::Rest, now, &limits)).count()
         };
