@@ -12,7 +12,7 @@ use crate::draft::{Draft, Pace};
 use crate::words::{is_plain, words_of};
 
 /// Well-known ports by the names of the services behind them.
-const PORTS: [(&str, u16); 18] = [
+const PORTS: [(&str, u16); 19] = [
     ("ftp", 21),
     ("smtp", 25),
     ("dns", 53),
@@ -30,17 +30,16 @@ const PORTS: [(&str, u16); 18] = [
     ("radius", 1812),
     ("http_proxy", 3128),
     ("mysql", 3306),
+    ("sip", 5060),
     ("pgsql", 5432),
 ];
-/// Of SIP, which has a default of its own.
-const SIP: (&str, u16) = ("sip", 5060);
 
 /// A port by number or name.
 pub(super) fn port_of(text: &str) -> Option<u16> {
     let named = || match text {
         "domain" => Some(53),
         "pop3" => Some(110),
-        _ => PORTS.iter().chain([&SIP]).find(|(name, _)| *name == text).map(|(_, port)| *port),
+        _ => PORTS.iter().find(|(name, _)| *name == text).map(|(_, port)| *port),
     };
     text.parse().ok().or_else(named)
 }
@@ -141,7 +140,7 @@ impl Negotiation {
 
     /// What the protocol of the service is asked; `None`: nothing.
     fn negotiated(&self, draft: &mut Draft, service: ServiceKey, udp: bool) -> Option<CheckKind> {
-        let by_port = |port| PORTS.iter().chain([&SIP]).find(|(_, known)| *known == port);
+        let by_port = |port| PORTS.iter().find(|(_, known)| *known == port);
         let said = self.service.as_ref().map(|directive| directive.value.as_str());
         let name = said.or_else(|| Some(by_port(service.port()?)?.0)).unwrap_or("none");
         Some(match name {
