@@ -98,8 +98,8 @@ mod tests {
     /// Announces what is due in steps of a millisecond; how often each address was and how many at a time at most.
     fn run(announcer: &mut Announcer, from: Nanos, time: Nanos, arrivals: &[Arrival]) -> (Vec<usize>, usize) {
         let (mut times, mut most) = (vec![0; arrivals.len()], 0);
-        for now in (from..from + time).step_by(SECOND as usize / 1000) {
-            let ranges = announcer.next(now, arrivals);
+        for moment in (from..from + time).step_by(SECOND as usize / 1000) {
+            let ranges = announcer.next(moment, arrivals);
             most = most.max(ranges.iter().map(ExactSizeIterator::len).sum());
             ranges.into_iter().flatten().for_each(|place| times[place] += 1);
         }
