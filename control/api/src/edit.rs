@@ -42,6 +42,12 @@ impl From<&Edit> for wire::Edit {
                     client_address: crate::state::ClientAddress::from(*way).into(),
                 })
             }
+            Edit::SetServiceAnnouncement(key, announcement) => {
+                Out::SetServiceAnnouncement(wire::SetServiceAnnouncement {
+                    service: Some(key.into()),
+                    announcement: Some(announcement.into()),
+                })
+            }
             Edit::SetServiceHealth(key, health) => Out::SetServiceHealth(wire::SetServiceHealth {
                 service: Some(key.into()),
                 health: Some(health.into()),
@@ -124,6 +130,10 @@ impl TryFrom<wire::Edit> for Edit {
             In::SetServiceClientAddress(set) => {
                 Edit::SetServiceClientAddress(service(set.service)?, client_address(set.client_address)?)
             }
+            In::SetServiceAnnouncement(set) => Edit::SetServiceAnnouncement(
+                service(set.service)?,
+                optional("announcement", set.announcement)?,
+            ),
             In::SetServiceHealth(set) => {
                 Edit::SetServiceHealth(service(set.service)?, optional("health", set.health)?)
             }

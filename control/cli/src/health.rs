@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::name::Endpoint;
-use crate::server::ForwardWord;
+use crate::server::{self, ChecksumWord, ForwardWord, SourceWord, TunnelWord};
 use crate::status;
 
 /// What becomes of a server that is down, in words.
@@ -34,9 +34,13 @@ impl From<FailureWord> for OnFailure {
 /// What follows from checks of a service's servers.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct ServiceOptions {
-    /// Names of the checks that every server has to pass, such as web,alive; `none` for none
+    /// Names of the checks that every server has to pass, such as web,alive (`fulcrum probe add` makes them); `none`
+    /// for none
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     pub checks: Option<Vec<String>>,
+    /// Take away the checks that the service alone has ([[service.check]] of a file)
+    #[arg(long)]
+    pub no_own_checks: bool,
     /// What becomes of a server that is down [default: remove]
     #[arg(long, value_enum)]
     pub on_failure: Option<FailureWord>,
@@ -55,6 +59,18 @@ pub struct ServiceOptions {
     /// How packets reach the sorry server
     #[arg(long, value_enum, requires = "sorry_server")]
     pub sorry_forward: Option<ForwardWord>,
+    /// What packets to a sorry server travel in by tun [default: ipip]
+    #[arg(long, value_enum, requires = "sorry_forward")]
+    pub sorry_tunnel: Option<TunnelWord>,
+    /// UDP port of the sorry server's end of a gue tunnel
+    #[arg(long, value_name = "PORT", requires = "sorry_tunnel")]
+    pub sorry_tunnel_port: Option<u16>,
+    /// Checksum of the sorry server's gre or gue tunnel [default: none]
+    #[arg(long, value_enum, requires = "sorry_tunnel")]
+    pub sorry_tunnel_checksum: Option<ChecksumWord>,
+    /// Outer source address of the sorry server's tunnel [default: interface]
+    #[arg(long, value_enum, requires = "sorry_forward")]
+    pub sorry_tunnel_source: Option<SourceWord>,
 }
 
 impl ServiceOptions {
@@ -72,9 +88,10 @@ impl ServiceOptions {
                 Some("none") => None,
                 Some(text) => Some(Box::new(self.sorry(service.key, text)?)),
             },
-            own_checks: old.own_checks.clone(),
+            own_checks: if self.no_own_checks { Vec::new() } else { old.own_checks.clone() },
         };
         let named = self.checks.is_some()
+            || self.no_own_checks
             || self.on_failure.is_some()
             || self.quorum.is_some()
             || self.hysteresis.is_some()
@@ -88,7 +105,16 @@ impl ServiceOptions {
         let Endpoint { address, port } = text.parse().map_err(|why: String| usage(&why))?;
         let forward = self.sorry_forward.ok_or_else(|| usage("add --sorry-forward, such as nat"))?;
         let port = port.or(service.port()).unwrap_or(0);
-        Ok(Server::new(ServerKey { address, port }, forward.into()))
+        let tunnel = server::Settings {
+            weight: None,
+            upper_threshold: None,
+            lower_threshold: None,
+            tunnel: self.sorry_tunnel,
+            tunnel_port: self.sorry_tunnel_port,
+            tunnel_checksum: self.sorry_tunnel_checksum,
+            tunnel_source: self.sorry_tunnel_source,
+        };
+        tunnel.change(Server::new(ServerKey { address, port }, forward.into()), None)
     }
 }
 

@@ -185,7 +185,8 @@ impl From<ForwardWord> for Forward {
 }
 
 impl Settings {
-    fn change(self, server: Server, forward: Option<ForwardWord>) -> Result<Server, Failure> {
+    /// The server with what is named here.
+    pub(crate) fn change(self, server: Server, forward: Option<ForwardWord>) -> Result<Server, Failure> {
         let forward = forward.map_or(server.forward, Into::into);
         Ok(Server {
             forward,

@@ -25,7 +25,8 @@ fn services_are_added_changed_and_deleted() {
             "protocol": "udp", "address": "172.16.100.9", "port": 53, "mark": null, "family": "ipv4",
             "scheduler": "rr", "scheduler_flags": [], "one_packet": false, "persistent": 300,
             "persistence_engine": null, "netmask": "255.255.255.0", "local_pool": null, "local_addresses": [],
-            "interface": null, "mss": null, "client_address": "none", "timeouts": {}, "checks": [], "own_checks": [], "on_failure": "remove", "hysteresis": 0, "slow_start": 0,
+            "interface": null, "mss": null, "client_address": "none", "timeouts": {}, "checks": [], "own_checks": [],
+            "announce": "never", "announce_on": null, "announce_after": 5, "on_failure": "remove", "hysteresis": 0, "slow_start": 0,
             "sorry_server": null, "quorum": { "needed": 1, "healthy_weight": 1, "lost_since": null, "sorry": false },
             "counters": null,
             "servers": [{

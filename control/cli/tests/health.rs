@@ -151,6 +151,23 @@ fn servers_are_drained_disabled_and_enabled_in_one_service_or_all() {
     room.fulcrum("server disable tcp 10.0.0.1:80 10.1.0.1:80");
     room.fulcrum("server disable tcp 10.0.0.1:80 10.1.0.1:81");
     assert!(room.fulcrum("service show tcp 10.0.0.1:80").contains("10.1.0.9:80, answers"));
+    room.fulcrum(
+        "service edit tcp 10.0.0.1:80 --sorry-server 10.1.0.9 --sorry-forward tun --sorry-tunnel gue --sorry-tunnel-port 6080",
+    );
+    let saved = room.fulcrum("save");
+    assert!(saved.contains("tunnel-port = 6080"), "{saved}");
     room.fulcrum("service edit tcp 10.0.0.1:80 --sorry-server none --slow-start 0");
     assert!(!room.fulcrum("service show tcp 10.0.0.1:80").contains("10.1.0.9"));
+}
+
+#[test]
+fn checks_of_a_services_own_can_be_taken_away() {
+    let mut room = Room::new();
+    let own =
+        "[[service]]\naddress = \"10.0.0.1:80\"\nprotocol = \"tcp\"\n[[service.check]]\ntype = \"tcp\"\n";
+    std::fs::write(room.path("fulcrum.toml"), own).unwrap();
+    room.start();
+    assert_eq!(room.json("service list")[0]["own_checks"], json!(["tcp"]));
+    room.fulcrum("service edit tcp 10.0.0.1:80 --no-own-checks");
+    assert_eq!(room.json("service list")[0]["own_checks"], json!([]));
 }

@@ -3,6 +3,9 @@
 
 mod support;
 
+use clap::CommandFactory as _;
+use fulcrum_cli::command::Arguments;
+use fulcrum_model::file::reference;
 use serde_json::{Value, json};
 use support::Room;
 
@@ -241,4 +244,78 @@ fn what_makes_no_sense_is_refused_and_says_what_would() {
         assert!(said.contains(text), "fulcrum {words}: {said}");
     }
     assert_eq!(room.fulcrum("save"), before);
+}
+
+#[test]
+fn how_a_vip_is_announced_is_said_changed_and_kept() {
+    let mut room = Room::running();
+    room.fulcrum("service add tcp 10.77.0.9:80 --announce healthy --announce-on dummy0 --announce-after 30");
+    room.fulcrum("service add tcp 10.77.0.9:443 --announce always");
+    let said = |room: &Room, which: &str| {
+        let row = room.json(&format!("service show tcp 10.77.0.9:{which}"));
+        json!([row["announce"], row["announce_on"], row["announce_after"]])
+    };
+    assert_eq!(said(&room, "80"), json!(["healthy", "dummy0", 30]));
+    assert_eq!(said(&room, "443"), json!(["always", null, 5]));
+    let shown = room.fulcrum("service show tcp 10.77.0.9:80");
+    assert!(shown.contains("announced        healthy on dummy0, after 30 s\n"), "{shown}");
+    // An edit keeps what it does not name.
+    room.fulcrum("service edit tcp 10.77.0.9:80 --announce-after 0 --scheduler rr");
+    assert_eq!(said(&room, "80"), json!(["healthy", "dummy0", 0]));
+    room.fulcrum("service edit tcp 10.77.0.9:80 --announce-on none");
+    survives(&mut room, &["service list"]);
+    room.fulcrum("service edit tcp 10.77.0.9:80 --announce never");
+    assert_eq!(said(&room, "80"), json!(["never", null, 0]));
+
+    room.fulcrum("service add fwm 10");
+    for (code, words, why) in [
+        (2, "tcp 10.77.0.9:80 --announce sometimes", "[possible values: never, healthy, always]"),
+        (1, "tcp 10.77.0.9:80 --announce-on a/b", "`a/b` is not the name of an interface of the host"),
+        (1, "tcp 10.77.0.9:80 --announce-after 3601", "out of range; 0 to 3600"),
+        (1, "fwm 10 --announce always", "a service by mark has no VIP"),
+    ] {
+        let said = room.refused(code, &format!("service edit {words}"));
+        assert!(said.contains(why), "{words}: {said}");
+    }
+}
+
+/// What the file says of services and servers, the command line can say.
+#[test]
+fn every_key_of_services_and_servers_has_an_option() {
+    // Names of the thing itself, and what has commands of its own.
+    const OTHERWISE: [&str; 6] = ["address", "protocol", "mark", "family", "admin", "drain-until"];
+    // A table of the file, a command, and what the options begin with.
+    let pairs = [
+        ("[[service]]", "service", ""),
+        ("[[service.server]]", "server", ""),
+        ("[service.sorry-server]", "service", "sorry-"),
+    ];
+    // Of a server that answers for all others alone these mean nothing.
+    let alone = ["weight", "upper-threshold", "lower-threshold"];
+    let tree = Arguments::command();
+    for (title, noun, before) in pairs {
+        let noun = tree.find_subcommand(noun).unwrap();
+        let tables = reference::tables();
+        let table = tables.iter().find(|table| table.title == title).unwrap();
+        for verb in ["add", "edit"] {
+            let verb = noun.find_subcommand(verb).unwrap();
+            for key in table.keys.iter().map(|key| key.name).filter(|key| !OTHERWISE.contains(key)) {
+                if !before.is_empty() && alone.contains(&key) {
+                    continue;
+                }
+                let one = match key {
+                    "local-addresses" if verb.get_name() == "edit" => "add-local-address".to_owned(),
+                    "local-addresses" => "local-address".to_owned(),
+                    key => format!("{before}{key}"),
+                };
+                let option = verb.get_arguments().any(|argument| argument.get_long() == Some(&one));
+                assert!(
+                    option,
+                    "{title} has {key}; `fulcrum {} {}` has no --{one}",
+                    noun.get_name(),
+                    verb.get_name()
+                );
+            }
+        }
+    }
 }

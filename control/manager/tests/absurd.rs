@@ -332,7 +332,7 @@ fn valid(chance: &mut Chance, state: &State) -> wire::Edit {
         false => (&state.services[chance.below(state.services.len())]).into(),
     };
     let small = |chance: &mut Chance| chance.below(40) as u32;
-    let edit = match chance.below(18) {
+    let edit = match chance.below(19) {
         0 | 1 => Wire::AddService(state::Service {
             key: Some(state::ServiceKey { port: small(chance), ..key() }),
             ..any(chance)
@@ -420,6 +420,14 @@ fn valid(chance: &mut Chance, state: &State) -> wire::Edit {
             service: (chance.below(2) == 0).then(|| any(chance).key.unwrap()),
             state: ["udp", "tcp-close", "sctp-init"][chance.below(3)].to_owned(),
             seconds: Some(small(chance)),
+        }),
+        17 => Wire::SetServiceAnnouncement(wire::SetServiceAnnouncement {
+            service: any(chance).key,
+            announcement: Some(state::Announcement {
+                when: chance.below(4) as i32,
+                on: (chance.below(2) == 0).then(|| ["lo", "a/b"][chance.below(2)].to_owned()),
+                after: small(chance) * 1000,
+            }),
         }),
         _ => Wire::SetTimeouts(state::Timeouts { udp: small(chance), ..(&state.timeouts).into() }),
     };

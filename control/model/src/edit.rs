@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::state::{
-    Admin, Check, ClientAddress, LocalPool, MarkRule, Neighbour, Route, Server, ServerHealth, ServerKey,
-    Service, ServiceHealth, ServiceKey, Settings, Snat, State, TimeoutState, Timeouts,
+    Admin, Announcement, Check, ClientAddress, LocalPool, MarkRule, Neighbour, Route, Server, ServerHealth,
+    ServerKey, Service, ServiceHealth, ServiceKey, Settings, Snat, State, TimeoutState, Timeouts,
 };
 use crate::validate;
 
@@ -41,6 +41,8 @@ pub enum Edit {
     SetServiceMss(ServiceKey, Option<u16>),
     /// Sets how FULLNAT servers of a service learn the client's address.
     SetServiceClientAddress(ServiceKey, ClientAddress),
+    /// Sets how the VIP of a service is announced.
+    SetServiceAnnouncement(ServiceKey, Announcement),
     /// Sets what follows from checks of a service's servers.
     SetServiceHealth(ServiceKey, ServiceHealth),
     /// Sets the seconds that sessions stay in a state, of one service or (`None`) of all; without seconds the

@@ -306,9 +306,11 @@ fn edits(state: &State) -> Vec<Edit> {
             mss: None,
             client_address: ClientAddress::None,
             timeouts: StateTimeouts::new(),
+            announcement: Announcement::default(),
             ..service.clone()
         };
         edits.push(Edit::AddService(plain));
+        edits.push(Edit::SetServiceAnnouncement(key, service.announcement.clone()));
         edits.push(Edit::SetServiceMss(key, service.mss));
         edits.push(Edit::SetServiceClientAddress(key, service.client_address));
         let timeout = |(state, n): (&TimeoutState, &u32)| Edit::SetStateTimeout(Some(key), *state, Some(*n));

@@ -8,7 +8,9 @@ use clap::builder::BoolishValueParser;
 use clap::{Subcommand, ValueEnum};
 use fulcrum_model::state::scheduler_flag_words;
 use fulcrum_model::validate::DEFAULT_SCHEDULER;
-use fulcrum_model::{ClientAddress, Edit, LocalAddress, Service, ServiceKey, prefix_of_mask};
+use fulcrum_model::{
+    Announce, Announcement, ClientAddress, Edit, LocalAddress, Service, ServiceKey, prefix_of_mask,
+};
 
 use crate::command::Global;
 use crate::failure::Failure;
@@ -101,9 +103,39 @@ pub struct Settings {
     /// repeated)
     #[arg(long, value_name = "STATE=SECONDS")]
     pub timeout: Vec<Assignment>,
+    /// When the VIP is on an interface of the host, where routing daemons find it [default: never]
+    #[arg(long, value_enum)]
+    pub announce: Option<AnnounceWord>,
+    /// Which interface of the host that is, `none` for the one that [control] names
+    #[arg(long, value_name = "NAME")]
+    pub announce_on: Option<String>,
+    /// Seconds for which the service serves before [default: 5]
+    #[arg(long, value_name = "SECONDS")]
+    pub announce_after: Option<u32>,
     /// What follows from checks
     #[command(flatten)]
     pub health: ServiceOptions,
+}
+
+/// When a VIP is announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AnnounceWord {
+    /// Never: whoever configures the host sees to it
+    Never,
+    /// While the data plane serves and the service has its quorum
+    Healthy,
+    /// While the data plane serves, however the servers are
+    Always,
+}
+
+impl From<AnnounceWord> for Announce {
+    fn from(word: AnnounceWord) -> Announce {
+        match word {
+            AnnounceWord::Never => Announce::Never,
+            AnnounceWord::Healthy => Announce::Healthy,
+            AnnounceWord::Always => Announce::Always,
+        }
+    }
 }
 
 /// How FULLNAT servers learn the client's address.
@@ -184,6 +216,16 @@ impl Settings {
         })
     }
 
+    /// How `now` is with what is named of it; `None` when nothing is.
+    fn announcement(&self, now: &Announcement) -> Option<Announcement> {
+        let named = self.announce.is_some() || self.announce_on.is_some() || self.announce_after.is_some();
+        named.then(|| Announcement {
+            when: self.announce.map_or(now.when, Into::into),
+            on: self.announce_on.as_deref().map_or_else(|| now.on.clone(), unless_none),
+            after: self.announce_after.unwrap_or(now.after),
+        })
+    }
+
     /// A new service.
     fn create(&self, key: ServiceKey, local_addresses: &[IpAddr]) -> Result<Service, Failure> {
         let service = self.updated(Service::new(key, DEFAULT_SCHEDULER))?;
@@ -197,6 +239,7 @@ impl Settings {
             mss: self.mss.filter(|bytes| *bytes != 0),
             client_address: self.client_address.map(Into::into).unwrap_or_default(),
             timeouts: timeouts.collect(),
+            announcement: self.announcement(&service.announcement).unwrap_or_default(),
             ..service
         })
     }
@@ -213,6 +256,8 @@ impl Settings {
         edits.extend(self.mss.map(|bytes| Edit::SetServiceMss(key, Some(bytes).filter(|bytes| *bytes != 0))));
         edits.extend(self.client_address.map(|way| Edit::SetServiceClientAddress(key, way.into())));
         edits.extend(self.timeout.iter().map(|set| Edit::SetStateTimeout(Some(key), set.state, set.seconds)));
+        let announcement = self.announcement(&service.announcement);
+        edits.extend(announcement.map(|announcement| Edit::SetServiceAnnouncement(key, announcement)));
         edits.extend(self.health.change(service)?.map(|health| Edit::SetServiceHealth(key, health)));
         Ok(edits)
     }

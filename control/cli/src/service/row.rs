@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use fulcrum_api::control::ServiceStanding;
 use fulcrum_api::dataplane::{Counters, ServiceCounters};
-use fulcrum_model::{Family, Service, ServiceKey};
+use fulcrum_model::{Announce, Family, Service, ServiceKey};
 use serde::Serialize;
 
 use crate::client::Client;
@@ -40,6 +40,10 @@ pub struct ServiceRow {
     interface: Option<String>,
     mss: Option<u16>,
     client_address: &'static str,
+    /// When its VIP is on an interface of the host.
+    announce: &'static str,
+    announce_on: Option<String>,
+    announce_after: u32,
     /// Those of the service's own, by state.
     timeouts: BTreeMap<&'static str, u32>,
     /// Names of the checks that every server has to pass.
@@ -88,6 +92,9 @@ impl ServiceRow {
             interface: service.interface.clone(),
             mss: service.mss,
             client_address: service.client_address.name(),
+            announce: service.announcement.when.name(),
+            announce_on: service.announcement.on.clone(),
+            announce_after: service.announcement.after,
             timeouts: service.timeouts.iter().map(|(state, seconds)| (state.name(), *seconds)).collect(),
             checks: health.checks.clone(),
             own_checks: health.own_checks.iter().map(|check| check.kind.name()).collect(),
@@ -119,6 +126,9 @@ impl ServiceRow {
         add("interface", self.interface.clone());
         add("mss", self.mss.map(|bytes| format!("{bytes} bytes at most")));
         add("client address", Some(self.client_address.to_owned()).filter(|way| way != "none"));
+        let on = self.announce_on.as_ref().map_or(String::new(), |name| format!(" on {name}"));
+        let announced = format!("{}{on}, after {} s", self.announce, self.announce_after);
+        add("announced", (self.announce != Announce::Never.name()).then_some(announced));
         let timeouts: Vec<String> =
             self.timeouts.iter().map(|(state, seconds)| format!("{state} {seconds} s")).collect();
         add("time-outs", unless_empty(timeouts.join(", ")));
@@ -304,7 +314,9 @@ mod tests {
                 "protocol": "tcp", "address": "172.16.100.9", "port": 80, "mark": null, "family": "ipv4",
                 "scheduler": "wrr", "scheduler_flags": [], "one_packet": false, "persistent": 300,
                 "persistence_engine": null, "netmask": "255.255.255.255", "local_pool": null, "local_addresses": [],
-                "interface": null, "mss": null, "client_address": "none", "timeouts": {}, "checks": [], "own_checks": [],
+                "interface": null, "mss": null, "client_address": "none",
+                "announce": "never", "announce_on": null, "announce_after": 5,
+                "timeouts": {}, "checks": [], "own_checks": [],
                 "on_failure": "remove", "hysteresis": 0, "slow_start": 0, "sorry_server": null, "quorum": null,
                 "counters": counters(0),
                 "servers": [{

@@ -25,6 +25,9 @@ impl Draft {
             }
             Edit::SetServiceMss(key, mss) => self.change_service(*key, |s| s.mss = *mss),
             Edit::SetServiceClientAddress(key, way) => self.change_service(*key, |s| s.client_address = *way),
+            Edit::SetServiceAnnouncement(key, announcement) => {
+                self.change_service(*key, |s| s.announcement.clone_from(announcement))
+            }
             Edit::SetServiceHealth(key, health) => {
                 let changed = Service { health: health.clone(), ..self.known(*key)?.clone() };
                 valid(validate::service_health(&changed))?;

@@ -16,6 +16,9 @@ impl fmt::Display for Edit {
             Edit::SetServiceInterface(key, name) => set(f, key, "interface", name.as_deref()),
             Edit::SetServiceMss(key, mss) => set(f, key, "mss", *mss),
             Edit::SetServiceClientAddress(key, way) => set(f, key, "client-address", Some(way)),
+            Edit::SetServiceAnnouncement(key, announcement) => {
+                set(f, key, "announce", Some(announcement.when))
+            }
             Edit::SetServiceHealth(key, _) => write!(f, "change health of service {key}"),
             Edit::SetStateTimeout(Some(key), state, seconds) => set(f, key, state, *seconds),
             Edit::SetStateTimeout(None, state, Some(seconds)) => write!(f, "set time-out {state} {seconds}"),
