@@ -22,7 +22,8 @@ pub struct Topology {
     pub servers: Vec<Server>,
     /// The ports, interfaces, routes and pools of the director's configuration file.
     pub network: String,
-    others: Vec<Namespace>,
+    /// Routers, where there are any.
+    pub others: Vec<Namespace>,
     switches: Vec<Switch>,
 }
 

@@ -11,6 +11,7 @@ const SHOWN: &[&str] = &[
     "fulcrum.dataplane.v1.PortStatus",
     "fulcrum.dataplane.v1.PortSteering",
     "fulcrum.dataplane.v1.ExceptionStatus",
+    "fulcrum.dataplane.v1.ExceptionClass",
     "fulcrum.dataplane.v1.LocalPoolUse",
     "fulcrum.dataplane.v1.SnatUse",
     "fulcrum.dataplane.v1.FramePool",

@@ -39,6 +39,21 @@ check-address = "127.0.0.1"
 check-port = 9559
 "#;
 
+/// For the gateway and the exception path, whose rest may hold ten frames a second.
+const BESIDE: &str = r#"
+[[local-pool]]
+name = "outside"
+interface = "wan"
+addresses = ["172.16.100.200-172.16.100.201"]
+ports = "5000-5999"
+[[snat]]
+name = "routers"
+source = "192.168.20.0/24"
+pool = "outside"
+[exception]
+rest = 10
+"#;
+
 /// The page, as Prometheus' own tool finds nothing to complain about.
 fn scrape(inside: &Namespace, lab: &Lab) -> String {
     let file = lab.directory().join("metrics.txt");
@@ -70,7 +85,9 @@ fn named(begin: &str) -> BTreeSet<String> {
 fn metrics_are_of_the_traffic_that_was() {
     let lab = Lab::new("metrics");
     let net = topology::fullnat(&lab, "addresses = [\"192.168.20.210\"]");
-    let network = format!("metrics = \"127.0.0.1:9559\"\n{}{SERVICE}", net.network);
+    let network =
+        net.network.replacen("name = \"wan\"\nport", "name = \"wan\"\nexception = \"fc-wan\"\nport", 1);
+    let network = format!("metrics = \"127.0.0.1:9559\"\n{network}{SERVICE}{BESIDE}");
     let mut director = Director::start(&net.director, lab.directory(), &Setup::TWO, &network);
     let probed = "fulcrum_check_probes_total{service=\"tcp 172.16.100.9:80\",server=\"192.168.30.7:8080\",\
                   check=\"alive\",result=\"good\"}";
@@ -81,7 +98,38 @@ fn metrics_are_of_the_traffic_that_was() {
     assert_eq!(value(&before, "fulcrum_servers_in_state{state=\"up\"}"), 2.0);
     assert_answered(&get(&net.client, "172.16.100.9", 10), 10);
     net.client.sh("curl -s --max-time 5 http://172.16.100.9:81/ || true");
+    // What is no service's: a flow of a host behind the director, and pings to an address of the director's host.
+    let router = &net.others[0];
+    router.route("172.16.100.0/24", "192.168.20.1", "");
+    router.sh("ping -q -c 3 -i 0.2 -W 2 172.16.100.50");
+    net.director.sh("ip addr add 172.16.100.33/24 dev fc-wan");
+    wait_for("an answer of the host", SOON, || {
+        net.client.try_sh("ping -q -c 1 -W 1 172.16.100.33").status.success().then_some(())
+    });
+    let pinged = scrape(&net.director, &lab);
+    net.client.try_sh("ping -q -c 60 -i 0.002 -W 1 172.16.100.33");
     let page = scrape(&net.director, &lab);
+
+    let rule = "{rule=\"routers\"}";
+    for (series, is) in [
+        ("snat_sessions", 1.0),
+        ("snat_connections_total", 1.0),
+        ("snat_out_packets_total", 3.0),
+        ("snat_in_bytes_total", 252.0),
+        ("snat_refused_packets_total", 0.0),
+        ("snat_local_ports", 2000.0),
+        ("snat_local_port_sessions", 1.0),
+    ] {
+        assert_eq!(value(&page, &format!("fulcrum_{series}{rule}")), is, "{series}");
+    }
+    let rest = |what: &str| {
+        let series = format!("fulcrum_exception_{what}_packets_total{{port=\"wan\",class=\"rest\"}}");
+        value(&page, &series) - value(&pinged, &series)
+    };
+    assert!(rest("up") > 0.0 && rest("policed") > 0.0, "{page}");
+    assert_eq!(rest("up") + rest("policed"), 60.0);
+    let down = "fulcrum_exception_down_packets_total{port=\"wan\"}";
+    assert!(value(&page, down) - value(&pinged, down) >= rest("up"), "{page}");
 
     let service = "service=\"tcp 172.16.100.9:80\"";
     let grown = |series: &str| value(&page, series) - value(&before, series);

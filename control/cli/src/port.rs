@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use clap::Subcommand;
-use fulcrum_api::dataplane::{NamedCount, PortStatus};
+use fulcrum_api::dataplane::{ExceptionClass, NamedCount, PortStatus};
 use serde::Serialize;
 
 use crate::command::Global;
@@ -78,6 +78,20 @@ impl Row for PortRow {
     }
 }
 
+/// A class of the exception path.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+struct ClassRow(ExceptionClass);
+
+impl Row for ClassRow {
+    const HEAD: &'static [&'static str] = &["CLASS", "PACKETS", "POLICED", "QUEUE-FULL"];
+
+    fn cells(&self) -> Vec<String> {
+        let ExceptionClass { name, up, policed, full } = &self.0;
+        vec![name.clone(), up.to_string(), policed.to_string(), full.to_string()]
+    }
+}
+
 fn sum(counts: &[NamedCount]) -> u64 {
     counts.iter().map(|count| count.count).sum()
 }
@@ -132,6 +146,11 @@ fn show(json: bool, port: &PortStatus, out: &mut Output<'_>) -> Result<(), Failu
     for note in &port.notes {
         writeln!(out, "note      {note}")?;
     }
+    let classes: Vec<ClassRow> = port.exception_classes.iter().cloned().map(ClassRow).collect();
+    if !classes.is_empty() {
+        writeln!(out, "\ngiven to the host, which sent {} packets itself", port.exception_down)?;
+        table::print_indented(out, "  ", &classes)?;
+    }
     let drops = DropRow::all(&port.drops);
     if !drops.is_empty() {
         writeln!(out, "\ndropped of what came in")?;
@@ -155,6 +174,8 @@ mod tests {
             tx_queues: 4,
             steering: Some(steering),
             offloads: offloads.iter().map(|&word| word.to_owned()).collect(),
+            exception_classes: vec![ExceptionClass { name: "rest".into(), up: 7, policed: 40, full: 1 }],
+            exception_down: 3,
             ..PortStatus::default()
         };
         let mut text = Vec::new();
@@ -179,6 +200,8 @@ mod tests {
         assert!(text.contains(lines), "{text}");
         let text = printed(false, rss(70, 2), &[]);
         assert!(text.contains("its owner; 2 of 70 packets checked came otherwise)\n"), "{text}");
+        let lines = "which sent 3 packets itself\n  CLASS  PACKETS  POLICED  QUEUE-FULL\n  rest   7        40       1\n";
+        assert!(text.contains(lines), "{text}");
         let value: serde_json::Value = serde_json::from_str(&printed(true, rss(70, 2), &[])).unwrap();
         assert_eq!((&value["steering"]["way"], &value["steering"]["disagreed"]), (&"rss".into(), &2.into()));
         assert_eq!(value["offloads"], serde_json::json!([]));

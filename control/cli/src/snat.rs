@@ -103,6 +103,8 @@ struct SnatRow {
     out_bytes: u64,
     in_packets: u64,
     in_bytes: u64,
+    /// Flows that found no port.
+    refused: u64,
 }
 
 impl SnatRow {
@@ -121,6 +123,7 @@ impl SnatRow {
             out_bytes: used.out_bytes,
             in_packets: used.in_packets,
             in_bytes: used.in_bytes,
+            refused: used.refused,
         }
     }
 }
@@ -139,6 +142,7 @@ impl Row for SnatRow {
         "OUT-BYTES",
         "IN-PACKETS",
         "IN-BYTES",
+        "REFUSED",
     ];
 
     fn cells(&self) -> Vec<String> {
@@ -155,6 +159,7 @@ impl Row for SnatRow {
             self.out_bytes.to_string(),
             self.in_packets.to_string(),
             self.in_bytes.to_string(),
+            self.refused.to_string(),
         ]
     }
 }

@@ -5,6 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::exception::Class;
 use crate::reason::{Event, Reason};
 
 /// A counter with one writer.
@@ -133,11 +134,38 @@ pub struct LocalCells {
     pub conflicts: Counter,
 }
 
+/// What one worker counts of a class of the exception path, at one port.
+#[derive(Debug, Default)]
+pub struct ClassCells {
+    /// Frames that were let up.
+    pub up: Counter,
+    /// Frames, and copies of frames, that were not: there were too many.
+    pub policed: Counter,
+    /// Of those let up, frames that found the class's queue full.
+    pub full: Counter,
+}
+
+/// What one worker counts of the exception path, at one port.
+#[derive(Debug, Default)]
+pub struct ExceptionCells {
+    classes: [ClassCells; Class::ALL.len()],
+    /// Frames that the host sent.
+    pub down: Counter,
+}
+
+impl ExceptionCells {
+    /// Of a class.
+    pub fn of(&self, class: Class) -> &ClassCells {
+        &self.classes[class as usize]
+    }
+}
+
 /// What one worker counts beside services.
 #[derive(Debug)]
 pub struct WorkerCounters {
     drops: Box<[[Counter; Reason::COUNT]]>,
     events: [Counter; Event::COUNT],
+    exceptions: Box<[ExceptionCells]>,
     /// Frames taken from ports.
     pub rx_packets: Counter,
     /// Frames given to ports.
@@ -156,6 +184,7 @@ impl WorkerCounters {
         WorkerCounters {
             drops: (0..ports.max(1)).map(|_| std::array::from_fn(|_| Counter::default())).collect(),
             events: std::array::from_fn(|_| Counter::default()),
+            exceptions: (0..ports.max(1)).map(|_| ExceptionCells::default()).collect(),
             rx_packets: Counter::default(),
             tx_packets: Counter::default(),
             handed_off: Counter::default(),
@@ -169,6 +198,11 @@ impl WorkerCounters {
     pub fn count_drop(&self, port: u16, reason: Reason) {
         let port = usize::from(port).min(self.drops.len() - 1);
         self.drops[port][reason as usize].add(1);
+    }
+
+    /// The exception path at `port`.
+    pub fn exception(&self, port: u16) -> &ExceptionCells {
+        &self.exceptions[usize::from(port).min(self.exceptions.len() - 1)]
     }
 
     /// Counts something that happened.

@@ -121,7 +121,8 @@ impl<P: Pool> Engine<P> {
     ) -> Result<SessionId, Reason> {
         self.admit(ctx.snap)?;
         let (client, host) = ((key.src, key.sport), (key.dst, key.dport));
-        let local = self.take_local_port(ctx.snap, packet.protocol, ranges, rule.counts.id, host)?;
+        let local = self.take_local_port(ctx.snap, packet.protocol, ranges, rule.counts.id, host);
+        let local = local.inspect_err(|_| rule.refused.of(usize::from(self.config.worker)).add(1))?;
         let new = NewSession {
             protocol: packet.protocol,
             forward: Forward::FullNat,

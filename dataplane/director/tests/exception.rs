@@ -160,6 +160,12 @@ fn a_flood_takes_nothing_from_routing_daemons() {
     director.send(0, &tcp_frame(WAN, (CLIENT, 4000), (HOST, 22), ACK, b"ls"));
     assert_eq!(classes(&mut director), [Class::Routing, Class::Routing, Class::Management]);
     expect_drops!(director, "exception-policed-rest": 4900);
+    let counted = |port: u16, class| {
+        let of = director.counters[0].exception(port).of(class);
+        (of.up.get(), of.policed.get())
+    };
+    assert_eq!((counted(0, Class::Rest), counted(0, Class::Routing)), ((100, 4900), (2, 0)));
+    assert_eq!((counted(0, Class::Management), counted(1, Class::Rest)), ((1, 0), (0, 0)));
     director.wait(SECOND / 2);
     director.send(0, &udp_frame(WAN, (CLIENT, 1), (HOST, 9), b"later"));
     assert_eq!(classes(&mut director), [Class::Rest]);

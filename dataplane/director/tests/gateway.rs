@@ -69,8 +69,8 @@ fn view(director: &Director) -> SessionView {
 
 /// What is counted for the rule `servers`: connections, packets and bytes of servers, of hosts, and sessions.
 fn counted(director: &Director) -> (u64, u64, u64, u64) {
-    let rules = director.program.snat_counters();
-    let (_, cells) = rules.iter().find(|(name, _)| name == "servers").unwrap();
+    let rule = director.program.snat_rules().find(|rule| rule.name == "servers").unwrap();
+    let cells = &rule.counts.counters;
     (
         cells.sum(|c| &c.traffic.connections),
         cells.sum(|c| &c.traffic.in_packets),
@@ -292,6 +292,8 @@ fn ports_are_used_again_towards_other_hosts_and_run_out_towards_one() {
         }
         assert_eq!(director.sessions().len(), 12);
         expect_drops!(director, "local-ports-exhausted": 108);
+        let rule = director.program.snat_rules().find(|rule| rule.name == "servers").unwrap();
+        assert_eq!(rule.refused.sum(|refused| refused), 108);
     }
 }
 

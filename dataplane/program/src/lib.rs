@@ -28,7 +28,7 @@ use std::sync::atomic::AtomicU64;
 
 use fulcrum_director::exception::Limits;
 use fulcrum_director::snapshot::{
-    self, DestinationId, FTP, FastMap, InterfaceId, ServiceId, ServiceSlot, Snapshot,
+    self, DestinationId, FTP, FastMap, InterfaceId, ServiceId, ServiceSlot, Snapshot, SnatRule,
 };
 use fulcrum_director::{Cells, Nanos, SECOND, counters};
 use fulcrum_model::{ServerKey, ServiceKey, State};
@@ -222,9 +222,9 @@ impl Program {
         self.registry.counters()
     }
 
-    /// The counters of the rules that masquerade, by name, in the order of the last state.
-    pub fn snat_counters(&self) -> Vec<(String, Cells<counters::DestinationCells>)> {
-        self.registry.snat_counters()
+    /// The rules that masquerade, with what counts for each, in the order of the last state.
+    pub fn snat_rules(&self) -> impl Iterator<Item = &SnatRule> {
+        self.registry.snat_rules()
     }
 
     /// The service that verdicts call `id`; also a deleted one whose sessions live.

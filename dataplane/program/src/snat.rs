@@ -6,8 +6,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use fulcrum_director::Cells;
-use fulcrum_director::counters::DestinationCells;
+use fulcrum_director::PerWorker;
 use fulcrum_director::snapshot::{Destination, Forward, GATEWAY, LocalRange, Profile, SnatRule, Tunnel};
 use fulcrum_director::threshold::Thresholds;
 use fulcrum_model::{Snat, State};
@@ -92,9 +91,8 @@ impl Registry {
         self.compiled_rules.clone()
     }
 
-    pub(crate) fn snat_counters(&self) -> Vec<(String, Cells<DestinationCells>)> {
-        let rules = self.rules.iter().filter(|known| known.gone.is_none()).map(|known| &known.rule);
-        rules.map(|rule| (rule.name.clone(), rule.counts.counters.clone())).collect()
+    pub(crate) fn snat_rules(&self) -> impl Iterator<Item = &SnatRule> {
+        self.rules.iter().filter(|known| known.gone.is_none()).map(|known| &known.rule)
     }
 
     fn begin_rule(&mut self, model: &Snat, pool: Option<Arc<[LocalRange]>>, profile: &Profile) -> KnownRule {
@@ -129,6 +127,7 @@ impl Registry {
             ports: model.destination_ports.iter().map(|range| (range.first, range.last)).collect(),
             pool,
             counts,
+            refused: Arc::new(PerWorker::new(self.workers)),
         };
         KnownRule { model: model.clone(), rule, gone: None }
     }

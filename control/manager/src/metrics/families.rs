@@ -1,8 +1,10 @@
 //! What is told under which name: one table, which docs/monitoring.md repeats.
 //!
 //! The processes and the link between them are here; what the data plane's threads and ports count is in `dataplane`,
-//! services and servers are in `services`, what checks say of them is in `health`.
+//! services and servers are in `services`, what checks say of them is in `health`; what is neither of them, the exception
+//! path and masqueraded flows, is in `beside`.
 
+mod beside;
 mod dataplane;
 mod health;
 mod services;
@@ -53,7 +55,8 @@ impl Family {
 
 /// All of them, in the order in which they are told.
 pub fn families() -> impl Iterator<Item = &'static Family> {
-    PROCESSES.iter().chain(dataplane::FAMILIES).chain(services::FAMILIES).chain(health::FAMILIES)
+    let dataplane = PROCESSES.iter().chain(dataplane::FAMILIES).chain(beside::FAMILIES);
+    dataplane.chain(services::FAMILIES).chain(health::FAMILIES)
 }
 
 type Give = fn(&Scrape, &mut Samples<'_>);

@@ -51,6 +51,8 @@ pub struct Scrape {
     pub total: Option<Counters>,
     /// Services and servers.
     pub services: Views,
+    /// Rules that are told of one by one at most.
+    pub limit: usize,
     /// How long the look took.
     pub took: Duration,
 }
@@ -76,7 +78,17 @@ impl Source {
             dataplane.as_mut().map(|status| std::mem::take(&mut status.local_pools)).unwrap_or_default();
         let views = tokio::task::spawn_blocking(move || Views::new(&known, counted, &uses, limit));
         let services = views.await.unwrap_or_default();
-        Scrape { control, uptime, config_in_effect, link, dataplane, total, services, took: begun.elapsed() }
+        Scrape {
+            control,
+            uptime,
+            config_in_effect,
+            link,
+            dataplane,
+            total,
+            services,
+            limit,
+            took: begun.elapsed(),
+        }
     }
 }
 

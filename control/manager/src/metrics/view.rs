@@ -22,6 +22,8 @@ pub struct Views {
     pub omitted: (usize, usize),
     /// How many servers are in which state, by its name.
     pub states: BTreeMap<String, u64>,
+    /// Use of their pools by rules that masquerade: sessions, and ports that were found taken.
+    pub masqueraded: HashMap<String, (u64, u64)>,
 }
 
 /// A service and what was counted of it.
@@ -132,7 +134,9 @@ impl Views {
             services.push(ServiceView { local: locals.get(view.name.as_str()).copied(), servers, ..view });
         }
         let omitted = (desired.len() - services.len(), server_count - (limit - room));
-        Views { services, service_count: desired.len(), server_count, omitted, states }
+        let rule = |(name, used): (&str, _)| Some((name.strip_prefix("snat ")?.to_owned(), used));
+        let masqueraded = locals.into_iter().filter_map(rule).collect();
+        Views { services, service_count: desired.len(), server_count, omitted, states, masqueraded }
     }
 }
 

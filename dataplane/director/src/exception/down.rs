@@ -41,6 +41,7 @@ impl<P: Pool> Engine<P> {
             return self.drop_frame(ctx, 0, Reason::ExceptionDown, buf);
         }
         let place = &ctx.snap.interfaces[usize::from(interface)];
+        self.counters.exception(place.port).down.add(1);
         let Ok(frame) = ethernet::Frame::new_checked(buf.bytes()) else {
             return self.drop_frame(ctx, place.port, Reason::Truncated, buf);
         };

@@ -82,7 +82,7 @@ impl<P: Pool> Engine<P> {
         buf: P::Buf,
     ) {
         let class = classify(buf.bytes(), &ctx.snap.exception.management_ports);
-        if !self.policer.take(class, ctx.now, &ctx.snap.exception) {
+        if !self.may_go_up(ctx, interface, class) {
             return self.drop_frame(ctx, port, class.policed(), buf);
         }
         self.verdict(ctx, VerdictKind::Punt, class.event().name(), None);
@@ -92,12 +92,21 @@ impl<P: Pool> Engine<P> {
     /// Gives a copy of a frame up that is the director's, too.
     pub(crate) fn copy_up(&mut self, ctx: &mut Context<'_, P>, interface: InterfaceId, frame: &[u8]) {
         let class = classify(frame, &ctx.snap.exception.management_ports);
-        if !has_twin(ctx.snap, interface) || !self.policer.take(class, ctx.now, &ctx.snap.exception) {
+        if !has_twin(ctx.snap, interface) || !self.may_go_up(ctx, interface, class) {
             return;
         }
         let Some(mut copy) = ctx.pool.alloc(frame.len()) else { return };
         copy.bytes_mut().copy_from_slice(frame);
         self.push_up(ctx, interface, class, copy);
+    }
+
+    fn may_go_up(&mut self, ctx: &Context<'_, P>, interface: InterfaceId, class: Class) -> bool {
+        let granted = self.policer.take(class, ctx.now, &ctx.snap.exception);
+        if !granted {
+            let port = ctx.snap.interfaces[usize::from(interface)].port;
+            self.counters.exception(port).of(class).policed.add(1);
+        }
+        granted
     }
 
     fn push_up(&mut self, ctx: &mut Context<'_, P>, interface: InterfaceId, class: Class, mut buf: P::Buf) {
@@ -108,6 +117,8 @@ impl<P: Pool> Engine<P> {
             buf.shrink_front(ethernet::TAG);
         }
         self.counters.event(class.event());
+        let port = ctx.snap.interfaces[usize::from(interface)].port;
+        self.counters.exception(port).of(class).up.add(1);
         ctx.out.up.push(Up { interface, class, buf });
     }
 

@@ -83,6 +83,13 @@ pub struct LocalRange {
     pub last: u16,
 }
 
+impl LocalRange {
+    /// How many ports it has.
+    pub fn ports(&self) -> u64 {
+        (u64::from(self.last) + 1).saturating_sub(self.first.into())
+    }
+}
+
 /// A real server in its service.
 #[derive(Clone, Debug)]
 pub struct Destination {

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{Destination, LocalRange};
+use crate::PerWorker;
+use crate::counters::Counter;
 use crate::marks::prefix_matches;
 use crate::session::Key;
 
@@ -25,6 +27,8 @@ pub struct SnatRule {
     /// What counts for it, and what its sessions name as their destination; not available when the rule is deleted
     /// and only sessions of before are left.
     pub counts: Arc<Destination>,
+    /// Flows' first packets for which the pool had no address and port left.
+    pub refused: Arc<PerWorker<Counter>>,
 }
 
 impl SnatRule {

@@ -72,6 +72,7 @@ impl Uplink {
             if !self.lanes[class as usize].send(interface, |room| copy(buf.bytes(), room)) {
                 let port = self.ports.iter().find(|(id, _)| *id == interface).map_or(0, |(_, port)| *port);
                 self.counters.count_drop(port, Reason::ExceptionFull);
+                self.counters.exception(port).of(class).full.add(1);
             }
         }
     }

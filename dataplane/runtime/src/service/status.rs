@@ -1,10 +1,12 @@
 //! How the data plane is, in one message.
 
 use fulcrum_api::dataplane::{
-    DataplaneStatus, ExceptionStatus, FramePool, GetStatusRequest, LocalPoolUse, NamedCount, PortStatus,
-    PortSteering, SnatUse, TranslationLog, Worker,
+    DataplaneStatus, ExceptionClass, ExceptionStatus, FramePool, GetStatusRequest, LocalPoolUse, NamedCount,
+    PortStatus, PortSteering, SnatUse, TranslationLog, Worker,
 };
-use fulcrum_director::snapshot::{Interface, Service};
+use fulcrum_director::counters::ClassCells;
+use fulcrum_director::exception::Class;
+use fulcrum_director::snapshot::{Interface, LocalRange, Service, SnatRule};
 use fulcrum_director::{Event, Reason, WorkerCounters};
 use fulcrum_model::{Family, Mac, Protocol, ServiceKey};
 
@@ -113,6 +115,8 @@ fn port(control: &Control, number: usize, open: &Port, workers: &[&WorkerCounter
     let number = u16::try_from(number).unwrap_or(u16::MAX);
     let (link, stats) = open.now();
     let dropped = |reason| workers.iter().map(|counters| counters.dropped_on(number, reason)).sum();
+    let exceptions = exceptions(control, number);
+    let classes: &[Class] = if exceptions.is_empty() { &[] } else { &Class::ALL };
     PortStatus {
         name: open.name.clone(),
         device: open.device.clone(),
@@ -134,7 +138,9 @@ fn port(control: &Control, number: usize, open: &Port, workers: &[&WorkerCounter
         notes: open.notes.clone(),
         steering: Some(steering(&open.way)),
         offloads: open.offloads(),
-        exceptions: exceptions(control, number),
+        exception_classes: classes.iter().map(|class| exception_class(*class, number, workers)).collect(),
+        exception_down: workers.iter().map(|counters| counters.exception(number).down.get()).sum(),
+        exceptions,
     }
 }
 
@@ -172,6 +178,19 @@ fn exceptions(control: &Control, port: u16) -> Vec<ExceptionStatus> {
     control.snapshot.interfaces.iter().filter(of_port).filter_map(of).collect()
 }
 
+/// What went up from a port, of one class.
+fn exception_class(class: Class, port: u16, workers: &[&WorkerCounters]) -> ExceptionClass {
+    let sum = |count: fn(&ClassCells) -> u64| {
+        workers.iter().map(|counters| count(counters.exception(port).of(class))).sum()
+    };
+    ExceptionClass {
+        name: class.name().to_owned(),
+        up: sum(|cells| cells.up.get()),
+        policed: sum(|cells| cells.policed.get()),
+        full: sum(|cells| cells.full.get()),
+    }
+}
+
 fn lost_messages(control: &Control) -> Option<String> {
     let lost: u64 = control.workers.iter().map(|worker| worker.board.lost_messages.get()).sum();
     (lost > 0).then(|| format!("{lost} messages between workers found no room: they are overloaded"))
@@ -204,17 +223,21 @@ fn local_pools(control: &Control) -> Vec<LocalPoolUse> {
 
 /// What counts for rules that masquerade.
 fn snat(control: &Control) -> Vec<SnatUse> {
-    let rules = control.program.snat_counters().into_iter();
-    let used = rules.map(|(name, cells)| SnatUse {
-        name,
-        sessions: cells.sum(|cells| &cells.active) + cells.sum(|cells| &cells.inactive),
-        connections: cells.sum(|cells| &cells.traffic.connections),
-        out_packets: cells.sum(|cells| &cells.traffic.in_packets),
-        out_bytes: cells.sum(|cells| &cells.traffic.in_bytes),
-        in_packets: cells.sum(|cells| &cells.traffic.out_packets),
-        in_bytes: cells.sum(|cells| &cells.traffic.out_bytes),
-    });
-    used.collect()
+    let used = |rule: &SnatRule| {
+        let cells = &rule.counts.counters;
+        SnatUse {
+            name: rule.name.clone(),
+            sessions: cells.sum(|cells| &cells.active) + cells.sum(|cells| &cells.inactive),
+            connections: cells.sum(|cells| &cells.traffic.connections),
+            out_packets: cells.sum(|cells| &cells.traffic.in_packets),
+            out_bytes: cells.sum(|cells| &cells.traffic.in_bytes),
+            in_packets: cells.sum(|cells| &cells.traffic.out_packets),
+            in_bytes: cells.sum(|cells| &cells.traffic.out_bytes),
+            refused: rule.refused.sum(|refused| refused),
+            ports: rule.pool.as_ref().map(|pool| pool.iter().map(LocalRange::ports).sum()),
+        }
+    };
+    control.program.snat_rules().map(used).collect()
 }
 
 /// A service's name as everywhere else.
