@@ -351,12 +351,9 @@ impl<P: Pool> Engine<P> {
         self.counters.event(Event::SessionCreated);
         self.count_begun(snap, destination, id);
         if destination.available {
-            let worker = usize::from(self.config.worker);
-            for traffic in [&destination.counters.of(worker).traffic, destination.service_counters.of(worker)]
-            {
-                traffic.connections.add(1);
-                traffic.count_in(packets, bytes);
-            }
+            let traffic = &destination.counters.of(self.config.worker.into()).traffic;
+            traffic.connections.add(1);
+            traffic.count_in(packets, bytes);
         }
     }
 

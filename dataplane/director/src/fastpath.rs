@@ -29,7 +29,7 @@ use crate::packet::Packet;
 use crate::reason::{Event, VerdictKind};
 use crate::session::terms::ERAS;
 use crate::session::{Direction, SessionId, Sessions};
-use crate::snapshot::{DestinationId, Forward, InterfaceId, ServiceSlot, Snapshot, TunnelKind};
+use crate::snapshot::{Forward, InterfaceId, Snapshot, TunnelKind};
 use crate::{Nanos, Transmit};
 pub(crate) use course::Courses;
 pub(crate) use glance::Gate;
@@ -155,7 +155,8 @@ impl Default for Glances {
 struct Hands<'a> {
     sessions: &'a mut Sessions,
     hops: &'a [Hop],
-    books: Books<'a>,
+    /// What servers' packets are counted in.
+    servers: WorkerCells<'a, DestinationCells>,
     ip_id: &'a mut u16,
     /// Whether sessions have come or gone since the burst was looked at.
     stale: bool,
@@ -166,25 +167,6 @@ struct Hands<'a> {
     may_cut: bool,
     /// How many of each of [`EVENTS`] there were.
     sent: [u64; EVENTS.len()],
-}
-
-/// What packets of the short way are counted in.
-#[derive(Clone, Copy)]
-struct Books<'a> {
-    servers: WorkerCells<'a, DestinationCells>,
-    services: WorkerCells<'a, Traffic>,
-    /// Services of servers.
-    slots: &'a [ServiceSlot],
-}
-
-impl<'a> Books<'a> {
-    /// What counts a server's packets, and its service's.
-    #[inline(always)]
-    fn of(self, destination: DestinationId) -> Option<[&'a Traffic; 2]> {
-        let server = self.servers.get(destination)?;
-        let service = self.services.get(*self.slots.get(destination as usize)?)?;
-        Some([&server.traffic, service])
-    }
 }
 
 impl Hands<'_> {
@@ -221,7 +203,7 @@ impl Hands<'_> {
         if glance.total > hop.mtu || rewrites && glance.marks.is_odd(OUT && session.offset != 0) {
             return None;
         }
-        let cells = self.books.of(session.destination)?;
+        let traffic = &self.servers.get(session.destination)?.traffic;
 
         // Where the packet begins, and where it is to begin.
         let (l3, front) = (usize::from(glance.l3), usize::from(hop.header_len));
@@ -231,7 +213,7 @@ impl Hands<'_> {
         let frame = buf.bytes_mut();
         hop.emit(frame);
         let packet = frame.get_mut(front..)?;
-        count(cells, direction, glance.total);
+        count(traffic, direction, glance.total);
         session.touch(self.now);
         if !OUT {
             session.count_in();
@@ -266,7 +248,7 @@ impl Hands<'_> {
         if !self.tunnels || usize::from(glance.total) + outer > usize::from(hop.mtu) {
             return None;
         }
-        let cells = self.books.of(session.destination)?;
+        let traffic = &self.servers.get(session.destination)?.traffic;
         let (l3, front) = (usize::from(glance.l3), header + outer);
         if front != l3 && !begin(buf, l3, front) {
             return None;
@@ -280,7 +262,7 @@ impl Hands<'_> {
         if let Some(server) = self.sessions.untranslated_server(glance.session) {
             tunnel::encapsulate_plain(packet, outer, (hop.source, server), self.may_cut, self.ip_id);
         }
-        count(cells, Direction::In, glance.total);
+        count(traffic, Direction::In, glance.total);
         let session = self.sessions.get_mut(glance.session);
         session.touch(self.now);
         session.count_in();
@@ -302,12 +284,10 @@ impl Hands<'_> {
 
 /// Counts a packet of so many bytes.
 #[inline(always)]
-fn count(cells: [&Traffic; 2], direction: Direction, total: u16) {
-    for traffic in cells {
-        match direction {
-            Direction::In => traffic.count_in(1, total.into()),
-            Direction::Out => traffic.count_out(1, total.into()),
-        }
+fn count(traffic: &Traffic, direction: Direction, total: u16) {
+    match direction {
+        Direction::In => traffic.count_in(1, total.into()),
+        Direction::Out => traffic.count_out(1, total.into()),
     }
 }
 
@@ -359,21 +339,18 @@ impl<P: Pool> Engine<P> {
                 glance.marks.set_candidate(candidate.map(|(_, direction)| direction));
             }
         }
-        let many = snap.service_slots.len() > NEAR;
+        let many = snap.destinations.len() > NEAR;
         if !many && !sessions.has_wide() {
             return;
         }
         let worker = usize::from(config.worker);
-        let cells = snap.destination_cells.of(worker).zip(snap.service_cells.of(worker));
+        let servers = snap.destination_cells.of(worker);
         for glance in list.iter().filter(|glance| glance.marks.is_plain()) {
             let session = sessions.get(glance.session);
             sessions.prefetch_wide(session);
-            if let (true, Some((servers, services))) = (many, cells) {
+            if let (true, Some(servers)) = (many, servers) {
                 prefetch_at(neighbours.hops(), usize::from(session.hop(glance.marks.direction())));
                 servers.prefetch(session.destination);
-                if let Some(&slot) = snap.service_slots.get(session.destination as usize) {
-                    services.prefetch(slot);
-                }
             }
         }
     }
@@ -393,8 +370,7 @@ impl<P: Pool> Engine<P> {
             return frames.next();
         }
         let worker = usize::from(config.worker);
-        let cells = ctx.snap.destination_cells.of(worker).zip(ctx.snap.service_cells.of(worker));
-        let Some((servers, services)) = cells else {
+        let Some(servers) = ctx.snap.destination_cells.of(worker) else {
             glances.next += 1;
             return frames.next();
         };
@@ -403,7 +379,7 @@ impl<P: Pool> Engine<P> {
             sessions,
             // What was read of a former era may not go by a hop of this one.
             hops: if *era == glances.era { neighbours.hops() } else { &[] },
-            books: Books { servers, services, slots: &ctx.snap.service_slots },
+            servers,
             ip_id,
             now: ctx.now,
             tunnels: path_mtus.is_empty(),

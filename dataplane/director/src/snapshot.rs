@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicU64;
 
 use crate::Nanos;
 use crate::cells::CellTable;
-use crate::counters::{DestinationCells, LocalCells, PerWorker, Traffic};
+use crate::counters::{DestinationCells, LocalCells, PerWorker};
 use crate::exception::Limits;
 use crate::session::Key;
 pub use service::{
@@ -33,9 +33,6 @@ pub type FastSet<T> = std::collections::HashSet<T, foldhash::fast::FixedState>;
 pub type InterfaceId = u16;
 /// Identity of a service, stable over edits.
 pub type ServiceId = u32;
-/// Where a service's traffic is counted; a service that was deleted and made again has another one. Index into
-/// [`Snapshot::service_cells`].
-pub type ServiceSlot = u32;
 /// Identity of a destination, stable over edits, deletion and re-adding; index into [`Snapshot::destinations`].
 pub type DestinationId = u32;
 
@@ -94,12 +91,8 @@ pub struct Snapshot {
     pub ftp_services: bool,
     /// Destinations by id: those of services, and deleted ones that sessions still name.
     pub destinations: Vec<Option<Arc<Destination>>>,
-    /// [`Destination::service_slot`] of each, where packets need no more of them.
-    pub service_slots: Arc<[ServiceSlot]>,
     /// What is counted of destinations, by [`DestinationId`].
     pub destination_cells: CellTable<DestinationCells>,
-    /// What is counted of services, by [`ServiceSlot`].
-    pub service_cells: CellTable<Traffic>,
     /// Ways in which services that still have sessions were steered before, each once.
     pub former_steerings: Vec<Steering>,
     /// How answers are steered: by (protocol number, server address, server port) of NAT servers;

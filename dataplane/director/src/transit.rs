@@ -385,22 +385,14 @@ impl<P: Pool> Engine<P> {
     pub(crate) fn count_in(&self, destination: &Destination, packet: &Packet<P::Buf>) {
         if destination.available {
             let (packets, bytes) = packet.weight();
-            let worker = usize::from(self.config.worker);
-            for traffic in [&destination.counters.of(worker).traffic, destination.service_counters.of(worker)]
-            {
-                traffic.count_in(packets, bytes);
-            }
+            destination.counters.of(self.config.worker.into()).traffic.count_in(packets, bytes);
         }
     }
 
     /// Counts a packet to a client, as [`Packet::weight`] gives it.
     pub(crate) fn count_out(&self, destination: &Destination, (packets, bytes): (u64, u64)) {
         if destination.available {
-            let worker = usize::from(self.config.worker);
-            for traffic in [&destination.counters.of(worker).traffic, destination.service_counters.of(worker)]
-            {
-                traffic.count_out(packets, bytes);
-            }
+            destination.counters.of(self.config.worker.into()).traffic.count_out(packets, bytes);
         }
     }
 

@@ -235,15 +235,7 @@ impl Pair {
         };
         prop_assert_eq!(sessions(&self.short), sessions(&self.whole));
         let traffic = |director: &Director| {
-            let of = |t: &fulcrum_director::Cells<fulcrum_director::counters::Traffic>| {
-                [
-                    t.sum(|t| &t.in_packets),
-                    t.sum(|t| &t.in_bytes),
-                    t.sum(|t| &t.out_packets),
-                    t.sum(|t| &t.out_bytes),
-                ]
-            };
-            director.program.counters().iter().map(|service| of(&service.traffic)).collect::<Vec<_>>()
+            director.program.counters().iter().map(|service| service.traffic.totals()).collect::<Vec<_>>()
         };
         prop_assert_eq!(traffic(&self.short), traffic(&self.whole));
         Ok(())

@@ -20,6 +20,7 @@ mod steering;
 mod terms;
 #[cfg(test)]
 mod tests;
+mod traffic;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -28,7 +29,7 @@ use std::sync::atomic::AtomicU64;
 
 use fulcrum_director::exception::Limits;
 use fulcrum_director::snapshot::{
-    self, DestinationId, FTP, FastMap, InterfaceId, ServiceId, ServiceSlot, Snapshot, SnatRule,
+    self, DestinationId, FTP, FastMap, InterfaceId, ServiceId, Snapshot, SnatRule,
 };
 use fulcrum_director::{Cells, Nanos, SECOND, counters};
 use fulcrum_model::{ServerKey, ServiceKey, State};
@@ -39,6 +40,7 @@ use crate::locals::{LocalAddresses, Pools};
 use crate::network::{Network, Slots};
 pub use crate::probes::Probe;
 use crate::services::{Compilation, Registry};
+pub use crate::traffic::{ServiceTraffic, Totals, totals};
 
 /// What is known of an open port that no configuration says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,8 +75,8 @@ pub struct Program {
 pub struct ServiceCounters {
     /// The service.
     pub key: ServiceKey,
-    /// Its traffic; a service that was deleted and made again has others here.
-    pub traffic: Cells<counters::Traffic>,
+    /// Its traffic.
+    pub traffic: ServiceTraffic,
     /// Its servers in order of addition.
     pub servers: Vec<ServerCounters>,
 }
@@ -161,14 +163,12 @@ impl Program {
         let locals = self.locals.compile(state, &network, &self.pools, self.registry.workers, generations);
         let arrivals = arrivals::arrivals(&self.last.arrivals, &locals, generation);
         let destinations = self.registry.destinations();
-        let (tunnels, service_slots) = match same_ways {
-            true => (self.last.tunnels.clone(), self.last.service_slots.clone()),
-            false => (
-                Arc::new(destinations.iter().flatten().filter_map(|server| tunnel_end(server)).collect()),
-                destinations.iter().map(slot_of).collect(),
-            ),
+        let tunnels = match same_ways {
+            true => self.last.tunnels.clone(),
+            false => {
+                Arc::new(destinations.iter().flatten().filter_map(|server| tunnel_end(server)).collect())
+            }
         };
-        let (destination_cells, service_cells) = self.registry.cells();
         let mut snapshot = Snapshot {
             generation,
             paths: generation,
@@ -186,10 +186,8 @@ impl Program {
             deleted_mark_services: deleted_marks,
             former_steerings: former,
             tunnels,
-            service_slots,
             destinations,
-            destination_cells,
-            service_cells,
+            destination_cells: self.registry.cells(),
             servers: nat.steering,
             server_addresses: nat.addresses,
             hosts: self.ways_up(&network),
@@ -236,11 +234,6 @@ impl Program {
     pub fn server_key(&self, id: DestinationId) -> Option<(ServiceKey, ServerKey)> {
         self.registry.server_key(id)
     }
-}
-
-/// Where the traffic of a server's service is counted; nowhere, when nobody has that id.
-fn slot_of(server: &Option<Arc<snapshot::Destination>>) -> ServiceSlot {
-    server.as_ref().map_or(ServiceSlot::MAX, |server| server.service_slot)
 }
 
 /// Where packets in tunnels to a server go: its address, and the UDP port of GUE or 0. Sessions keep TUN when their

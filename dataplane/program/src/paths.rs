@@ -55,7 +55,6 @@ fn same_service(before: &Arc<Service>, after: &Arc<Service>) -> bool {
             && before.steering == after.steering
             && before.profile == after.profile
             && before.local_addresses == after.local_addresses
-            && before.counters.same(&after.counters)
 }
 
 /// Servers may come under ids that nobody had; those that were there stay what they were.
@@ -86,8 +85,6 @@ fn same_destination(before: &Arc<Destination>, after: &Arc<Destination>) -> bool
         thresholds: _,
         available,
         counters,
-        service_counters: _,
-        service_slot,
         profile,
         local,
     } = &**before;
@@ -96,7 +93,6 @@ fn same_destination(before: &Arc<Destination>, after: &Arc<Destination>) -> bool
         && (*forward, *tunnel, *available) == (after.forward, after.tunnel, after.available)
         && *tunnel_sources == after.tunnel_sources
         && counters.same(&after.counters)
-        && *service_slot == after.service_slot
         && *profile == after.profile
         && *local == after.local
 }

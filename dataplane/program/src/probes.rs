@@ -59,8 +59,6 @@ impl Registry {
                 thresholds: Thresholds::new(0, 0),
                 available: false,
                 counters: self.destination_cells.begin(id),
-                service_counters: known.counters.clone(),
-                service_slot: known.slot,
                 profile: known.profile.clone(),
                 local: server.forward == model::Forward::Local,
             });

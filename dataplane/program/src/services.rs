@@ -1,18 +1,17 @@
 //! Services and servers: who keeps which id, which objects the next snapshot shares with the one before.
 //!
 //! A destination outlives its deletion while sessions name it, and is the same again, id and counters, when it
-//! comes back. A service's id lives as long as it or one of its destinations; its counters start anew when it
-//! comes back.
+//! comes back. A service's id lives as long as it or one of its destinations; its counts start anew when it
+//! comes back (`traffic`).
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use fulcrum_director::Cells;
 use fulcrum_director::cells::{CellTable, Slab};
-use fulcrum_director::counters::{DestinationCells, Traffic};
+use fulcrum_director::counters::DestinationCells;
 use fulcrum_director::snapshot::{
-    Destination, DestinationId, FastMap, FastSet, Profile, Service, ServiceId, ServiceSlot, SnatRule,
-    Steering,
+    Destination, DestinationId, FastMap, FastSet, Profile, Service, ServiceId, SnatRule, Steering,
 };
 use fulcrum_director::threshold::Thresholds;
 use fulcrum_model::{self as model, Family, ServerKey, ServiceKey, State};
@@ -24,6 +23,7 @@ use crate::probes::Probe;
 use crate::snat::KnownRule;
 use crate::steering::{NatServer, steer};
 use crate::terms::{self, TunnelSources};
+use crate::traffic::{ServiceTraffic, Totals, minus, plus, totals};
 use crate::{ServerCounters, ServiceCounters};
 
 /// By protocol number, VIP and port.
@@ -67,8 +67,6 @@ pub(crate) struct Registry {
     pub(crate) workers: usize,
     pub(crate) services: FastMap<ServiceKey, KnownService>,
     service_ids: Ids,
-    pub(crate) service_slots: Ids,
-    pub(crate) service_cells: Slab<Traffic>,
     pub(crate) destinations: FastMap<Place, KnownDestination>,
     pub(crate) destination_ids: Ids,
     pub(crate) destination_cells: Slab<DestinationCells>,
@@ -96,10 +94,10 @@ pub(crate) struct Registry {
 #[derive(Debug)]
 pub(crate) struct KnownService {
     pub(crate) id: ServiceId,
-    /// Its traffic since it was made, or made again.
-    pub(crate) counters: Cells<Traffic>,
-    /// Where that is.
-    pub(crate) slot: ServiceSlot,
+    /// The generation in which it was made, or made again.
+    since: u64,
+    /// What it has carried since, less what the servers that are known have ever.
+    base: Totals,
     /// What its sessions' packets need; the same object while that does not change.
     pub(crate) profile: Arc<Profile>,
     /// Where tunnels to its servers come from, where that is by flow.
@@ -143,8 +141,6 @@ impl Registry {
             workers,
             services: FastMap::default(),
             service_ids: Ids::default(),
-            service_slots: Ids::default(),
-            service_cells: Slab::new(workers),
             destinations: FastMap::default(),
             destination_ids: Ids::default(),
             destination_cells: Slab::new(workers),
@@ -171,7 +167,6 @@ impl Registry {
     pub(crate) fn acknowledged(&mut self, generation: u64) {
         self.acknowledged = self.acknowledged.max(generation);
         self.service_ids.acknowledged(self.acknowledged);
-        self.service_slots.acknowledged(self.acknowledged);
         self.destination_ids.acknowledged(self.acknowledged);
     }
 
@@ -191,7 +186,9 @@ impl Registry {
         // Of services that are alike, which no valid state has, the last counts.
         let counts = |service: &&model::Service| std::ptr::eq(in_state[&service.key], *service);
         let services: Vec<&model::Service> = state.services.iter().filter(counts).collect();
-        let of = |service: &&_| self.destinations_of(service, &state.timeouts, pools, generation);
+        let remembered = self.remembered();
+        let of =
+            |service: &&_| self.destinations_of(service, &state.timeouts, pools, &remembered, generation);
         let destinations: Vec<_> = services.iter().map(of).collect();
         self.keep_probed(generation);
         self.delete(&in_state, generation);
@@ -238,14 +235,16 @@ impl Registry {
         service: &model::Service,
         global: &model::Timeouts,
         pools: &Pools,
+        remembered: &FastMap<ServiceKey, Vec<Cells<DestinationCells>>>,
         generation: u64,
     ) -> Option<Vec<Arc<Destination>>> {
-        let Registry { services, service_ids, service_slots, service_cells, .. } = self;
-        let Registry { destinations, destination_ids, destination_cells, by_id, .. } = self;
+        let Registry {
+            services, service_ids, destinations, destination_ids, destination_cells, by_id, ..
+        } = self;
         let known = services.entry(service.key).or_insert_with(|| KnownService {
             id: service_ids.take(),
-            counters: Cells::new(0),
-            slot: 0,
+            since: 0,
+            base: Totals::default(),
             profile: Arc::default(),
             tunnel_sources: TunnelSources::default(),
             now: None,
@@ -264,8 +263,8 @@ impl Registry {
             Some(now) => self.steer_anew |= terms::steered_by(&now.model) != terms::steered_by(service),
             None => {
                 self.steer_anew = true;
-                known.slot = service_slots.take();
-                known.counters = service_cells.begin(known.slot);
+                let carried = remembered.get(&service.key).into_iter().flatten().map(totals);
+                (known.since, known.base) = (generation, carried.fold(Totals::default(), minus));
             }
         }
         known.once_nat = false;
@@ -296,12 +295,10 @@ impl Registry {
                 ),
                 available: true,
                 counters,
-                service_counters: known.counters.clone(),
-                service_slot: known.slot,
                 profile: known.profile.clone(),
                 local: server.forward == model::Forward::Local,
             };
-            let way = |of: &Destination| (of.available, of.forward, of.tunnel, of.service_slot);
+            let way = |of: &Destination| (of.available, of.forward, of.tunnel);
             self.same_ways &= before.is_some_and(|before| way(&before.destination) == way(&now));
             let destination = match before {
                 Some(before) if terms::same(&before.destination, &now) => before.destination.clone(),
@@ -342,14 +339,14 @@ impl Registry {
         let mut went = Vec::new();
         for (key, known) in self.services.iter_mut().filter(|(key, _)| !in_state.contains_key(key)) {
             if let Some(now) = known.now.take() {
-                self.service_slots.give_back(known.slot, generation);
                 went.extend(now.model.servers.iter().map(|server| (*key, server.key)));
                 self.steer_anew = true;
             }
         }
         self.take_away(went, generation);
 
-        let Registry { destinations, destination_ids, by_id, gone, acknowledged, probed, .. } = self;
+        let Registry { services, destinations, destination_ids, by_id, gone, acknowledged, probed, .. } =
+            self;
         let (steer_anew, same_ways) = (&mut self.steer_anew, &mut self.same_ways);
         gone.retain(|place| {
             let Some(KnownDestination { gone: Some(since), .. }) = destinations.get(place) else {
@@ -361,6 +358,9 @@ impl Registry {
                 return true;
             }
             let id = known.destination.id;
+            if let Some(service) = services.get_mut(&place.0) {
+                service.base = plus(service.base, totals(&known.destination.counters));
+            }
             *steer_anew |= known.nat;
             *same_ways = false;
             destination_ids.give_back(id, generation);
@@ -479,7 +479,6 @@ impl Registry {
             local_addresses,
             profile: known.profile.clone(),
             steering: known.steering,
-            counters: known.counters.clone(),
         });
         known.now = Some(Compiled { model: service.clone(), service: compiled.clone() });
         compiled
@@ -490,19 +489,35 @@ impl Registry {
         self.by_id.clone()
     }
 
-    /// What is counted of destinations and of services.
-    pub(crate) fn cells(&self) -> (CellTable<DestinationCells>, CellTable<Traffic>) {
-        (self.destination_cells.table(), self.service_cells.table())
+    /// What is counted of destinations.
+    pub(crate) fn cells(&self) -> CellTable<DestinationCells> {
+        self.destination_cells.table()
+    }
+
+    /// What is counted of deleted servers that are remembered, by their services.
+    fn remembered(&self) -> FastMap<ServiceKey, Vec<Cells<DestinationCells>>> {
+        let mut remembered: FastMap<ServiceKey, Vec<_>> = FastMap::default();
+        for place in &self.gone {
+            if let Some(KnownDestination { destination, gone: Some(_), .. }) = self.destinations.get(place) {
+                remembered.entry(place.0).or_default().push(destination.counters.clone());
+            }
+        }
+        remembered
     }
 
     pub(crate) fn counters(&self) -> Vec<ServiceCounters> {
+        let mut remembered = self.remembered();
         let of = |key: &ServiceKey| {
-            let known = self.services.get(key)?;
-            let servers = known.now.as_ref()?.model.servers.iter().filter_map(|server| {
+            let &KnownService { since, base, ref now, .. } = self.services.get(key)?;
+            let servers = now.as_ref()?.model.servers.iter().filter_map(|server| {
                 let known = self.destinations.get(&(*key, server.key))?;
                 Some(ServerCounters { key: server.key, cells: known.destination.counters.clone() })
             });
-            Some(ServiceCounters { key: *key, traffic: known.counters.clone(), servers: servers.collect() })
+            let servers: Vec<ServerCounters> = servers.collect();
+            let mut cells = remembered.remove(key).unwrap_or_default();
+            cells.extend(servers.iter().map(|server| server.cells.clone()));
+            let traffic = ServiceTraffic { since, base, servers: cells };
+            Some(ServiceCounters { key: *key, traffic, servers })
         };
         self.order.iter().filter_map(of).collect()
     }

@@ -77,9 +77,8 @@ impl Registry {
                 now.push(known);
                 continue;
             }
-            let Destination { id, service_slot, .. } = *known.rule.counts;
+            let id = known.rule.counts.id;
             self.destination_ids.give_back(id, generation);
-            self.service_slots.give_back(service_slot, generation);
             self.by_id[id as usize] = None;
             same = false;
         }
@@ -97,7 +96,6 @@ impl Registry {
 
     fn begin_rule(&mut self, model: &Snat, pool: Option<Arc<[LocalRange]>>, profile: &Profile) -> KnownRule {
         let id = self.destination_ids.take();
-        let slot = self.service_slots.take();
         let network = |net: ipnet::IpNet| (net.network(), net.prefix_len());
         let counts = Arc::new(Destination {
             id,
@@ -114,8 +112,6 @@ impl Registry {
             thresholds: Thresholds::new(0, 0),
             available: true,
             counters: self.destination_cells.begin(id),
-            service_counters: self.service_cells.begin(slot),
-            service_slot: slot,
             profile: Arc::new(profile.clone()),
         });
         put(&mut self.by_id, &counts);

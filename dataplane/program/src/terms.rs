@@ -102,7 +102,6 @@ pub(crate) fn same(before: &Destination, now: &Destination) -> bool {
         && (Arc::ptr_eq(&before.tunnel_sources, &now.tunnel_sources)
             || before.tunnel_sources == now.tunnel_sources)
         && Arc::ptr_eq(&before.profile, &now.profile)
-        && before.service_slot == now.service_slot
 }
 
 /// The last weight that was not 0; a server that comes back begins anew. // IPVS: __ip_vs_update_dest
@@ -129,8 +128,6 @@ pub(crate) fn deleted(before: &Destination) -> Destination {
         thresholds: before.thresholds.clone(),
         available: false,
         counters: before.counters.clone(),
-        service_counters: before.service_counters.clone(),
-        service_slot: before.service_slot,
         profile: before.profile.clone(),
         local: before.local,
     }

@@ -1,22 +1,19 @@
 //! Counters of services and servers as operators see them: since they were last zeroed, with IPVS's rates.
 //!
-//! Workers only ever count up; zeroing and rates are arithmetic of the control thread here.
+//! Workers only ever count up, by server; zeroing and rates are arithmetic of the control thread here.
 
 use std::collections::HashMap;
 
 use fulcrum_director::Cells;
-use fulcrum_director::counters::{DestinationCells, Estimator, Traffic};
+use fulcrum_director::counters::{DestinationCells, Estimator};
 use fulcrum_model::{ServerKey, ServiceKey};
-use fulcrum_program::{ServerCounters, ServiceCounters};
-
-/// Connections, packets in and out, bytes in and out.
-type Five = [u64; 5];
+use fulcrum_program::{ServerCounters, ServiceCounters, ServiceTraffic, Totals, totals};
 
 /// One set of counters.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Meter {
-    raw: Five,
-    zero: Five,
+    raw: Totals,
+    zero: Totals,
     estimators: [Estimator; 5],
 }
 
@@ -29,12 +26,12 @@ impl Default for Meter {
 
 impl Meter {
     /// Counts since they were zeroed.
-    pub(crate) fn counts(&self) -> Five {
+    pub(crate) fn counts(&self) -> Totals {
         std::array::from_fn(|n| self.raw[n].wrapping_sub(self.zero[n]))
     }
 
     /// Rates per second.
-    pub(crate) fn rates(&self) -> Five {
+    pub(crate) fn rates(&self) -> Totals {
         self.estimators.map(|estimator| estimator.rate())
     }
 
@@ -64,7 +61,7 @@ pub(crate) struct ServerMeter {
 #[derive(Debug)]
 pub(crate) struct ServiceMeter {
     pub(crate) key: ServiceKey,
-    traffic: Cells<Traffic>,
+    traffic: ServiceTraffic,
     pub(crate) meter: Meter,
     pub(crate) servers: Vec<ServerMeter>,
 }
@@ -87,7 +84,7 @@ impl Meters {
         self.services = counters
             .into_iter()
             .map(|ServiceCounters { key, traffic, servers }| {
-                let before = old.remove(&key).filter(|before| before.traffic.same(&traffic));
+                let before = old.remove(&key).filter(|before| before.traffic.continues(&traffic));
                 let (meter, before) = before.map_or_else(Default::default, |b| (b.meter, b.servers));
                 ServiceMeter { key, traffic, meter, servers: follow_servers(before, servers) }
             })
@@ -97,13 +94,13 @@ impl Meters {
     /// Reads all counters.
     pub(crate) fn read(&mut self) {
         for service in &mut self.services {
-            let raw = sums(&service.traffic, |traffic| traffic);
+            let raw = service.traffic.totals();
             for (total, (new, old)) in self.total.raw.iter_mut().zip(raw.iter().zip(service.meter.raw)) {
                 *total = total.wrapping_add(new.wrapping_sub(old));
             }
             service.meter.raw = raw;
             for server in &mut service.servers {
-                server.meter.raw = sums(&server.cells, |cells| &cells.traffic);
+                server.meter.raw = totals(&server.cells);
             }
         }
     }
@@ -146,44 +143,39 @@ fn follow_servers(before: Vec<ServerMeter>, servers: Vec<ServerCounters>) -> Vec
         .collect()
 }
 
-fn sums<T>(cells: &Cells<T>, traffic: impl Fn(&T) -> &Traffic) -> Five {
-    [
-        cells.sum(|cell| &traffic(cell).connections),
-        cells.sum(|cell| &traffic(cell).in_packets),
-        cells.sum(|cell| &traffic(cell).out_packets),
-        cells.sum(|cell| &traffic(cell).in_bytes),
-        cells.sum(|cell| &traffic(cell).out_bytes),
-    ]
-}
-
 #[cfg(test)]
 mod tests {
+    use fulcrum_director::counters::Traffic;
+
     use super::*;
 
     fn key(port: u16) -> ServiceKey {
         ServiceKey::new(fulcrum_model::Protocol::Tcp, [10, 0, 0, 1].into(), port)
     }
 
-    fn service(port: u16) -> ServiceCounters {
-        let server = ServerCounters {
-            key: ServerKey { address: [10, 0, 0, 2].into(), port: 80 },
-            cells: Cells::new(2),
-        };
-        ServiceCounters { key: key(port), traffic: Cells::new(2), servers: vec![server] }
+    /// Made in a generation, with a server.
+    fn service(port: u16, since: u64) -> ServiceCounters {
+        let key = ServerKey { address: [10, 0, 0, 2].into(), port: 80 };
+        let server = ServerCounters { key, cells: Cells::new(2) };
+        let traffic = ServiceTraffic { since, base: [0; 5], servers: vec![server.cells.clone()] };
+        ServiceCounters { key: self::key(port), traffic, servers: vec![server] }
+    }
+
+    fn traffic(service: &ServiceCounters, worker: usize) -> &Traffic {
+        &service.servers[0].cells.of(worker).traffic
     }
 
     #[test]
     fn counts_are_sums_since_the_last_zeroing() {
         let mut meters = Meters::default();
-        let (first, second) = (service(80), service(81));
+        let (first, second) = (service(80, 1), service(81, 1));
         meters.follow(vec![first.clone(), second.clone()]);
-        first.traffic.of(0).in_packets.add(5);
-        first.traffic.of(1).in_packets.add(7);
-        first.servers[0].cells.of(1).traffic.out_bytes.add(100);
-        second.traffic.of(0).connections.add(1);
+        traffic(&first, 0).in_packets.add(5);
+        traffic(&first, 1).in_packets.add(7);
+        traffic(&second, 0).connections.add(1);
         meters.read();
         assert_eq!(meters.services[0].meter.counts(), [0, 12, 0, 0, 0]);
-        assert_eq!(meters.services[0].servers[0].meter.counts(), [0, 0, 0, 0, 100]);
+        assert_eq!(meters.services[0].servers[0].meter.counts(), [0, 12, 0, 0, 0]);
         assert_eq!(meters.total.counts(), [1, 12, 0, 0, 0]);
 
         assert!(meters.zero(Some(key(80))));
@@ -199,13 +191,13 @@ mod tests {
     #[test]
     fn an_edit_keeps_counts_and_a_new_service_starts_at_nothing() {
         let mut meters = Meters::default();
-        let (first, second) = (service(80), service(81));
+        let (first, second) = (service(80, 1), service(81, 1));
         meters.follow(vec![first.clone()]);
-        first.traffic.of(0).in_packets.add(5);
+        traffic(&first, 0).in_packets.add(5);
         meters.follow(vec![second.clone(), first.clone()]);
         assert_eq!(meters.services[1].meter.counts(), [0, 5, 0, 0, 0]);
-        first.traffic.of(0).in_packets.add(1);
-        meters.follow(vec![service(80)]);
+        traffic(&first, 0).in_packets.add(1);
+        meters.follow(vec![service(80, 2)]);
         assert_eq!(meters.services[0].meter.counts(), [0; 5]);
         assert_eq!(meters.total.counts(), [0, 6, 0, 0, 0], "the total remembers what is gone");
     }
@@ -213,11 +205,11 @@ mod tests {
     #[test]
     fn a_steady_flow_has_its_rate_after_a_while() {
         let mut meters = Meters::default();
-        let only = service(80);
+        let only = service(80, 1);
         meters.follow(vec![only.clone()]);
         for _ in 0..40 {
-            only.traffic.of(0).in_packets.add(200);
-            only.traffic.of(0).in_bytes.add(20_000);
+            traffic(&only, 0).in_packets.add(200);
+            traffic(&only, 0).in_bytes.add(20_000);
             meters.tick();
         }
         let [_, packets, _, bytes, _] = meters.services[0].meter.rates();

@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{DestinationId, ServiceId, ServiceSlot};
+use super::{DestinationId, ServiceId};
 use crate::cells::Cells;
-use crate::counters::{DestinationCells, Traffic};
+use crate::counters::DestinationCells;
 use crate::schedule::Scheduler;
 use crate::threshold::Thresholds;
 use crate::{Nanos, SECOND};
@@ -37,8 +37,6 @@ pub struct Service {
     pub profile: Arc<Profile>,
     /// Which worker owns a flow of this service.
     pub steering: Steering,
-    /// Traffic of the service.
-    pub counters: Cells<Traffic>,
 }
 
 impl Service {
@@ -119,11 +117,6 @@ pub struct Destination {
     pub available: bool,
     /// Counts and traffic of the server.
     pub counters: Cells<DestinationCells>,
-    /// Traffic of its service.
-    pub service_counters: Cells<Traffic>,
-    /// Where that is in [`Snapshot::service_cells`](super::Snapshot::service_cells); of a deleted destination, another
-    /// service's may be there.
-    pub service_slot: ServiceSlot,
     /// What its sessions' packets need.
     pub profile: Arc<Profile>,
     /// Whether it is the host, whatever its address is.

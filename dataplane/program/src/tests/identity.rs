@@ -62,7 +62,6 @@ fn a_service_is_compiled_field_by_field() {
     );
     for d in &service.destinations {
         assert!(Arc::ptr_eq(snapshot.destination(d.id).unwrap(), d));
-        assert!(d.service_counters.same(&service.counters));
         assert!(Arc::ptr_eq(&d.profile, &service.profile));
         assert_eq!(d.counters.iter().count(), WORKERS);
     }
@@ -81,13 +80,14 @@ fn a_change_leaves_other_services_alone() {
     let first = bench.apply(&state);
     let again = bench.apply(&state);
     assert!(Arc::ptr_eq(found(&first, http()), found(&again, http())));
+    let traffic = |bench: &Bench| bench.program.counters().remove(0).traffic;
+    let counted = traffic(&bench);
 
     state.services[0].servers[1].weight = 5;
     let edited = bench.apply(&state);
     assert!(Arc::ptr_eq(found(&first, other), found(&edited, other)));
     let (before, after) = (found(&first, http()), found(&edited, http()));
-    assert!(!Arc::ptr_eq(before, after));
-    assert!(before.counters.same(&after.counters));
+    assert!(!Arc::ptr_eq(before, after) && traffic(&bench).continues(&counted));
     let kept = |i: usize| Arc::ptr_eq(&before.destinations[i], &after.destinations[i]);
     assert_eq!([kept(0), kept(1), kept(2)], [true, false, true]);
     assert_eq!(before.destinations[1].id, after.destinations[1].id);
@@ -206,7 +206,9 @@ fn a_deleted_service_made_again_counts_anew_and_finds_its_servers() {
     let first = bench.apply(&with(vec![http_with(1)]));
     let (old, server) = (found(&first, http()).clone(), found(&first, http()).destinations[0].clone());
     open_session(&server);
-    old.counters.of(0).connections.add(1);
+    server.counters.of(0).traffic.connections.add(1);
+    let before = bench.program.counters().remove(0).traffic;
+    assert_eq!(before.totals(), [1, 0, 0, 0, 0]);
 
     let empty = bench.apply(&with(vec![]));
     assert!(empty.services.is_empty());
@@ -217,11 +219,41 @@ fn a_deleted_service_made_again_counts_anew_and_finds_its_servers() {
     let again = bench.apply(&with(vec![http_with(1)]));
     let new = found(&again, http());
     assert_eq!(new.id, old.id);
-    assert_eq!(new.counters.sum(|t| &t.connections), 0);
+    let traffic = bench.program.counters().remove(0).traffic;
+    assert_eq!((traffic.totals(), traffic.continues(&before)), ([0; 5], false));
+    server.counters.of(1).traffic.connections.add(1);
+    assert_eq!(traffic.totals(), [1, 0, 0, 0, 0]);
     let back = &new.destinations[0];
     assert_eq!((back.id, back.available), (server.id, true));
     assert!(back.counters.same(&server.counters));
-    assert!(back.service_counters.same(&new.counters));
+}
+
+#[test]
+fn a_service_keeps_what_deleted_and_forgotten_servers_carried() {
+    let mut bench = Bench::new();
+    let first = bench.apply(&with(vec![http_with(2)]));
+    let servers = &found(&first, http()).destinations;
+    for (server, count) in servers.iter().zip([3, 4]) {
+        server.counters.of(0).traffic.in_packets.add(count);
+    }
+    open_session(&servers[0]);
+    let totals = |bench: &Bench| bench.program.counters().remove(0).traffic.totals();
+    assert_eq!(totals(&bench), [0, 7, 0, 0, 0]);
+    // A packet comes before its worker knows that the server is deleted.
+    bench.apply(&with(vec![http_with(1)]));
+    servers[0].counters.of(1).traffic.in_packets.add(1);
+    assert_eq!(totals(&bench), [0, 8, 0, 0, 0]);
+    bench.apply(&with(vec![http_with(2)]));
+    assert_eq!(totals(&bench), [0, 8, 0, 0, 0], "it came back");
+    bench.apply(&with(vec![http_with(1)]));
+    close_session(&servers[0]);
+    for _ in 0..3 {
+        bench.apply(&with(vec![http_with(1)]));
+        assert_eq!(totals(&bench), [0, 8, 0, 0, 0], "it is forgotten");
+    }
+    // Another one under its number begins with nothing.
+    let last = bench.apply(&with(vec![http_with(2)]));
+    assert_eq!((destination(&last, servers[0].id).available, totals(&bench)), (true, [0, 8, 0, 0, 0]));
 }
 
 #[test]
@@ -231,7 +263,6 @@ fn counters_are_listed_in_the_states_order() {
     let snapshot = bench.apply(&with(vec![service(other, vec![]), http_with(2)]));
     let list = bench.program.counters();
     assert_eq!(list.iter().map(|s| s.key).collect::<Vec<_>>(), [other, http()]);
-    assert!(list[1].traffic.same(&found(&snapshot, http()).counters));
     let newest_first = &found(&snapshot, http()).destinations;
     assert!(list[1].servers[0].cells.same(&newest_first[1].counters));
     assert_eq!(list[1].servers[1].key, server("10.1.0.12", 8000).key);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use fulcrum_director::SECOND;
 use fulcrum_director::counters::DestinationCells;
 use fulcrum_director::export::SessionView;
+use fulcrum_program::totals;
 use fulcrum_replay::capture::{Format, Writer};
 use fulcrum_replay::{Bench, BenchConfig, Sent, service_text};
 
@@ -184,19 +185,9 @@ fn compare_traffic(faults: &mut String, case: &Case, bench: &Bench) {
     let mut came = Vec::new();
     for service in bench.program().counters() {
         let name = service_text(service.key);
-        let sums = |sum: &dyn Fn(fn(&fulcrum_director::counters::Traffic) -> u64) -> u64| {
-            [
-                sum(|t| t.connections.get()),
-                sum(|t| t.in_packets.get()),
-                sum(|t| t.out_packets.get()),
-                sum(|t| t.in_bytes.get()),
-                sum(|t| t.out_bytes.get()),
-            ]
-        };
-        came.push(format!("{name} {}", numbers(&sums(&|field| service.traffic.iter().map(field).sum()))));
+        came.push(format!("{name} {}", numbers(&service.traffic.totals())));
         for server in &service.servers {
-            let of = sums(&|field| server.cells.iter().map(|cell| field(&cell.traffic)).sum());
-            came.push(format!("{name} -> {} {}", server.key, numbers(&of)));
+            came.push(format!("{name} -> {} {}", server.key, numbers(&totals(&server.cells))));
         }
     }
     compare_lines(faults, "traffic", &case.traffic, came);

@@ -39,8 +39,6 @@ pub(super) fn destination(id: DestinationId, weight: u32) -> Arc<Destination> {
         thresholds: Thresholds::default(),
         available: true,
         counters: Cells::new(WORKERS),
-        service_counters: Cells::new(WORKERS),
-        service_slot: 0,
         profile: Arc::default(),
         local: false,
     })
