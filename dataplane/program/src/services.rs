@@ -21,7 +21,7 @@ use crate::ids::Ids;
 use crate::locals::Pools;
 use crate::probes::Probe;
 use crate::snat::KnownRule;
-use crate::steering::{NatServer, steer};
+use crate::steering::NatServers;
 use crate::terms::{self, TunnelSources};
 use crate::traffic::{ServiceTraffic, Totals, minus, plus, totals};
 use crate::{ServerCounters, ServiceCounters};
@@ -49,17 +49,10 @@ pub(crate) struct Compilation {
 }
 
 /// The services of a state by key.
-type InState<'a> = FastMap<ServiceKey, &'a model::Service>;
+pub(crate) type InState<'a> = FastMap<ServiceKey, &'a model::Service>;
 
 /// A server of a service.
 pub(crate) type Place = (ServiceKey, ServerKey);
-
-/// How answers of NAT servers are steered, and where they come from; the same objects while that is the same.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct NatServers {
-    pub(crate) steering: Arc<FastMap<NatServer, Steering>>,
-    pub(crate) addresses: Arc<FastSet<IpAddr>>,
-}
 
 /// Everything that outlives a snapshot.
 #[derive(Debug)]
@@ -74,7 +67,7 @@ pub(crate) struct Registry {
     pub(crate) by_id: Vec<Option<Arc<Destination>>>,
     /// Those that are deleted and remembered.
     pub(crate) gone: Vec<Place>,
-    nat: NatServers,
+    pub(crate) nat: NatServers,
     /// Whether steering has to be decided again: a service, or a NAT server, came, went or is another.
     pub(crate) steer_anew: bool,
     /// Whether ways to servers are what they were in the last snapshot.
@@ -83,7 +76,7 @@ pub(crate) struct Registry {
     order: Vec<ServiceKey>,
     pub(crate) acknowledged: u64,
     /// Whether devices spread by both ends of flows.
-    by_flow: bool,
+    pub(crate) by_flow: bool,
     /// Probes through the data plane, and whom they are for.
     pub(crate) probes: Vec<Probe>,
     pub(crate) probed: FastSet<Place>,
@@ -105,9 +98,9 @@ pub(crate) struct KnownService {
     /// What it was compiled to last; `None` when it is new, or deleted.
     pub(crate) now: Option<Compiled>,
     /// How its flows were steered in the last snapshot.
-    steering: Steering,
+    pub(crate) steering: Steering,
     /// How they were before that, as long as it has sessions.
-    former: Vec<Steering>,
+    pub(crate) former: Vec<Steering>,
     /// Whether a server of it was NAT once and is known as such because of its sessions.
     once_nat: bool,
 }
@@ -129,7 +122,7 @@ pub(crate) struct KnownDestination {
 }
 
 impl KnownDestination {
-    fn references(&self) -> u64 {
+    pub(crate) fn references(&self) -> u64 {
         let cells = self.destination.counters.iter();
         cells.fold(0u64, |sum, cell| sum.wrapping_add(cell.references()))
     }
@@ -379,66 +372,6 @@ impl Registry {
             }
             keep
         });
-    }
-
-    /// Decides every service's steering, deleted ones with sessions included, where it may be another now.
-    fn steer(&mut self, in_state: &InState) {
-        let by_sessions =
-            |known: &KnownService| matches!(known.steering, Steering::Address(_)) || !known.former.is_empty();
-        if !self.steer_anew && !self.services.values().any(by_sessions) {
-            return;
-        }
-        self.steer_anew = false;
-        let destinations = &self.destinations;
-        let used = |place: &Place| destinations.get(place).is_some_and(|known| known.references() > 0);
-        let gone_in_use: FastSet<ServiceKey> =
-            self.gone.iter().filter(|place| used(place)).map(|(service, _)| *service).collect();
-        let in_use = |key: &ServiceKey| {
-            let servers = in_state.get(key).map_or(&[][..], |service| &service.servers);
-            gone_in_use.contains(key) || servers.iter().any(|server| used(&(*key, server.key)))
-        };
-        let keys: Vec<ServiceKey> = self.services.keys().copied().collect();
-        let prefixes: Vec<Option<u8>> = keys
-            .iter()
-            .map(|key| {
-                let configured = in_state.get(key).and_then(|service| terms::steered_by(service));
-                match self.services[key].steering {
-                    // Sessions stay with the workers that have them: steering goes back to narrow when they are gone.
-                    Steering::Address(before) if in_use(key) => {
-                        Some(before.min(configured.unwrap_or(u8::MAX)))
-                    }
-                    _ => configured,
-                }
-            })
-            .collect();
-        let index: FastMap<ServiceKey, usize> = keys.iter().copied().zip(0..).collect();
-        let nat = destinations.iter().filter(|(_, known)| known.nat);
-        let servers: Vec<(usize, NatServer)> = nat
-            .flat_map(|((service, _), known)| {
-                let index = index[service];
-                terms::nat_servers(service, &known.destination).map(move |server| (index, server))
-            })
-            .collect();
-        let (services, servers) = steer(&prefixes, &servers, self.by_flow);
-        for (key, steering) in keys.iter().zip(services) {
-            let Some(known) = self.services.get_mut(key) else { continue };
-            let before = std::mem::replace(&mut known.steering, steering);
-            let remembered = before != steering
-                && (before != Steering::AddressPort || steering == Steering::Flow)
-                && !known.former.contains(&before);
-            if !remembered && known.former.is_empty() {
-                continue;
-            }
-            if !in_use(key) {
-                known.former.clear();
-            } else if remembered {
-                known.former.push(before);
-            }
-        }
-        if servers != *self.nat.steering {
-            let addresses = servers.keys().map(|(_, address, _)| *address).collect();
-            self.nat = NatServers { steering: Arc::new(servers), addresses: Arc::new(addresses) };
-        }
     }
 
     /// A service; the object of before when nothing about it has changed.

@@ -4,17 +4,91 @@
 //! steer alike, and so do those that share one with them in turn; the widest persistence among them counts.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use fulcrum_director::snapshot::{FastMap, FastSet, Steering};
+use fulcrum_model::ServiceKey;
+
+use crate::services::{InState, KnownService, Place, Registry};
+use crate::terms;
 
 /// One end of NAT: protocol number, server address, port (0: any).
 pub(crate) type NatServer = (u8, IpAddr, u16);
+
+/// How answers of NAT servers are steered, and where they come from; the same objects while that is the same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NatServers {
+    pub(crate) steering: Arc<FastMap<NatServer, Steering>>,
+    pub(crate) addresses: Arc<FastSet<IpAddr>>,
+}
+
+impl Registry {
+    /// Decides every service's steering, deleted ones with sessions included, where it may be another now.
+    pub(crate) fn steer(&mut self, in_state: &InState) {
+        let by_sessions =
+            |known: &KnownService| matches!(known.steering, Steering::Address(_)) || !known.former.is_empty();
+        if !self.steer_anew && !self.services.values().any(by_sessions) {
+            return;
+        }
+        self.steer_anew = false;
+        let destinations = &self.destinations;
+        let used = |place: &Place| destinations.get(place).is_some_and(|known| known.references() > 0);
+        let gone_in_use: FastSet<ServiceKey> =
+            self.gone.iter().filter(|place| used(place)).map(|(service, _)| *service).collect();
+        let in_use = |key: &ServiceKey| {
+            let servers = in_state.get(key).map_or(&[][..], |service| &service.servers);
+            gone_in_use.contains(key) || servers.iter().any(|server| used(&(*key, server.key)))
+        };
+        let keys: Vec<ServiceKey> = self.services.keys().copied().collect();
+        let prefixes: Vec<Option<u8>> = keys
+            .iter()
+            .map(|key| {
+                let configured = in_state.get(key).and_then(|service| terms::steered_by(service));
+                match self.services[key].steering {
+                    // Sessions stay with the workers that have them: steering goes back to narrow when they are gone.
+                    Steering::Address(before) if in_use(key) => {
+                        Some(before.min(configured.unwrap_or(u8::MAX)))
+                    }
+                    _ => configured,
+                }
+            })
+            .collect();
+        let index: FastMap<ServiceKey, usize> = keys.iter().copied().zip(0..).collect();
+        let nat = destinations.iter().filter(|(_, known)| known.nat);
+        let servers: Vec<(usize, NatServer)> = nat
+            .flat_map(|((service, _), known)| {
+                let index = index[service];
+                terms::nat_servers(service, &known.destination).map(move |server| (index, server))
+            })
+            .collect();
+        let (services, servers) = steer(&prefixes, &servers, self.by_flow);
+        for (key, steering) in keys.iter().zip(services) {
+            let Some(known) = self.services.get_mut(key) else { continue };
+            let before = std::mem::replace(&mut known.steering, steering);
+            let remembered = before != steering
+                && (before != Steering::AddressPort || steering == Steering::Flow)
+                && !known.former.contains(&before);
+            if !remembered && known.former.is_empty() {
+                continue;
+            }
+            if !in_use(key) {
+                known.former.clear();
+            } else if remembered {
+                known.former.push(before);
+            }
+        }
+        if servers != *self.nat.steering {
+            let addresses = servers.keys().map(|(_, address, _)| *address).collect();
+            self.nat = NatServers { steering: Arc::new(servers), addresses: Arc::new(addresses) };
+        }
+    }
+}
 
 /// The steering of every service, and of answers from every NAT server.
 ///
 /// `prefixes` has how much of a client's address counts for a service by itself; `servers` the NAT servers, each with
 /// the index of its service. With `by_flow`, devices spread by both ends of flows.
-pub(crate) fn steer(
+fn steer(
     prefixes: &[Option<u8>],
     servers: &[(usize, NatServer)],
     by_flow: bool,

@@ -1,6 +1,7 @@
-//! The schedulers one by one; against a kernel's choices in `recorded`, against plain models in `model`.
+//! The schedulers one by one; against a kernel's choices in `recorded`, against plain models (`model`) in `histories`.
 
 mod bench;
+mod histories;
 mod model;
 mod recorded;
 
