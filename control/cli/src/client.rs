@@ -129,8 +129,8 @@ impl Client {
     }
 
     /// The VIPs of all services.
-    pub async fn vips(&mut self) -> Result<Vec<wire::Vip>, Failure> {
-        Ok(answer(QUESTION, self.control.list_vips(wire::ListVipsRequest {})).await?.vips)
+    pub async fn vips(&mut self) -> Result<wire::ListVipsReply, Failure> {
+        answer(QUESTION, self.control.list_vips(wire::ListVipsRequest {})).await
     }
 
     /// Takes or releases VIPs, all or none, and says whether that is in effect.
@@ -140,10 +140,18 @@ impl Client {
         Ok(answer(CHANGE, self.control.set_vips(request)).await?.delivery.unwrap_or_default())
     }
 
-    /// Withdraws the announcements of all VIPs for so long.
-    pub async fn withdraw_vips(&mut self, time: Duration) -> Result<(), Failure> {
+    /// Withdraws the announcements of all VIPs for so long; `why` is for those who wonder.
+    pub async fn withdraw_vips(&mut self, time: Duration, why: &str) -> Result<(), Failure> {
         let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        answer(QUESTION, self.control.withdraw_vips(wire::WithdrawVipsRequest { milliseconds })).await?;
+        let asked = wire::WithdrawVipsRequest { milliseconds, why: why.to_owned() };
+        answer(QUESTION, self.control.withdraw_vips(asked)).await?;
+        Ok(())
+    }
+
+    /// Has a process end, to be started again by its supervisor; with `rehearse` only asks whether it could be told to.
+    pub async fn end(&mut self, process: wire::Process, rehearse: bool) -> Result<(), Failure> {
+        let process = process.into();
+        answer(QUESTION, self.control.end(wire::EndRequest { process, rehearse })).await?;
         Ok(())
     }
 

@@ -305,7 +305,7 @@ pub fn time(milliseconds: u64) -> String {
     humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(milliseconds)).to_string()
 }
 
-fn ago(milliseconds: u64) -> String {
+pub(crate) fn ago(milliseconds: u64) -> String {
     status::duration(now().saturating_sub(milliseconds))
 }
 

@@ -12,6 +12,7 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::port::PortRow;
 use crate::table::{self, Row, counted};
+use crate::vip;
 use crate::worker::WorkerRow;
 
 /// What to show.
@@ -66,6 +67,20 @@ fn control(control: &ControlStatus, out: &mut Output<'_>) -> Result<(), Failure>
     }
     if !states.is_empty() {
         writeln!(out, "            {}", states.join(", "))?;
+    }
+    if control.vips_released + control.vips_announced + control.vips_unannounced != 0 {
+        let states = [
+            (control.vips_released, "released"),
+            (control.vips_announced, "announced"),
+            (control.vips_unannounced, "not announced"),
+        ];
+        let states = states.iter().filter(|(number, _)| *number != 0);
+        let states: Vec<String> = states.map(|(number, word)| format!("{number} {word}")).collect();
+        writeln!(out, "            {}: {}", counted(control.vips, "VIP"), states.join(", "))?;
+    }
+    if control.withdrawn_ms != 0 {
+        let withdrawn = vip::withdrawn(control.withdrawn_ms, &control.withdrawn_why);
+        writeln!(out, "            {}", indented(&withdrawn))?;
     }
     let changed = if control.runtime_changes { ", changed at run time" } else { "" };
     writeln!(out, "            configuration {config}{changed}; state {store}")?;
@@ -227,6 +242,21 @@ mod tests {
              data plane  not connected (/run/fulcrum/dataplane.sock); start fulcrum-dataplane\n            \
              since 1 min 1 s: nothing answers\n"
         );
+    }
+
+    #[test]
+    fn vips_that_are_not_where_they_belong() {
+        let mut status = status();
+        let control = status.control.as_mut().unwrap();
+        (control.vips, control.vips_released, control.vips_unannounced) = (3, 1, 2);
+        (control.withdrawn_ms, control.withdrawn_why) = (61_000, "upgrade, by uid 0".to_owned());
+        let text = printed(&status, false);
+        for line in [
+            "            3 VIPs: 1 released, 2 not announced",
+            "            all announcements are withdrawn for 1 min 1 s more: upgrade, by uid 0",
+        ] {
+            assert!(text.lines().any(|is| is == line), "no line `{line}` in\n{text}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::io::Write as _;
 use std::net::IpAddr;
 
-use fulcrum_api::control::ServiceStanding;
+use fulcrum_api::control::{ListVipsReply, ServiceStanding, Vip};
 use fulcrum_api::convert::{address, forward, port};
 use fulcrum_api::dataplane::{
     CountersChunk, DataplaneStatus, ListSessionsRequest, NamedCount, NeighbourStatus, Session, SessionEnd,
@@ -23,6 +23,7 @@ use crate::command::Global;
 use crate::failure::Failure;
 use crate::name::{Endpoint, protocol};
 use crate::output::Output;
+use crate::vip;
 
 /// Which flow.
 ///
@@ -111,7 +112,8 @@ pub(crate) async fn facts(control: &mut Client) -> Result<Facts, Failure> {
     let (state, counters, neighbours) =
         (control.effective().await?, control.counters().await?, control.neighbours().await?);
     let absent = absent(&control.health(None).await?);
-    Ok(Facts { absent, ..known(state, &status, counters, neighbours)? })
+    let released = released(&control.vips().await?);
+    Ok(Facts { absent, released, ..known(state, &status, counters, neighbours)? })
 }
 
 /// Servers that the data plane is not given, and why.
@@ -130,6 +132,14 @@ fn absent(standings: &[ServiceStanding]) -> Vec<(ServiceKey, ServerKey, String)>
         }
     }
     absent
+}
+
+/// VIPs that the director does not have, and why.
+fn released(vips: &ListVipsReply) -> Vec<(IpAddr, String)> {
+    let released = vips.vips.iter().filter(|vip| !vip.taken);
+    let words =
+        |vip| Some((address("address", &Vip::clone(vip).address).ok()?, vip::released(vip, vips.manual)));
+    released.filter_map(words).collect()
 }
 
 /// The same, of answers.
@@ -169,6 +179,7 @@ pub(crate) fn known(
         neighbours: neighbours.into_iter().map(neighbour).collect::<Result<_, _>>()?,
         loads,
         absent: Vec::new(),
+        released: Vec::new(),
         pools: pools.collect(),
     })
 }

@@ -1,5 +1,6 @@
 //! `fulcrum vip`: which VIPs the director has, and where they are announced.
 
+use std::io::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use crate::command::{Global, note};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::table::{self, Row};
+use crate::{health, status};
 
 /// VIPs as a whole: which the director has, and where they are announced.
 #[derive(Clone, Debug, Subcommand)]
@@ -35,6 +37,9 @@ pub enum Command {
         /// For so long, such as 30s or 5m; 0s lets them come back
         #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
         time: Duration,
+        /// Why, for those who find them withdrawn
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        why: String,
     },
 }
 
@@ -43,13 +48,17 @@ pub async fn run(global: &Global, command: Command, out: &mut Output<'_>) -> Res
     let mut client = global.client().await?;
     match command {
         Command::List => {
-            let vips = client.vips().await?;
-            let rows = vips.into_iter().map(VipRow::try_from).collect::<Result<Vec<_>, _>>()?;
+            let wire::ListVipsReply { vips, withdrawal, manual } = client.vips().await?;
+            let row = |vip| VipRow::new(vip, manual);
+            let rows = vips.into_iter().map(row).collect::<Result<Vec<_>, _>>()?;
             table::print(out, global.json, &rows)?;
+            if let Some(withdrawal) = withdrawal.filter(|_| !global.json) {
+                writeln!(out, "{}", withdrawn(withdrawal.left_ms, &withdrawal.why))?;
+            }
         }
         Command::Take { addresses } => note(&client.set_vips(&addresses, true).await?),
         Command::Release { addresses } => note(&client.set_vips(&addresses, false).await?),
-        Command::Withdraw { time } => client.withdraw_vips(time).await?,
+        Command::Withdraw { time, why } => client.withdraw_vips(time, &why).await?,
     }
     Ok(())
 }
@@ -60,6 +69,13 @@ struct VipRow {
     taken: bool,
     services: u64,
     announcements: Vec<Place>,
+    /// Who took or released it last, and when.
+    by: Option<String>,
+    since: Option<String>,
+    #[serde(skip)]
+    since_ms: Option<u64>,
+    #[serde(skip)]
+    manual: bool,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -69,10 +85,22 @@ struct Place {
     why: Option<String>,
 }
 
-impl TryFrom<wire::Vip> for VipRow {
-    type Error = BadMessage;
+/// That all announcements are withdrawn, in words.
+pub(crate) fn withdrawn(left_ms: u64, why: &str) -> String {
+    format!("all announcements are withdrawn for {} more: {why}", status::duration(left_ms))
+}
 
-    fn try_from(vip: wire::Vip) -> Result<VipRow, BadMessage> {
+/// Why the director does not have a VIP, in words; `manual`: it has those alone that somebody took.
+pub(crate) fn released(vip: &wire::Vip, manual: bool) -> String {
+    match (vip.since_ms, manual) {
+        (Some(since), _) => format!("released {} ago by {}", health::ago(since), vip.by),
+        (None, true) => "nobody has taken it since the machine started".to_owned(),
+        (None, false) => "released".to_owned(),
+    }
+}
+
+impl VipRow {
+    fn new(vip: wire::Vip, manual: bool) -> Result<VipRow, BadMessage> {
         let place = |place: wire::VipPlace| Place {
             interface: place.interface,
             announced: place.announced,
@@ -83,12 +111,16 @@ impl TryFrom<wire::Vip> for VipRow {
             taken: vip.taken,
             services: vip.services,
             announcements: vip.places.into_iter().map(place).collect(),
+            by: Some(vip.by).filter(|by| !by.is_empty()),
+            since: vip.since_ms.map(health::time),
+            since_ms: vip.since_ms,
+            manual,
         })
     }
 }
 
 impl Row for VipRow {
-    const HEAD: &'static [&'static str] = &["ADDRESS", "SERVICES", "HELD", "ANNOUNCED"];
+    const HEAD: &'static [&'static str] = &["ADDRESS", "SERVICES", "HELD", "ANNOUNCED", "NOTE"];
 
     fn cells(&self) -> Vec<String> {
         let places = self.announcements.iter().map(|place| match (&place.why, place.announced) {
@@ -98,6 +130,11 @@ impl Row for VipRow {
         let places: Vec<String> = places.collect();
         let announced = if places.is_empty() { "never".to_owned() } else { places.join(", ") };
         let held = if self.taken { "yes" } else { "released" };
-        vec![self.address.to_string(), self.services.to_string(), held.to_owned(), announced]
+        let note = match (&self.by, self.since_ms) {
+            (Some(by), Some(since)) => format!("{} ago by {by}", health::ago(since)),
+            _ if !self.taken && self.manual => "nobody has taken it since the machine started".to_owned(),
+            _ => String::new(),
+        };
+        vec![self.address.to_string(), self.services.to_string(), held.to_owned(), announced, note]
     }
 }

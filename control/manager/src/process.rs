@@ -11,7 +11,7 @@ use fulcrum_health::{Limits, Prober, Through};
 use fulcrum_log::LogArguments;
 use fulcrum_model::file::{self, Config};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
@@ -31,6 +31,9 @@ use crate::vip::possession::Possession;
 
 /// Within this time a process that was killed a moment ago has let go of its state and its socket.
 const PREDECESSOR: Duration = Duration::from_secs(2);
+
+/// Who asks for the end has the answer within this time.
+const ANSWERED: Duration = Duration::from_millis(100);
 
 /// How often the supervisor hears that the process lives.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
@@ -127,6 +130,8 @@ pub async fn run(arguments: Arguments) -> Result<(), ProcessError> {
         verdicts: keeper.verdicts(),
         link: reconciler.link(),
         config_error: config_error.subscribe(),
+        possession: possession.clone(),
+        announcements: announcements.clone(),
         started,
         limit: known.control.metrics_limit as usize,
     };
@@ -135,6 +140,7 @@ pub async fn run(arguments: Arguments) -> Result<(), ProcessError> {
         None => None,
     };
     let desired = Arc::new(Mutex::new(desired));
+    let end = Arc::new(Notify::new());
     let service = Service {
         desired: desired.clone(),
         verdicts: keeper.verdicts(),
@@ -145,6 +151,7 @@ pub async fn run(arguments: Arguments) -> Result<(), ProcessError> {
         possession: possession.clone(),
         announcements,
         started,
+        end: end.clone(),
     };
     let service = service.into_server();
     let remote = match &known.control.remote {
@@ -198,6 +205,7 @@ pub async fn run(arguments: Arguments) -> Result<(), ProcessError> {
         () = live => {}
         never = metrics => match never {},
         _ = terminate.recv() => info!("SIGTERM: ending; the data plane goes on as it is"),
+        () = asked(&end) => info!("asked to end; the data plane goes on as it is"),
         _ = interrupt.recv() => info!("SIGINT: ending; the data plane goes on as it is"),
     }
     supervisor::stopping();
@@ -222,6 +230,12 @@ async fn listen(path: &Path, started: Instant) -> Result<Listener, ListenError> 
             done => return done,
         }
     }
+}
+
+/// Waits until somebody asks for the end, and has been answered.
+async fn asked(end: &Notify) {
+    end.notified().await;
+    sleep(ANSWERED).await;
 }
 
 async fn pause() {

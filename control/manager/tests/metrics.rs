@@ -172,6 +172,7 @@ async fn series_are_bounded_and_the_rest_is_summed() {
     let count = |begin: &str| page.lines().filter(|line| line.starts_with(begin)).count();
     assert_eq!(count("fulcrum_server_active_sessions{"), 20);
     assert_eq!(count("fulcrum_service_active_sessions{"), 25);
+    assert_eq!(count("fulcrum_vip_held{"), 25);
     for line in [
         "fulcrum_service_active_sessions{service=\"tcp 10.0.24.9:80\"} 40",
         "fulcrum_services 30",

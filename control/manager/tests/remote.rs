@@ -7,7 +7,7 @@ use std::net::TcpListener;
 
 use fulcrum_api::control::control_client::ControlClient;
 use fulcrum_api::control::{
-    ApplyRequest, EditRequest, GetStateRequest, GetStatusRequest, State as WireState,
+    ApplyRequest, EditRequest, EndRequest, GetStateRequest, GetStatusRequest, Process, State as WireState,
 };
 use fulcrum_model::{Admin, Edit, Forward, Protocol, Server, ServerKey, Service, ServiceKey};
 use support::certificates::Authority;
@@ -135,10 +135,13 @@ async fn each_may_what_its_role_says_and_no_more() {
     );
     let whole = ApplyRequest { state: Some(WireState::default()), dry_run: true };
     denied(operator.apply(whole.clone()).await.map(drop), "Apply needs `admin`");
+    let end = EndRequest { process: Process::Control.into(), rehearse: true };
+    denied(operator.end(end).await.map(drop), "End needs `admin`");
     assert_eq!(control.state().await.services[0].servers.len(), 1);
 
     let mut boss = house.client("boss").await;
     edit(&mut boss, &[delete()]).await.unwrap();
+    boss.end(end).await.unwrap();
     boss.apply(ApplyRequest { dry_run: false, ..whole }).await.unwrap();
     assert!(control.state().await.services.is_empty());
 

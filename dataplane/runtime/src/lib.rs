@@ -17,6 +17,7 @@ mod control;
 mod crew;
 mod deal;
 mod device;
+mod endings;
 mod ends;
 mod exception;
 mod frames;

@@ -18,7 +18,6 @@ use fulcrum_machine::Capability;
 use fulcrum_model::State;
 use fulcrum_model::file::{Config, Dataplane, FileErrors, HugePages, Idle, read_text};
 use fulcrum_program::{PortFacts, Program};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch::{Receiver, channel};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -26,6 +25,7 @@ use crate::advice::{self, Wants};
 use crate::args::Args;
 use crate::control::{Control, Host, Identity, WorkerLink};
 use crate::crew::{Crew, Recruit, Running};
+use crate::endings::Endings;
 use crate::exception::{OpenTwins, Pump};
 use crate::frames;
 use crate::host::{self, Addresses, Ledger};
@@ -197,8 +197,8 @@ async fn live(args: &Args, dataplane: Dataplane, state: State) -> Result<(), Fai
     }
     let pumping = pump.map(Pump::begin).transpose()?;
     let control = Arc::new(Mutex::new(control));
-    let service =
-        DataplaneServer::new(Service::new(control.clone())).max_decoding_message_size(MESSAGE_LIMIT);
+    let service = DataplaneServer::new(Service::new(control.clone(), endings.asked()))
+        .max_decoding_message_size(MESSAGE_LIMIT);
     let server = tonic::transport::Server::builder().add_service(service);
     let exporting = exporter.map(|exporter| tokio::spawn(exporter.run()));
     let serving = tokio::spawn(server.serve_with_incoming(listener.incoming()));
@@ -429,9 +429,9 @@ async fn tend(
     let mut rating = interval(Duration::from_secs(2));
     loop {
         tokio::select! {
-            name = endings.next() => {
-                tracing::info!("{name}: ending");
-                return;
+            ending = endings.next() => {
+                tracing::info!("{}: ending", ending.name());
+                return ending.answered().await;
             }
             _ = pumping.tick() => lock(control).pump(),
             Ok(()) = hosts.changed() => {
@@ -444,36 +444,6 @@ async fn tend(
             }
             _ = measuring.tick() => lock(control).measure(),
             _ = rating.tick() => lock(control).meters.tick(),
-        }
-    }
-}
-
-/// The signals that end the process in good order, and one that does not.
-struct Endings {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-}
-
-impl Endings {
-    fn new() -> io::Result<Endings> {
-        Ok(Endings {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.interrupt.recv() => return "SIGINT",
-                // A terminal that goes away, or somebody who is used to it: no reason to let traffic down.
-                _ = self.hang_up.recv() => {
-                    tracing::info!("SIGHUP: nothing to read again; ports are opened at start");
-                }
-            }
         }
     }
 }

@@ -1,18 +1,19 @@
 //! `fulcrum doctor`: looks over the set-up as it runs, and says what is wrong and what would be right.
 //!
-//! Here: what is asked for, and how findings are printed. What there is to find is in `network` and `traffic`.
+//! Here: what is asked for, and how findings are printed. What there is to find is in `network`, `vips` and `traffic`.
 
 mod network;
 #[cfg(test)]
 mod tests;
 mod traffic;
+mod vips;
 
 use std::collections::HashMap;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use fulcrum_api::control::{ServiceStanding, Status};
+use fulcrum_api::control::{ListVipsReply, ServiceStanding, Status};
 use fulcrum_api::convert::{address, port};
 use fulcrum_api::dataplane::{
     Counters, CountersChunk, DataplaneStatus, ListSessionsRequest, Session, SessionFilter,
@@ -86,6 +87,7 @@ struct Facts {
     /// The same, compiled.
     snapshot: Arc<Snapshot>,
     neighbours: Vec<NeighbourFact>,
+    vips: ListVipsReply,
     counters: HashMap<(ServiceKey, ServerKey), Counts>,
     host: Host,
 }
@@ -141,8 +143,9 @@ async fn gather(global: &Global) -> Result<Facts, Failure> {
     let mut control = global.client().await?;
     let status = control.status().await?;
     let (state, standings) = (control.effective().await?, control.health(None).await?);
+    let vips = control.vips().await?;
     let Some(dataplane) = status.dataplane.clone() else {
-        return Ok(Facts { status, state, standings, ..Facts::default() });
+        return Ok(Facts { status, state, standings, vips, ..Facts::default() });
     };
     // A data plane that is lost meanwhile has nothing to say, which the next look tells.
     let answers = (control.counters().await, control.neighbours().await);
@@ -151,12 +154,13 @@ async fn gather(global: &Global) -> Result<Facts, Failure> {
             status: Status { dataplane: None, ..status },
             state,
             standings,
+            vips,
             ..Facts::default()
         });
     };
     let half_open = half_open(&mut control).await.unwrap_or_default();
     let facts = Facts::new(status, state, &dataplane, counters, neighbours, &half_open)?;
-    Ok(Facts { standings, ..facts })
+    Ok(Facts { standings, vips, ..facts })
 }
 
 impl Facts {
@@ -194,6 +198,7 @@ impl Facts {
             counters: its,
             host,
             standings: Vec::new(),
+            vips: ListVipsReply::default(),
         })
     }
 
@@ -255,6 +260,7 @@ fn examine(facts: &Facts) -> Vec<Finding> {
         findings.extend(network::room(facts));
         findings.extend(network::host(facts));
     }
+    findings.extend(vips::vips(facts));
     findings.extend(traffic::services(facts));
     findings.extend(traffic::health(facts));
     if facts.dataplane().is_some() {

@@ -1,5 +1,5 @@
 use clap::CommandFactory as _;
-use fulcrum_api::control::{ControlStatus, Link, ServerStanding};
+use fulcrum_api::control::{ControlStatus, Link, ListVipsReply, ServerStanding, Vip, VipPlace, Withdrawal};
 use fulcrum_api::dataplane::{
     LocalPoolUse, NamedCount, NeighbourStatus, PortStatus, ServerCounters, ServiceCounters, Worker,
 };
@@ -51,6 +51,7 @@ struct Setup {
     counters: Counters,
     half_open: u64,
     neighbour: &'static str,
+    vips: ListVipsReply,
 }
 
 impl Setup {
@@ -75,7 +76,7 @@ impl Setup {
             dataplane: Some(dataplane),
         };
         let counters = Counters { in_packets: 100, out_packets: 90, ..Counters::default() };
-        Setup { text, status, counters, half_open: 0, neighbour: "reachable" }
+        Setup { text, status, counters, half_open: 0, neighbour: "reachable", vips: ListVipsReply::default() }
     }
 
     fn dataplane(&mut self) -> &mut DataplaneStatus {
@@ -125,6 +126,7 @@ impl Setup {
             }
             None => Facts { status: self.status.clone(), state, ..Facts::default() },
         };
+        let facts = Facts { vips: self.vips.clone(), ..facts };
         let words =
             |f: Finding| format!("{:?} {}: {} | {}", f.level, f.about, f.what, f.advice).to_lowercase();
         examine(&facts).into_iter().map(words).collect()
@@ -169,6 +171,40 @@ fn processes_that_do_not_agree() {
         advised.findings(),
         ["advice host: lcore 1 is slow | ", "warning data plane: port x is not open | "]
     );
+}
+
+#[test]
+fn vips_that_are_released_withdrawn_or_not_announced() {
+    let mut setup = Setup::good(web("nat"));
+    let place =
+        |why: &str| VipPlace { interface: "lo".into(), announced: why.is_empty(), why: why.to_owned() };
+    let mut vip = Vip { address: vec![172, 16, 100, 9], taken: true, services: 1, ..Vip::default() };
+    vip.places = vec![place("")];
+    let one = |vip: &Vip| ListVipsReply { vips: vec![vip.clone()], ..ListVipsReply::default() };
+    setup.vips = one(&vip);
+    assert_eq!(setup.findings(), Vec::<String>::new());
+
+    vip.places = vec![place("gateway 172.16.100.254 does not answer")];
+    setup.vips = one(&vip);
+    assert_says(
+        &setup.finding(),
+        &["warning vip 172.16.100.9: not on lo", "gateway 172.16.100.254 does not"],
+    );
+    setup.vips.withdrawal = Some(Withdrawal { left_ms: 61_000, why: "Upgrade, by uid 0".into() });
+    assert_says(
+        &setup.finding(),
+        &["warning vips: all announcements are withdrawn for 1 min 1 s more: upgrade, by uid 0"],
+    );
+
+    vip = Vip { taken: false, by: "uid 0 pid 7 from socket".into(), since_ms: Some(0), ..vip };
+    setup.vips = one(&vip);
+    assert_says(
+        &setup.finding(),
+        &["warning vip 172.16.100.9: released", "by uid 0 pid 7", "fulcrum vip take 172.16.100.9"],
+    );
+    // The backup of a pair has none, and nothing is wrong with that.
+    setup.vips.manual = true;
+    assert_says(&setup.finding(), &["advice vip 172.16.100.9: released"]);
 }
 
 #[test]

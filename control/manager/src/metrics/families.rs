@@ -8,6 +8,7 @@ mod beside;
 mod dataplane;
 mod health;
 mod services;
+mod vips;
 
 use super::scrape::Scrape;
 use super::text::Samples;
@@ -56,7 +57,7 @@ impl Family {
 /// All of them, in the order in which they are told.
 pub fn families() -> impl Iterator<Item = &'static Family> {
     let dataplane = PROCESSES.iter().chain(dataplane::FAMILIES).chain(beside::FAMILIES);
-    dataplane.chain(services::FAMILIES).chain(health::FAMILIES)
+    dataplane.chain(services::FAMILIES).chain(health::FAMILIES).chain(vips::FAMILIES)
 }
 
 type Give = fn(&Scrape, &mut Samples<'_>);

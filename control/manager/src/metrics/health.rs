@@ -46,6 +46,9 @@ pub async fn of(source: &Source) -> Health {
             warnings.push(format!("{what}: {count}"));
         }
     }
+    if let Some((_, why)) = source.announcements.withdrawal() {
+        warnings.push(format!("all announcements are withdrawn: {why}"));
+    }
     let config_error = source.config_error.borrow();
     if !config_error.is_empty() {
         warnings.push(format!("the configuration file is not in effect: {}", *config_error));

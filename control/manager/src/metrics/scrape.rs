@@ -12,9 +12,11 @@ use tokio::time::timeout;
 use tonic::Status;
 use tonic::transport::Channel;
 
-use super::view::Views;
+use super::view::{Views, VipsView};
 use crate::reconcile::Link;
 use crate::verdict::keeper::Verdicts;
+use crate::vip::announce::Board;
+use crate::vip::possession::Possession;
 
 /// The data plane has told everything within this time, or the scrape does without.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -28,6 +30,10 @@ pub struct Source {
     pub link: watch::Receiver<Link>,
     /// Why the configuration file is not in effect, empty when it is.
     pub config_error: watch::Receiver<String>,
+    /// Which VIPs the director has.
+    pub possession: Possession,
+    /// Where they are announced.
+    pub announcements: Board,
     /// When the process started.
     pub started: Instant,
     /// Services, and as many servers, that are told of one by one at most.
@@ -51,6 +57,8 @@ pub struct Scrape {
     pub total: Option<Counters>,
     /// Services and servers.
     pub services: Views,
+    /// VIPs.
+    pub vips: VipsView,
     /// Rules that are told of one by one at most.
     pub limit: usize,
     /// How long the look took.
@@ -73,6 +81,7 @@ impl Source {
         let known = self.verdicts.at(0).await;
         let (config_in_effect, limit) = (self.config_error.borrow().is_empty(), self.limit);
         let (uptime, control) = (self.started.elapsed(), process::usage());
+        let vips = VipsView::new(&known.desired.state, &self.possession, &self.announcements, limit);
         // Names of tens of thousands take their time, which is not the other tasks'.
         let uses =
             dataplane.as_mut().map(|status| std::mem::take(&mut status.local_pools)).unwrap_or_default();
@@ -86,6 +95,7 @@ impl Source {
             dataplane,
             total,
             services,
+            vips,
             limit,
             took: begun.elapsed(),
         }

@@ -1,13 +1,16 @@
 //! Services and servers as they are told of: what is known of them, and what was counted, side by side.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use fulcrum_api::control::{ServerStanding, ServiceStanding};
 use fulcrum_api::dataplane::{Counters, LocalPoolUse, ServerCounters, ServiceCounters};
-use fulcrum_model::{Server, ServerKey, Service, ServiceKey};
+use fulcrum_model::{Server, ServerKey, Service, ServiceKey, State};
 
 use crate::verdict::keeper::Known;
+use crate::vip::announce::{Board, Standing};
+use crate::vip::possession::{Possession, vips_of};
 
 /// All services, as far as there is room for each.
 #[derive(Debug, Default)]
@@ -24,6 +27,42 @@ pub struct Views {
     pub states: BTreeMap<String, u64>,
     /// Use of their pools by rules that masquerade: sessions, and ports that were found taken.
     pub masqueraded: HashMap<String, (u64, u64)>,
+}
+
+/// VIPs, as far as there is room for each.
+#[derive(Debug, Default)]
+pub struct VipsView {
+    /// VIPs that there are.
+    pub count: usize,
+    /// Of these, those that the director does not have.
+    pub released: usize,
+    /// For how long all announcements are withdrawn still.
+    pub withdrawn: Duration,
+    /// Whether the director has each, in order.
+    pub held: Vec<(String, bool)>,
+    /// Whether each is where it is to be announced: VIP, interface.
+    pub places: Vec<(String, String, bool)>,
+}
+
+impl VipsView {
+    /// The VIPs of a state, of which `limit` are told of one by one.
+    pub fn new(state: &State, possession: &Possession, board: &Board, limit: usize) -> VipsView {
+        let vips = vips_of(state);
+        let told: BTreeSet<IpAddr> = vips.iter().copied().take(limit).collect();
+        let places = board.places();
+        let places = places.iter().filter(|((_, vip), _)| told.contains(vip));
+        VipsView {
+            count: vips.len(),
+            released: vips.iter().filter(|vip| !possession.has(**vip)).count(),
+            withdrawn: board.withdrawal().map_or(Duration::ZERO, |(left, _)| left),
+            held: told.iter().map(|vip| (vip.to_string(), possession.has(*vip))).collect(),
+            places: places
+                .map(|((name, vip), standing)| {
+                    (vip.to_string(), name.clone(), *standing == Standing::Announced)
+                })
+                .collect(),
+        }
+    }
 }
 
 /// A service and what was counted of it.

@@ -72,8 +72,14 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Shown {
     places: BTreeMap<Place, Standing>,
-    withdrawn_until: Option<Instant>,
+    withdrawn: Option<Withdrawn>,
     rounds: u64,
+}
+
+#[derive(Debug)]
+struct Withdrawn {
+    until: Instant,
+    why: String,
 }
 
 /// How it is with a VIP on an interface.
@@ -92,10 +98,11 @@ impl Board {
     }
 
     /// Withdraws all for so long; with nothing, lets them come back. Returns when that is done.
-    pub async fn withdraw(&self, time: Duration) {
+    pub async fn withdraw(&self, time: Duration, why: String) {
         let rounds = {
             let mut shown = self.shown();
-            shown.withdrawn_until = Instant::now().checked_add(time).filter(|_| !time.is_zero());
+            let until = Instant::now().checked_add(time).filter(|_| !time.is_zero());
+            shown.withdrawn = until.map(|until| Withdrawn { until, why });
             shown.rounds
         };
         // The round that is under way may not know of it yet.
@@ -105,8 +112,12 @@ impl Board {
         }
     }
 
-    fn withdrawn(&self) -> bool {
-        self.shown().withdrawn_until.is_some_and(|until| Instant::now() < until)
+    /// For how long all are withdrawn still because somebody wants it, and why.
+    pub fn withdrawal(&self) -> Option<(Duration, String)> {
+        let shown = self.shown();
+        let withdrawn = shown.withdrawn.as_ref()?;
+        let left = withdrawn.until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
+        Some((left, withdrawn.why.clone()))
     }
 
     fn shown(&self) -> MutexGuard<'_, Shown> {
@@ -238,13 +249,17 @@ impl Announcer {
         };
         let lost = (self.lost)();
         let sight = Sight { state, dataplane, neighbours: &neighbours, lost: &lost };
-        let withdrawn = self.board.withdrawn();
+        let withdrawal = self.board.withdrawal();
+        let withdrawn = withdrawal.is_some();
         let mut wishes = BTreeMap::new();
         let mut ready = HashMap::new();
         for service in state.services.iter().filter(|s| s.announcement.when != Announce::Never) {
             let Some(vip) = service.key.address() else { continue };
             let name = service.announcement.on.clone().unwrap_or_else(|| self.interface.clone());
-            let objection = if withdrawn { Some("withdrawn".to_owned()) } else { sight.objection(service) };
+            let objection = match &withdrawal {
+                Some((_, why)) => Some(format!("withdrawn: {why}")),
+                None => sight.objection(service),
+            };
             let wish = match objection {
                 _ if unsure && !service.withheld && !withdrawn => {
                     ready.extend(memory.ready.get(&service.key).map(|since| (service.key, *since)));

@@ -9,6 +9,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use fulcrum_api::fingerprint;
 use fulcrum_model::{State, VipOwner};
@@ -42,6 +43,18 @@ pub enum VipError {
 struct Said {
     boot: String,
     vips: BTreeMap<IpAddr, bool>,
+    /// Who said so.
+    #[serde(default)]
+    by: BTreeMap<IpAddr, Saying>,
+}
+
+/// Who said last whether the director has a VIP, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saying {
+    /// In words.
+    pub by: String,
+    /// Milliseconds since 1970.
+    pub since_ms: u64,
 }
 
 /// Which VIPs the director has.
@@ -89,15 +102,35 @@ impl Possession {
         has(self.0.owner, &self.said(), vip)
     }
 
-    /// Takes or releases VIPs, all or none; gives back what the data plane is given then.
-    pub fn say(&self, vips: &[IpAddr], taken: bool) -> Result<Revision, VipError> {
+    /// Who said so; `None` where nobody has said anything since the machine started.
+    pub fn saying(&self, vip: IpAddr) -> Option<Saying> {
+        self.said().by.get(&vip).cloned()
+    }
+
+    /// Whether it has those alone that somebody took.
+    pub fn manual(&self) -> bool {
+        self.0.owner == VipOwner::Manual
+    }
+
+    /// A state as the data plane is given it: with the VIPs withheld that the director does not have.
+    pub fn on_top(&self, state: &Arc<State>) -> Arc<State> {
+        withhold(state, self.0.owner, &self.said()).unwrap_or_else(|| state.clone())
+    }
+
+    /// Takes or releases VIPs, all or none, as `by` says; gives back what the data plane is given then.
+    pub fn say(&self, vips: &[IpAddr], taken: bool, by: &str) -> Result<Revision, VipError> {
         let known = vips_of(&self.0.wanted.borrow().state);
         if let Some(unknown) = vips.iter().find(|vip| !known.contains(vip)) {
             return Err(VipError::Unknown(*unknown, listed(&known)));
         }
         let mut said = self.said();
         let mut now = said.clone();
-        now.vips.extend(vips.iter().map(|vip| (*vip, taken)));
+        let since_ms = now_ms();
+        for vip in vips {
+            if now.vips.insert(*vip, taken) != Some(taken) {
+                now.by.insert(*vip, Saying { by: by.to_owned(), since_ms });
+            }
+        }
         if now != *said {
             write(&self.0.path, &now)
                 .map_err(|source| VipError::Write { path: self.0.path.clone(), source })?;
@@ -145,15 +178,28 @@ fn has(owner: VipOwner, said: &Said, vip: IpAddr) -> bool {
 
 /// The revision with the VIPs withheld that the director does not have.
 fn on_top(revision: &Revision, owner: VipOwner, said: &Said) -> Revision {
-    let withheld = |vip: Option<IpAddr>| vip.is_some_and(|vip| !has(owner, said, vip));
-    if revision.state.services.iter().all(|service| withheld(service.key.address()) == service.withheld) {
-        return revision.clone();
+    match withhold(&revision.state, owner, said) {
+        Some(state) => Revision { number: revision.number, fingerprint: fingerprint(&state), state },
+        None => revision.clone(),
     }
-    let mut state = State::clone(&revision.state);
+}
+
+/// The state with the VIPs withheld that the director does not have; `None` when it is so already.
+fn withhold(state: &State, owner: VipOwner, said: &Said) -> Option<Arc<State>> {
+    let withheld = |vip: Option<IpAddr>| vip.is_some_and(|vip| !has(owner, said, vip));
+    if state.services.iter().all(|service| withheld(service.key.address()) == service.withheld) {
+        return None;
+    }
+    let mut state = state.clone();
     for service in &mut state.services {
         service.withheld = withheld(service.key.address());
     }
-    Revision { number: revision.number, fingerprint: fingerprint(&state), state: Arc::new(state) }
+    Some(Arc::new(state))
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What was said since the machine started; a file that cannot be read is as good as none.
@@ -166,10 +212,10 @@ fn load(path: &Path) -> Said {
     };
     match read {
         Ok(said) if said.boot == boot => said,
-        Ok(_) => Said { boot, vips: BTreeMap::new() },
+        Ok(_) => Said { boot, ..Said::default() },
         Err(error) => {
             warn!(file = %path.display(), %error, "it is not known any more which VIPs were taken and released");
-            Said { boot, vips: BTreeMap::new() }
+            Said { boot, ..Said::default() }
         }
     }
 }
@@ -217,7 +263,7 @@ mod tests {
         let possession = Possession::new(VipOwner::Always, &store, wanted.subscribe());
         assert!(Arc::ptr_eq(&possession.revisions().borrow().state, &wanted.borrow().state), "as it was");
 
-        let given = possession.say(&[ip(A)], false).unwrap();
+        let given = possession.say(&[ip(A)], false, "uid 0").unwrap();
         assert_eq!(given.number, 1);
         assert_eq!(withheld(&possession), [(A.to_owned(), true), (B.to_owned(), false)]);
         assert!(!possession.has(ip(A)) && possession.has(ip(B)));
@@ -234,7 +280,11 @@ mod tests {
 
         let again = Possession::new(VipOwner::Always, &store, wanted.subscribe());
         assert!(!again.has(ip(A)));
-        again.say(&[ip(A)], true).unwrap();
+        assert_eq!(again.saying(ip(A)).map(|saying| saying.by).as_deref(), Some("uid 0"));
+        assert_eq!(again.saying(ip(B)), None);
+        let desired = wanted.borrow().state.clone();
+        assert!(again.on_top(&desired).services.iter().all(|service| service.withheld));
+        again.say(&[ip(A)], true, "uid 7").unwrap();
         let manual = Possession::new(VipOwner::Manual, &store, wanted.subscribe());
         assert!(manual.has(ip(A)) && !manual.has(ip(B)));
 
@@ -252,7 +302,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let wanted = watch::Sender::new(revision(1, &[(A, 80)]));
         let possession = Possession::new(VipOwner::Always, &dir.path().join("state"), wanted.subscribe());
-        let error = possession.say(&[ip(A), ip("10.0.0.2")], false).unwrap_err().to_string();
+        let error = possession.say(&[ip(A), ip("10.0.0.2")], false, "uid 0").unwrap_err().to_string();
         assert_eq!(error, "no service has the VIP 10.0.0.2; those that there are: 10.0.0.1");
         assert!(possession.has(ip(A)));
         assert!(!dir.path().join("state.vips").exists());

@@ -36,6 +36,8 @@ pub(crate) struct Held {
     pub(crate) lag: u32,
     pub(crate) refuse: Option<String>,
     pub(crate) hang: bool,
+    /// Times it was asked to end, which it does not do by itself.
+    pub(crate) asked_to_end: u64,
     /// What it tells of itself beside what it holds.
     pub(crate) status: DataplaneStatus,
     pub(crate) counters: Vec<CountersChunk>,
@@ -143,6 +145,11 @@ impl Dataplane for Service {
         _: Request<ZeroCountersRequest>,
     ) -> Result<Response<ZeroCountersReply>, Status> {
         Err(Status::not_found("no such service here"))
+    }
+
+    async fn end(&self, _: Request<EndRequest>) -> Result<Response<EndReply>, Status> {
+        self.held.lock().unwrap().asked_to_end += 1;
+        Ok(Response::new(EndReply {}))
     }
 
     type CaptureStream = tokio_stream::Iter<std::vec::IntoIter<Result<CaptureChunk, Status>>>;

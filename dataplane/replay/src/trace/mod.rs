@@ -134,6 +134,8 @@ pub struct Facts {
     pub loads: Vec<LoadFact>,
     /// Servers that the data plane is not given, with their services and why.
     pub absent: Vec<(ServiceKey, ServerKey, String)>,
+    /// VIPs that the director does not have now, and why.
+    pub released: Vec<(IpAddr, String)>,
     /// Sessions by local address, with the service's name as `fulcrum status` has it.
     pub pools: Vec<(String, IpAddr, u64)>,
 }

@@ -37,7 +37,8 @@ pub(super) fn report(
             }
         }
     }
-    if session.or(template).is_some() && !run.recreated {
+    let released = tracer.snapshot.locals.get(&tracer.flow.virtual_.0).is_some_and(|local| local.withheld);
+    if session.or(template).is_some() && !run.recreated && !released {
         let text = "what the data plane knows of this flow could not be made again here (the configuration has \
                     changed since, or a defence is at work): what follows is what a new flow meets";
         steps.push(Step::new("caution", Mark::Warning, text.to_owned()));
@@ -97,6 +98,15 @@ fn arrival(tracer: &Tracer) -> Step {
 fn address(tracer: &Tracer) -> Step {
     let (vip, _) = tracer.flow.virtual_;
     match tracer.snapshot.locals.get(&vip) {
+        Some(local) if local.withheld => {
+            let why = tracer.facts.released.iter().find(|(released, _)| *released == vip);
+            let why = why.map_or("released", |(_, why)| why);
+            let text = format!(
+                "{vip} is a VIP that the director does not have ({why}): neighbours get no answer for it, and what comes \
+                 is dropped; `fulcrum vip take {vip}` takes it"
+            );
+            Step::new("address", Mark::Stop, text)
+        }
         Some(local) => {
             let answers = local.arp.map(|interface| &tracer.snapshot.interfaces[usize::from(interface)].name);
             let text = match answers {
@@ -138,6 +148,10 @@ fn service(tracer: &Tracer) -> Step {
     let Some(key) = tracer.service else {
         let (vip, port) = tracer.flow.virtual_;
         let wanted = ServiceKey::new(tracer.flow.protocol, vip, port);
+        if tracer.facts.state.services.iter().any(|service| service.withheld && service.key == wanted) {
+            let text = format!("{wanted} would take it, but takes nothing while its VIP is released");
+            return Step::new("service", Mark::Stop, text);
+        }
         let mut text = format!("none: there is no {wanted}");
         if tracer.mark != 0 {
             text += &format!(", and no service by mark {}", tracer.mark);

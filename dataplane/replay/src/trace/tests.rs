@@ -71,6 +71,7 @@ fn facts(director: &Bench) -> Facts {
         neighbours: neighbours.into_iter().map(learned).collect(),
         loads: loads.collect(),
         absent: Vec::new(),
+        released: Vec::new(),
         pools: Vec::new(),
     }
 }
@@ -293,6 +294,25 @@ fn marks_and_sessions_of_servers_that_are_gone() {
     director.replace(state);
     let gone = assert_true(&mut director, &flow, Kind::Later);
     assert_eq!((gone.session, gone.reason), (true, "server-deleted"));
+}
+
+#[test]
+fn a_vip_that_is_released_gets_nothing() {
+    let mut director = director(&service("rr", "", "nat"));
+    let flow = flow(Protocol::Tcp, ("10.0.0.2", 9), ("10.0.0.100", 80));
+    assert_true(&mut director, &flow, Kind::First);
+    let mut state = director.state().clone();
+    state.services[0].withheld = true;
+    director.replace(state);
+    let report = assert_true(&mut director, &flow, Kind::Later);
+    assert_eq!((report.session, report.verdict, report.reason), (true, "drop", "vip-released"));
+    let known = Facts { released: vec![(flow.virtual_.0, "by keepalived".to_owned())], ..facts(&director) };
+    let report = Tracer::new(known, flow).unwrap().trace(None, None);
+    let address = told(&report, "address");
+    assert!(address.contains("does not have (by keepalived)"), "{address}");
+    assert!(address.contains("`fulcrum vip take 10.0.0.100`"), "{address}");
+    assert!(told(&report, "service").contains("tcp 10.0.0.100:80 would take it"));
+    assert!(told(&report, "verdict").contains("vip-released"));
 }
 
 #[test]

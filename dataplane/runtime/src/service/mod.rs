@@ -15,16 +15,17 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use fulcrum_api::convert::address_bytes;
 use fulcrum_api::dataplane::dataplane_server::Dataplane;
 use fulcrum_api::dataplane::{
-    CaptureChunk, CaptureRequest, Counters, CountersChunk, DataplaneStatus, GetStatusRequest,
-    ListCountersRequest, ListNeighboursReply, ListNeighboursRequest, ListSessionsRequest, NeighbourStatus,
-    RegisterProbesReply, RegisterProbesRequest, ServerCounters, ServiceCounters, SessionChunk, SyncPart,
-    SyncReply, ZeroCountersReply, ZeroCountersRequest, sync_part::Part,
+    CaptureChunk, CaptureRequest, Counters, CountersChunk, DataplaneStatus, EndReply, EndRequest,
+    GetStatusRequest, ListCountersRequest, ListNeighboursReply, ListNeighboursRequest, ListSessionsRequest,
+    NeighbourStatus, RegisterProbesReply, RegisterProbesRequest, ServerCounters, ServiceCounters,
+    SessionChunk, SyncPart, SyncReply, ZeroCountersReply, ZeroCountersRequest, sync_part::Part,
 };
 use fulcrum_api::socket::MESSAGE_LIMIT;
 use fulcrum_api::state::Change;
 use fulcrum_director::Snapshot;
 use fulcrum_model::ServiceKey;
 use prost::Message as _;
+use tokio::sync::Notify;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -45,14 +46,16 @@ pub(crate) struct Service {
     listing: Arc<tokio::sync::Mutex<()>>,
     /// Held while there is a capture.
     capturing: Arc<tokio::sync::Mutex<()>>,
+    /// Told when the process is to end.
+    end: Arc<Notify>,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
 type Chunks<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl Service {
-    pub(crate) fn new(control: Arc<Mutex<Control>>) -> Service {
-        Service { control, listing: Arc::default(), capturing: Arc::default() }
+    pub(crate) fn new(control: Arc<Mutex<Control>>, end: Arc<Notify>) -> Service {
+        Service { control, listing: Arc::default(), capturing: Arc::default(), end }
     }
 
     fn control(&self) -> MutexGuard<'_, Control> {
@@ -157,6 +160,11 @@ impl Dataplane for Service {
 
     async fn register_probes(&self, request: Request<RegisterProbesRequest>) -> Answer<RegisterProbesReply> {
         Ok(Response::new(probes::register(self, request.into_inner()).await?))
+    }
+
+    async fn end(&self, _: Request<EndRequest>) -> Answer<EndReply> {
+        self.end.notify_one();
+        Ok(Response::new(EndReply {}))
     }
 
     async fn capture(&self, request: Request<CaptureRequest>) -> Answer<Self::CaptureStream> {

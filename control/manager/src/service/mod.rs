@@ -1,8 +1,9 @@
 //! The Control gRPC service: requests in, desired state and data plane out.
 
-use std::collections::BTreeMap;
+mod processes;
+mod vips;
+
 use std::fmt::Display;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,11 +12,11 @@ use fulcrum_api::control::control_server::{Control, ControlServer};
 use fulcrum_api::control::{self as wire, Delivery};
 use fulcrum_api::dataplane::dataplane_client::DataplaneClient;
 use fulcrum_api::status::clipped;
-use fulcrum_api::{BadMessage, apply_changes, changes, convert, dataplane, edit, socket};
+use fulcrum_api::{BadMessage, apply_changes, changes, dataplane, edit, socket};
 use fulcrum_log::AUDIT;
 use fulcrum_model::file::{Config, to_toml};
 use fulcrum_model::{Edit, ServiceKey, State, validate};
-use tokio::sync::{Mutex, broadcast, mpsc, watch};
+use tokio::sync::{Mutex, Notify, broadcast, mpsc, watch};
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
@@ -29,14 +30,11 @@ use crate::reconcile::{ANSWER, Link};
 use crate::verdict::event::Numbered;
 use crate::verdict::keeper::{Known, Verdicts};
 use crate::verdict::listing;
-use crate::vip::announce::{Board, Standing};
-use crate::vip::possession::{Possession, VipError};
+use crate::vip::announce::Board;
+use crate::vip::possession::Possession;
 
 /// How long a change waits for the data plane to have it before it is answered.
 const DELIVERY: Duration = Duration::from_secs(2);
-
-/// For so long announcements can be withdrawn by one request.
-const LONGEST_WITHDRAWAL: Duration = Duration::from_secs(24 * 3600);
 
 /// Changes of one transaction that are written down one by one.
 const TOLD: usize = 100;
@@ -62,6 +60,8 @@ pub struct Service {
     pub announcements: Board,
     /// When the process started.
     pub started: Instant,
+    /// Told when the process is to end.
+    pub end: Arc<Notify>,
 }
 
 type Reply<T> = Result<Response<T>, Status>;
@@ -128,15 +128,6 @@ impl From<ChangeError> for Status {
     }
 }
 
-impl From<VipError> for Status {
-    fn from(error: VipError) -> Status {
-        match error {
-            VipError::Unknown(..) => Status::not_found(clipped(error.to_string())),
-            VipError::Write { .. } => Status::internal(format!("not accepted: {error}")),
-        }
-    }
-}
-
 #[tonic::async_trait]
 impl Control for Service {
     async fn edit(&self, request: Request<wire::EditRequest>) -> Reply<wire::EditReply> {
@@ -179,7 +170,7 @@ impl Control for Service {
 
     async fn get_state(&self, request: Request<wire::GetStateRequest>) -> Reply<wire::State> {
         let state = match request.into_inner().effective {
-            true => self.known().await.effective,
+            true => self.possession.on_top(&self.known().await.effective),
             false => self.desired.lock().await.current().state,
         };
         Ok(Response::new(wire::State { changes: changes(&state) }))
@@ -218,7 +209,7 @@ impl Control for Service {
         let control = {
             let desired = self.desired.lock().await;
             let current = desired.current();
-            wire::ControlStatus {
+            let mut control = wire::ControlStatus {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 pid: std::process::id().into(),
                 uptime_ms: millis(self.started),
@@ -235,7 +226,10 @@ impl Control for Service {
                 servers_disabled: tally.disabled,
                 quorums_lost: tally.quorums_lost,
                 sorry_servers: tally.sorry,
-            }
+                ..wire::ControlStatus::default()
+            };
+            vips::count(&mut control, &current.state, &self.possession, &self.announcements);
+            control
         };
         // Asked anew, so that counters are of now; what is known is the answer of a data plane that is busy.
         let fresh = match self.dataplane() {
@@ -305,36 +299,12 @@ impl Control for Service {
 
     async fn list_vips(&self, _: Request<wire::ListVipsRequest>) -> Reply<wire::ListVipsReply> {
         let current = self.desired.lock().await.current();
-        let mut vips: BTreeMap<IpAddr, wire::Vip> = BTreeMap::new();
-        for vip in current.state.services.iter().filter_map(|service| service.key.address()) {
-            let entry = vips.entry(vip).or_insert_with(|| wire::Vip {
-                address: convert::address_bytes(vip),
-                taken: self.possession.has(vip),
-                ..wire::Vip::default()
-            });
-            entry.services += 1;
-        }
-        for ((interface, vip), standing) in self.announcements.places() {
-            let Some(entry) = vips.get_mut(&vip) else { continue };
-            let (announced, why) = match standing {
-                Standing::Announced => (true, String::new()),
-                Standing::Withdrawn(why) => (false, why),
-            };
-            entry.places.push(wire::VipPlace { interface, announced, why });
-        }
-        Ok(Response::new(wire::ListVipsReply { vips: vips.into_values().collect() }))
+        Ok(Response::new(vips::list(&current.state, &self.possession, &self.announcements)))
     }
 
     async fn set_vips(&self, request: Request<wire::SetVipsRequest>) -> Reply<wire::SetVipsReply> {
         let who = who(&request)?;
-        let wire::SetVipsRequest { addresses, taken } = request.into_inner();
-        let vips = addresses.iter().enumerate();
-        let vips = vips.map(|(at, bytes)| convert::address(&format!("addresses[{at}]"), bytes));
-        let vips: Vec<IpAddr> = vips.collect::<Result<_, BadMessage>>()?;
-        let given = self.possession.say(&vips, taken)?;
-        let verb = if taken { "VIP taken" } else { "VIP released" };
-        audit(&who, given.number, vips.iter().map(|vip| format!("{verb}: {vip}")));
-        Ok(Response::new(wire::SetVipsReply { delivery: Some(self.arrival(given.fingerprint).await) }))
+        Ok(Response::new(self.take_or_release(&who, request.into_inner()).await?))
     }
 
     async fn withdraw_vips(
@@ -342,10 +312,14 @@ impl Control for Service {
         request: Request<wire::WithdrawVipsRequest>,
     ) -> Reply<wire::WithdrawVipsReply> {
         let who = who(&request)?;
-        let time = Duration::from_millis(request.into_inner().milliseconds);
-        info!(target: AUDIT, who = %who.name, from = %who.from, ?time, "announcements withdrawn");
-        self.announcements.withdraw(time.min(LONGEST_WITHDRAWAL)).await;
+        self.withdraw(&who, request.into_inner()).await;
         Ok(Response::new(wire::WithdrawVipsReply {}))
+    }
+
+    async fn end(&self, request: Request<wire::EndRequest>) -> Reply<wire::EndReply> {
+        let who = who(&request)?;
+        self.end_process(&who, request.into_inner()).await?;
+        Ok(Response::new(wire::EndReply {}))
     }
 
     type CaptureStream = tonic::Streaming<dataplane::CaptureChunk>;
