@@ -1,13 +1,14 @@
 //! How Fulcrum's programs talk to each other: gRPC over Unix sockets.
 //!
 //! Lives here: the generated messages and services (`state`, `dataplane`, `control`), their conversion from
-//! and to fulcrum-model (`convert`, `edit`), states as streams of changes (`change`), statuses (`status`),
+//! and to fulcrum-model (`convert`, `edit`), states as streams of changes (`change`), statuses (`status`), rows of lists (`listing`),
 //! what a process tells of itself (`process`) and sockets (`socket`).
 //! Does not live here: what the services do (fulcrum-manager, fulcrum-runtime).
 
 pub mod change;
 pub mod convert;
 pub mod edit;
+pub mod listing;
 pub mod process;
 pub mod socket;
 pub mod status;

@@ -21,6 +21,9 @@ pub const MESSAGE_LIMIT: usize = 256 << 20;
 /// for 107.
 const LONGEST: usize = 96;
 
+/// What the system says of a socket that is there and of another type: EPROTOTYPE.
+const WRONG_TYPE: i32 = 91;
+
 /// Between two attempts to accept a connection when the system refuses, as it does without file descriptors left.
 const REFUSED: Duration = Duration::from_millis(100);
 
@@ -56,9 +59,66 @@ pub struct Listener {
 
 /// The socket's name in the file system, removed when dropped unless somebody else has taken the name since.
 #[derive(Debug)]
-struct SocketFile {
+pub struct SocketFile {
     path: PathBuf,
     inode: u64,
+}
+
+impl SocketFile {
+    /// Makes the socket that `bind` makes at `path`, of this mode and, if there is one, for the user of that number
+    /// (missing directories are made with 0755). One that a dead process left behind is replaced; one that is answered
+    /// is not. Needs a tokio runtime.
+    pub async fn make<L>(
+        path: &Path,
+        mode: u32,
+        owner: Option<u32>,
+        bind: impl FnOnce(&Path) -> io::Result<L>,
+    ) -> Result<(L, SocketFile), ListenError> {
+        let io = |source| ListenError::Io { path: path.to_owned(), source };
+        if path.as_os_str().len() > LONGEST {
+            return Err(ListenError::TooLong(path.to_owned()));
+        }
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            std::fs::create_dir_all(parent).map_err(io)?;
+        }
+        match std::fs::symlink_metadata(path) {
+            Ok(meta) if !meta.file_type().is_socket() => {
+                return Err(ListenError::NotASocket(path.to_owned()));
+            }
+            Ok(_) => match UnixStream::connect(path).await {
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    std::fs::remove_file(path).map_err(io)?;
+                }
+                // One that is too busy to answer has the socket all the same, and so has one that does not speak in
+                // streams.
+                Err(error)
+                    if error.kind() != io::ErrorKind::WouldBlock
+                        && error.raw_os_error() != Some(WRONG_TYPE) =>
+                {
+                    return Err(io(error));
+                }
+                _ => return Err(ListenError::InUse(path.to_owned())),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(io(error)),
+        }
+        // Bound under a name nobody knows and renamed when its mode is right: at no time may others connect.
+        let mut private = path.as_os_str().to_owned();
+        private.push(format!(".{}", std::process::id()));
+        let private = PathBuf::from(private);
+        let listener = bind(&private).map_err(io)?;
+        let inode = std::fs::set_permissions(&private, std::fs::Permissions::from_mode(mode))
+            .and_then(|()| {
+                owner.map_or(Ok(()), |owner| std::os::unix::fs::lchown(&private, Some(owner), None))
+            })
+            .and_then(|()| std::fs::symlink_metadata(&private))
+            .and_then(|meta| std::fs::rename(&private, path).map(|()| meta.ino()))
+            .map_err(|error| {
+                let _ = std::fs::remove_file(&private);
+                io(error)
+            })?;
+        Ok((listener, SocketFile { path: path.to_owned(), inode }))
+    }
 }
 
 impl Drop for SocketFile {
@@ -80,45 +140,9 @@ impl Listener {
     /// group may connect then too (mode 0660): its successor has to find out whether anybody is there, and root without
     /// the right to pass by permissions is nobody special.
     pub async fn bind_for(path: &Path, owner: Option<u32>) -> Result<Listener, ListenError> {
-        let io = |source| ListenError::Io { path: path.to_owned(), source };
-        if path.as_os_str().len() > LONGEST {
-            return Err(ListenError::TooLong(path.to_owned()));
-        }
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            std::fs::create_dir_all(parent).map_err(io)?;
-        }
-        match std::fs::symlink_metadata(path) {
-            Ok(meta) if !meta.file_type().is_socket() => {
-                return Err(ListenError::NotASocket(path.to_owned()));
-            }
-            Ok(_) => match UnixStream::connect(path).await {
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                    std::fs::remove_file(path).map_err(io)?;
-                }
-                // One that is too busy to answer has the socket all the same.
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(io(error)),
-                _ => return Err(ListenError::InUse(path.to_owned())),
-            },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(io(error)),
-        }
-        // Bound under a name nobody knows and renamed when its mode is right: at no time may others connect.
-        let mut private = path.as_os_str().to_owned();
-        private.push(format!(".{}", std::process::id()));
-        let private = PathBuf::from(private);
-        let listener = UnixListener::bind(&private).map_err(io)?;
         let mode = if owner.is_some() { 0o660 } else { 0o600 };
-        let inode = std::fs::set_permissions(&private, std::fs::Permissions::from_mode(mode))
-            .and_then(|()| {
-                owner.map_or(Ok(()), |owner| std::os::unix::fs::lchown(&private, Some(owner), None))
-            })
-            .and_then(|()| std::fs::symlink_metadata(&private))
-            .and_then(|meta| std::fs::rename(&private, path).map(|()| meta.ino()))
-            .map_err(|error| {
-                let _ = std::fs::remove_file(&private);
-                io(error)
-            })?;
-        Ok(Listener { listener, file: Some(SocketFile { path: path.to_owned(), inode }) })
+        let (listener, file) = SocketFile::make(path, mode, owner, |path| UnixListener::bind(path)).await?;
+        Ok(Listener { listener, file: Some(file) })
     }
 
     /// Takes over a socket on which a supervisor listens already; its file stays.

@@ -19,6 +19,7 @@ async fn with_control<F: Future<Output = ()>>(test: impl FnOnce(PathBuf) -> F) {
     let arguments = Arguments {
         config,
         socket: Some(socket.clone()),
+        ipvs: None,
         dataplane: Some(dir.path().join("dataplane.sock")),
         state: Some(dir.path().join("state.toml")),
         log: LogArguments::default(),

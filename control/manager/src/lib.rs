@@ -1,7 +1,7 @@
 //! `fulcrum-control`: keeps the desired state and the data plane in it.
 //!
 //! Lives here: where the state comes from and survives (`store`, `merge`, `desired`), how the data plane is
-//! brought to it (`reconcile`), what clients may ask (`service`), who they are and what they may (`access`, `remote`), what monitoring
+//! brought to it (`reconcile`), what clients may ask (`service`), and tools of IPVS (`door`), who they are and what they may (`access`, `remote`), what monitoring
 //! systems are told (`metrics`), and the process around (`process`).
 //! Does not live here: what is valid (fulcrum-model), how it travels (fulcrum-api).
 //!
@@ -15,6 +15,7 @@
 pub mod access;
 pub mod desired;
 pub mod differences;
+pub mod door;
 pub mod merge;
 pub mod metrics;
 pub mod probes;

@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 
 use crate::access::Access;
 use crate::desired::{Desired, FileError, read_file};
+use crate::door::Door;
 use crate::metrics::http::{self, ServeError};
 use crate::metrics::scrape::Source;
 use crate::probes::Registrar;
@@ -51,6 +52,10 @@ pub struct Arguments {
     /// Socket of the data plane [default: the file's, else /run/fulcrum/dataplane.sock]
     #[arg(long, value_name = "PATH")]
     pub dataplane: Option<PathBuf>,
+    /// Socket for tools of IPVS; `-proc` is added to its name for a second one [default: the file's, else ipvs.sock beside
+    /// the command line's]
+    #[arg(long, value_name = "PATH")]
+    pub ipvs: Option<PathBuf>,
     /// Where changes made at run time survive a restart [default: the file's, else /var/lib/fulcrum/state.toml]
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
@@ -104,10 +109,13 @@ pub async fn run(arguments: Arguments) -> Result<(), ProcessError> {
     // A file that is wrong or gone leaves the sockets where they were.
     let known = now.unwrap_or_else(|| desired.file().clone());
     let dataplane = arguments.dataplane.clone().unwrap_or_else(|| known.dataplane.socket());
+    let socket = arguments.socket.clone().unwrap_or_else(|| known.control.socket.clone());
+    let ipvs = arguments.ipvs.clone().or_else(|| known.control.ipvs_socket.clone());
+    let ipvs = ipvs.unwrap_or_else(|| socket.with_file_name(file::IPVS_SOCKET));
     // A supervisor that listens itself lets nobody notice that the process was started again.
     let listener = match supervisor::socket()? {
         Some(given) => Listener::given(given)?,
-        None => listen(arguments.socket.as_deref().unwrap_or(&known.control.socket), started).await?,
+        None => listen(&socket, started).await?,
     };
     let through = Arc::new(Through::default());
     let prober = Prober::start(through.clone(), Limits::of_process());
@@ -141,7 +149,7 @@ pub async fn run(arguments: Arguments) -> Result<(), ProcessError> {
     };
     let desired = Arc::new(Mutex::new(desired));
     let end = Arc::new(Notify::new());
-    let service = Service {
+    let service = Arc::new(Service {
         desired: desired.clone(),
         verdicts: keeper.verdicts(),
         link: reconciler.link(),
@@ -152,8 +160,9 @@ pub async fn run(arguments: Arguments) -> Result<(), ProcessError> {
         announcements,
         started,
         end: end.clone(),
-    };
-    let service = service.into_server();
+    });
+    let door = open_door(&ipvs, started).await?.serve(service.clone());
+    let service = service.server();
     let remote = match &known.control.remote {
         Some(remote) => Some((remote::open(remote).await?, Access::new(&remote.clients))),
         None => None,
@@ -204,6 +213,7 @@ pub async fn run(arguments: Arguments) -> Result<(), ProcessError> {
         () = reload => {}
         () = live => {}
         never = metrics => match never {},
+        never = door => match never {},
         _ = terminate.recv() => info!("SIGTERM: ending; the data plane goes on as it is"),
         () = asked(&end) => info!("asked to end; the data plane goes on as it is"),
         _ = interrupt.recv() => info!("SIGINT: ending; the data plane goes on as it is"),
@@ -236,6 +246,16 @@ async fn listen(path: &Path, started: Instant) -> Result<Listener, ListenError> 
 async fn asked(end: &Notify) {
     end.notified().await;
     sleep(ANSWERED).await;
+}
+
+/// Takes the sockets for tools of IPVS, waiting for a predecessor that is about to be gone.
+async fn open_door(path: &Path, started: Instant) -> Result<Door, ListenError> {
+    loop {
+        match Door::open(path).await {
+            Err(ListenError::InUse(_)) if started.elapsed() < PREDECESSOR => pause().await,
+            done => return done,
+        }
+    }
 }
 
 async fn pause() {

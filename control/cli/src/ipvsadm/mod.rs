@@ -10,6 +10,7 @@ mod names;
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
 
+use fulcrum_api::listing;
 use fulcrum_model::ipvsadm::{
     self, Command, EXIT_LIST, EXIT_REFUSED, EXIT_USAGE, Numeric, RestoreError, Usage, list, sessions,
 };
@@ -226,7 +227,7 @@ async fn list_sessions(
     while let Some(chunk) = chunks.message().await.map_err(|status| cannot_list(status.into()))? {
         // What is masqueraded is no connection of IPVS's.
         for session in chunk.sessions.into_iter().filter(|session| session.snat.is_empty()) {
-            let session = gather::session(session).map_err(|bad| cannot_list(bad.into()))?;
+            let session = listing::session(session).map_err(|bad| cannot_list(bad.into()))?;
             print(streams, format_args!("{}", sessions::row(&session, persistence_data, names)))?;
         }
         if streams.output.closed() {

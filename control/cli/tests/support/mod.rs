@@ -60,6 +60,7 @@ impl Room {
         let arguments = Arguments {
             config: self.path("fulcrum.toml"),
             socket: Some(self.path("control.sock")),
+            ipvs: None,
             dataplane: Some(self.path("dataplane.sock")),
             state: Some(self.path("state.toml")),
             log: LogArguments::default(),

@@ -68,8 +68,8 @@ type Reply<T> = Result<Response<T>, Status>;
 
 impl Service {
     /// The service for tonic, taking messages of any size that a configuration has.
-    pub fn into_server(self) -> ControlServer<Service> {
-        ControlServer::new(self)
+    pub fn server(self: Arc<Self>) -> ControlServer<Service> {
+        ControlServer::from_arc(self)
             .max_decoding_message_size(socket::MESSAGE_LIMIT)
             .max_encoding_message_size(socket::MESSAGE_LIMIT)
     }
@@ -89,20 +89,37 @@ impl Service {
         note(timeout(DELIVERY, settled).await)
     }
 
+    /// Makes edits of the desired state as it is and applies them, all or none; writes down who did.
+    pub(crate) async fn change<E: From<ChangeError>>(
+        &self,
+        who: &Who,
+        edits: impl FnOnce(&State) -> Result<Vec<Edit>, E>,
+    ) -> Result<Delivery, E> {
+        let mut desired = self.desired.lock().await;
+        let edits = edits(&desired.current().state)?;
+        let number = desired.edit(&edits)?;
+        drop(desired);
+        audit(who, number, edits.iter());
+        Ok(self.delivery(number).await)
+    }
+
     /// What is known of the desired state as it is now.
-    async fn known(&self) -> Known {
+    pub(crate) async fn known(&self) -> Known {
         let number = self.desired.lock().await.current().number;
         self.verdicts.at(number).await
     }
 
     /// The data plane, to ask it something.
-    fn dataplane(&self) -> Result<DataplaneClient<Channel>, Status> {
+    pub(crate) fn dataplane(&self) -> Result<DataplaneClient<Channel>, Status> {
         let channel = self.link.borrow().channel.clone().ok_or_else(|| self.no_dataplane("not connected"))?;
         Ok(DataplaneClient::new(channel).max_decoding_message_size(socket::MESSAGE_LIMIT))
     }
 
     /// The data plane's answer, or why there is none.
-    async fn answer<T>(&self, asked: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    pub(crate) async fn answer<T>(
+        &self,
+        asked: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, Status> {
         match timeout(ANSWER, asked).await {
             Ok(Err(status)) if matches!(status.code(), Code::Unavailable | Code::Unknown) => {
                 Err(self.no_dataplane("lost"))
@@ -141,9 +158,8 @@ impl Control for Service {
         if let Some(beyond) = edits.iter().find(|edit| needed_by(edit) > who.role) {
             return Err(access::refused(&who, &beyond.to_string(), needed_by(beyond)));
         }
-        let number = self.desired.lock().await.edit(&edits)?;
-        audit(&who, number, edits.iter());
-        Ok(Response::new(wire::EditReply { delivery: Some(self.delivery(number).await) }))
+        let delivery = self.change(&who, |_| Ok::<_, Status>(edits)).await?;
+        Ok(Response::new(wire::EditReply { delivery: Some(delivery) }))
     }
 
     async fn apply(&self, request: Request<wire::ApplyRequest>) -> Reply<wire::ApplyReply> {

@@ -30,6 +30,9 @@ pub const DEFAULT_DATAPLANE_SOCKET: &str = "/run/fulcrum/dataplane.sock";
 /// Where the control process serves its socket unless told otherwise.
 pub const DEFAULT_CONTROL_SOCKET: &str = "/run/fulcrum/control.sock";
 
+/// Name of the socket for tools of IPVS, beside the command line's when none is given.
+pub const IPVS_SOCKET: &str = "ipvs.sock";
+
 /// Where the control process keeps run-time changes unless told otherwise.
 pub const DEFAULT_STATE_FILE: &str = "/var/lib/fulcrum/state.toml";
 
@@ -143,6 +146,8 @@ impl Idle {
 pub struct ControlSettings {
     /// Path of its socket.
     pub socket: PathBuf,
+    /// Path of the socket for tools of IPVS, `None` = [`IPVS_SOCKET`] beside the other one.
+    pub ipvs_socket: Option<PathBuf>,
     /// File in which changes made at run time survive a restart.
     pub state_file: PathBuf,
     /// Where metrics and health are served by HTTP, `None` = nowhere.
@@ -161,6 +166,7 @@ impl Default for ControlSettings {
     fn default() -> ControlSettings {
         ControlSettings {
             socket: DEFAULT_CONTROL_SOCKET.into(),
+            ipvs_socket: None,
             state_file: DEFAULT_STATE_FILE.into(),
             metrics: None,
             metrics_limit: 10_000,

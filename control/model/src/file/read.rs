@@ -101,6 +101,7 @@ fn control(root: &mut Table<'_>) -> (ControlSettings, usize) {
     let Some(mut table) = root.table("control", "[control]") else { return (default, 0) };
     let read = ControlSettings {
         socket: path(&mut table, "socket", super::DEFAULT_CONTROL_SOCKET).unwrap_or(default.socket),
+        ipvs_socket: path(&mut table, "ipvs-socket", "/run/fulcrum/ipvs.sock"),
         state_file: path(&mut table, "state-file", super::DEFAULT_STATE_FILE).unwrap_or(default.state_file),
         metrics: table.parsed("metrics", "an address and a port, such as \"127.0.0.1:9559\""),
         announce_interface: table

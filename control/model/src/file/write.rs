@@ -64,6 +64,9 @@ fn control(out: &mut Out, control: &ControlSettings) {
     }
     out.table("[control]");
     out.text("socket", control.socket.display());
+    if let Some(path) = &control.ipvs_socket {
+        out.text("ipvs-socket", path.display());
+    }
     out.text("state-file", control.state_file.display());
     if let Some(address) = control.metrics {
         out.text("metrics", address);

@@ -105,6 +105,11 @@ const TABLES: &[Table] = &[
                 "Which VIPs the director has: `always`: all; `manual`: those that `fulcrum vip take` was said of.",
             ),
             (
+                "ipvs-socket",
+                "\"ipvs.sock\" beside `socket`",
+                "Path of the socket for tools written for IPVS; another one, with `-proc` in its name, is beside it.",
+            ),
+            (
                 "state-file",
                 "\"/var/lib/fulcrum/state.toml\"",
                 "Where changes made at run time survive a restart.",
