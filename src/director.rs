@@ -198,6 +198,18 @@ state-file = \"{here}/state.toml\"
         start.elapsed()
     }
 
+    /// Which life of a data plane control knows.
+    pub fn life(&self) -> Option<Value> {
+        Some(self.status()?["dataplane"]["instance"].clone())
+    }
+
+    /// Waits until another data plane than that of a life before runs the desired state.
+    #[track_caller]
+    pub fn wait_programmed_anew(&mut self, before: Option<Value>, limit: Duration) {
+        wait_for("another data plane", limit, || self.life().filter(|life| Some(life) != before.as_ref()));
+        self.wait_programmed(limit);
+    }
+
     /// The session listing, one row each.
     #[track_caller]
     pub fn sessions(&self) -> Vec<Row> {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use fulcrum_director::{
-    Buf as _, Engine, EngineConfig, Event, Nanos, Reason, SECOND, Snapshot, WorkerCounters,
+    Buf as _, Engine, EngineConfig, Event, InitialNumbers, Nanos, Reason, SECOND, Snapshot, WorkerCounters,
 };
 use fulcrum_dpdk::{BURST, Mempool};
 use fulcrum_model::Forward;
@@ -49,6 +49,7 @@ pub(crate) fn crew(pool: Mempool, workers: u16, sessions: usize, snapshot: &Arc<
             workers,
             sessions,
             seed: 1,
+            numbers: InitialNumbers::of_seed(1),
             announce: false,
             misdirect: false,
             short_way: true,

@@ -86,15 +86,12 @@ fn a_killed_data_plane_is_programmed_again_within_two_seconds() {
     let load = Load::start(&net.client, "172.16.100.9", 8, &lab.directory().join("load.log"));
     std::thread::sleep(Duration::from_secs(1));
     within_two_seconds("another data plane, programmed", || {
-        let before = director.status().expect("control answers")["dataplane"]["instance"].clone();
+        let before = director.life();
         director.dataplane().kill();
         std::thread::sleep(Duration::from_secs(1));
         director.start_dataplane();
         let start = Instant::now();
-        wait_for("another data plane, programmed", Duration::from_secs(20), || {
-            let status = director.status()?;
-            (status["dataplane"]["instance"] != before && director.is_programmed()).then_some(())
-        });
+        director.wait_programmed_anew(before, Duration::from_secs(20));
         start.elapsed()
     });
     download(&net.client, "172.16.100.9", lab.directory());

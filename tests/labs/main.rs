@@ -6,6 +6,7 @@
 mod announce;
 mod client_address;
 mod configuration;
+mod continuity;
 mod crews;
 mod devices;
 mod exception;

@@ -27,6 +27,7 @@ use crate::rss::Rss;
 use crate::session::{Session, SessionId, Sessions};
 use crate::snapshot::{DestinationId, NO_DESTINATION, Service, Snapshot};
 use crate::steer::Steer;
+use crate::stream::InitialNumbers;
 use crate::{Nanos, SECOND};
 
 /// The worker that owns ARP and the packets that wait for it.
@@ -53,6 +54,8 @@ pub struct EngineConfig {
     pub sessions: usize,
     /// Seed of every choice by chance (hashes, IP ids); the same for all workers, who must agree on owners.
     pub seed: u64,
+    /// What initial sequence numbers towards servers follow from.
+    pub numbers: InitialNumbers,
     /// Whether addresses that come up are announced by gratuitous ARP (replay says no: nobody listens).
     pub announce: bool,
     /// Test setting: every received packet goes to the wrong worker first.

@@ -58,6 +58,7 @@ pub use message::{Envelope, First, Message, Stage};
 pub use reason::{Event, Reason, Verdict, VerdictKind};
 pub use remedy::{Concern, Remedy};
 pub use snapshot::Snapshot;
+pub use stream::InitialNumbers;
 
 /// Nanoseconds on a monotonic clock of the caller's choice.
 pub type Nanos = u64;

@@ -25,6 +25,11 @@ struct LocalCursor {
 }
 
 impl LocalCursor {
+    /// Whether no session has asked for a port towards its server.
+    fn is_new(&self) -> bool {
+        self.counted.2 == 0
+    }
+
     #[inline]
     fn range(&self, ranges: usize) -> usize {
         if (self.range as usize) < ranges { self.range as usize } else { 0 }
@@ -110,7 +115,9 @@ impl<P: Pool> Engine<P> {
         let counted = (snap.generation as u32, destination, workers);
         if cursor.counted != counted {
             let depth = ranges.iter().map(|range| share.of(range).1).max().unwrap_or(0);
-            cursor = LocalCursor { depth, counted, ..cursor };
+            let nth =
+                if cursor.is_new() { self.config.numbers.place(destination, depth) } else { cursor.nth };
+            cursor = LocalCursor { nth, depth, counted, ..cursor };
         }
         let mut hashed = None;
         let mut dispensable: Option<(Rank, SessionId, LocalCursor, (IpAddr, u16))> = None;

@@ -12,7 +12,8 @@ use fulcrum_director::export::SessionView;
 use fulcrum_director::rss::{Kinds, Part, Rss, RssConfig};
 use fulcrum_director::snapshot::InterfaceId;
 use fulcrum_director::{
-    Engine, EngineConfig, Message, Nanos, Output, Received, SECOND, Snapshot, Verdict, WorkerCounters,
+    Engine, EngineConfig, InitialNumbers, Message, Nanos, Output, Received, SECOND, Snapshot, Verdict,
+    WorkerCounters,
 };
 use fulcrum_model::{Edit, EditError, Interface, Mac, Port, State};
 use fulcrum_program::{PortFacts, Program};
@@ -94,6 +95,7 @@ impl Bench {
                 workers,
                 sessions: config.sessions,
                 seed: config.seed,
+                numbers: InitialNumbers::of_seed(config.seed),
                 announce: false,
                 misdirect: config.misdirect,
                 short_way: true,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use fulcrum_director::rss::Rss;
 use fulcrum_director::snapshot::InterfaceId;
-use fulcrum_director::{Engine, EngineConfig, Snapshot, WorkerCounters};
+use fulcrum_director::{Engine, EngineConfig, InitialNumbers, Snapshot, WorkerCounters};
 use fulcrum_dpdk::{Lcore, Mempool, Queues};
 use fulcrum_model::file::Idle as Policy;
 use tokio::time::sleep;
@@ -30,6 +30,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub(crate) struct Crew {
     pub(crate) sessions: usize,
     pub(crate) seed: u64,
+    pub(crate) numbers: InitialNumbers,
     pub(crate) misdirect: bool,
     pub(crate) idle: Policy,
     pub(crate) fault: Option<Fault>,
@@ -92,6 +93,7 @@ impl Crew {
                     workers: u16::try_from(workers).unwrap_or(u16::MAX),
                     sessions: self.sessions,
                     seed: self.seed,
+                    numbers: self.numbers,
                     announce: true,
                     misdirect: self.misdirect,
                     short_way: true,

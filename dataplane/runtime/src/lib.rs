@@ -26,6 +26,7 @@ pub mod harness;
 mod host;
 mod idle;
 mod mesh;
+mod numbers;
 mod orders;
 mod pace;
 mod plan;

@@ -29,6 +29,7 @@ use crate::endings::Endings;
 use crate::exception::{OpenTwins, Pump};
 use crate::frames;
 use crate::host::{self, Addresses, Ledger};
+use crate::numbers;
 use crate::plan::{self, Plan, PlanError};
 use crate::ports::{OpenError, Opener, Port};
 use crate::service::Service;
@@ -349,6 +350,7 @@ fn set_up(
     let crew = Crew {
         sessions: dataplane.sessions,
         seed: random(),
+        numbers: numbers::begin(&args.socket(dataplane.socket.clone())),
         misdirect: dataplane.misdirect,
         idle: dataplane.idle,
         fault: args.test_fault,
@@ -453,7 +455,7 @@ fn lock(control: &Mutex<Control>) -> MutexGuard<'_, Control> {
 }
 
 /// Sixty-four bits that differ from start to start: std keys its hash maps with the system's randomness.
-fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 

@@ -6,7 +6,9 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
-use fulcrum_director::{Buf as _, Engine, EngineConfig, Event, Nanos, Pool as _, Reason, WorkerCounters};
+use fulcrum_director::{
+    Buf as _, Engine, EngineConfig, Event, InitialNumbers, Nanos, Pool as _, Reason, WorkerCounters,
+};
 use fulcrum_dpdk::{Eal, EalConfig, Hugepages, Mbuf, Mempool, allowed_cpus};
 use fulcrum_model::file::Config;
 use fulcrum_packet::{ethernet, ipv4};
@@ -128,6 +130,7 @@ impl Crew {
                 workers: workers as u16,
                 sessions: 4096,
                 seed: 1,
+                numbers: InitialNumbers::of_seed(1),
                 announce: false,
                 misdirect: false,
                 short_way: true,

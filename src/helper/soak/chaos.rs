@@ -181,10 +181,11 @@ impl Chaos {
     }
 
     fn restart_dataplane(&mut self, stage: &mut Stage) {
-        let from = now();
+        let (from, before) = (now(), stage.director.life());
         self.end(stage.director.dataplane(), "fulcrum-dataplane");
         stage.director.start_dataplane();
-        self.programmed(stage);
+        // What control says of the one that has ended is not about this one.
+        stage.director.wait_programmed_anew(before, Duration::from_secs(30));
         let all = self.all(|_| true);
         self.note(from, now() + AFTERMATH, all);
     }

@@ -172,7 +172,7 @@ impl<P: Pool> Engine<P> {
             session.touch(ctx.now);
         }
         if fullnat {
-            lead_numbers(&mut session, self.config.seed, ctx.now, syn);
+            lead_numbers(&mut session, &self.config.numbers, ctx.now, syn);
         }
         session.begin_era(self.era, Deltas::between_v4(glance.ends, session.goes(Direction::In)));
         session.set_hop(Direction::In, glance.interface(), hop);

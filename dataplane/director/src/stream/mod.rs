@@ -24,6 +24,7 @@ use crate::packet::{Packet, checked};
 use crate::reason::{Event, Reason};
 use crate::session::{Direction, Ends, Session, SessionId};
 use crate::snapshot::{ClientAddress, FTP, Forward, Profile};
+pub use initial::InitialNumbers;
 use sequence::Prefix;
 pub(crate) use sequence::Shift;
 
@@ -131,9 +132,9 @@ fn blank_timestamps<B: Buf>(packet: &mut Packet<B>, care: Care) -> Delta {
 /// What [`Engine::begin_care`] decides for a session of IPv4 by FULLNAT, whose server is told nothing, with the SYN that
 /// opens it: its numbers are the director's.
 #[inline]
-pub(crate) fn lead_numbers(session: &mut Session, secret: u64, now: Nanos, syn: &mut [u8]) {
+pub(crate) fn lead_numbers(session: &mut Session, numbers: &InitialNumbers, now: Nanos, syn: &mut [u8]) {
     let Ok(segment) = tcp::Segment::new_checked(&mut *syn) else { return };
-    session.offset = initial::number_v4(secret, session.goes(Direction::In), now).wrapping_sub(segment.seq());
+    session.offset = numbers.number_v4(session.goes(Direction::In), now).wrapping_sub(segment.seq());
     session.care.add(Care::OFFSET);
     if segment.header_len() > tcp::HEADER {
         let delta = options::blank(syn, options::TIMESTAMPS).1;
@@ -179,11 +180,12 @@ impl<P: Pool> Engine<P> {
         let opens = packet.flags & (tcp::SYN | tcp::ACK | tcp::RST) == tcp::SYN;
         let seq = tcp::Segment::new_checked(packet.payload()).map_or(0, |segment| segment.seq());
         if opens && fullnat {
+            let numbers = &self.config.numbers;
             let number = match session.is_wide() {
-                false => initial::number_v4(self.config.seed, session.goes(Direction::In), now),
+                false => numbers.number_v4(session.goes(Direction::In), now),
                 true => {
                     let Ends { local, server, .. } = self.sessions.ends(id);
-                    initial::number(self.config.seed, local, server, now)
+                    numbers.number(local, server, now)
                 }
             };
             offset = number.wrapping_sub(seq);

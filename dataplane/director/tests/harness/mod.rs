@@ -12,8 +12,8 @@ use fulcrum_director::buffer::{VecBuf, VecPool};
 use fulcrum_director::exception::Class;
 use fulcrum_director::rss::{Kinds, Part, Rss, RssConfig};
 use fulcrum_director::{
-    Buf, Drops, Engine, EngineConfig, Envelope, Event, Message, Nanos, Output, Reason, Received, SECOND,
-    SessionView, WorkerCounters,
+    Buf, Drops, Engine, EngineConfig, Envelope, Event, InitialNumbers, Message, Nanos, Output, Reason,
+    Received, SECOND, SessionView, WorkerCounters,
 };
 use fulcrum_model::file::Config;
 use fulcrum_model::{Interface, State};
@@ -143,6 +143,7 @@ impl Director {
                 workers,
                 sessions: 1000,
                 seed: 7,
+                numbers: InitialNumbers::of_seed(7),
                 announce: false,
                 misdirect: false,
                 short_way: true,
