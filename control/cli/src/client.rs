@@ -148,6 +148,12 @@ impl Client {
         Ok(())
     }
 
+    /// Has fulcrum-control read its configuration file and certificates again.
+    pub async fn reload(&mut self) -> Result<(), Failure> {
+        answer(CHANGE, self.control.reload(wire::ReloadRequest {})).await?;
+        Ok(())
+    }
+
     /// Has a process end, to be started again by its supervisor; with `rehearse` only asks whether it could be told to.
     pub async fn end(&mut self, process: wire::Process, rehearse: bool) -> Result<(), Failure> {
         let process = process.into();

@@ -111,6 +111,8 @@ pub enum Command {
     Doctor(doctor::Arguments),
     /// Put a configuration file into effect, all or nothing
     Apply(configuration::FileArguments),
+    /// Have fulcrum-control read its own configuration file and certificates again, as SIGHUP does
+    Reload,
     /// Show what applying a configuration file would change
     Diff(configuration::FileArguments),
     /// Write the state now as a configuration file
@@ -184,6 +186,7 @@ async fn run(arguments: Arguments, out: &mut Output<'_>) -> Result<ExitCode, Fai
         Command::Doctor(arguments) => return doctor::run(global, arguments, out).await,
         Command::Trace(arguments) => trace::run(global, arguments, out).await,
         Command::Apply(arguments) => configuration::apply(global, &arguments, out).await,
+        Command::Reload => configuration::reload(global).await,
         Command::Diff(arguments) => configuration::diff(global, &arguments, out).await,
         Command::Save(arguments) => configuration::save(global, arguments, out).await,
         Command::Check(arguments) => configuration::check(global, &arguments, out),

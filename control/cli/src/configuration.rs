@@ -43,6 +43,11 @@ pub async fn apply(global: &Global, arguments: &FileArguments, out: &mut Output<
     Ok(())
 }
 
+/// `fulcrum reload`.
+pub async fn reload(global: &Global) -> Result<(), Failure> {
+    global.client().await?.reload().await
+}
+
 /// `fulcrum diff`.
 pub async fn diff(global: &Global, arguments: &FileArguments, out: &mut Output<'_>) -> Result<(), Failure> {
     let config = read(&arguments.file)?;

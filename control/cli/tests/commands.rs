@@ -306,3 +306,16 @@ fn the_file_is_described_as_a_whole_and_in_parts() {
     let why = room.refused(1, "reference prot");
     assert!(why.contains("there is no table `prot`; known: dataplane, "), "{why}");
 }
+
+#[test]
+fn the_file_is_read_again_and_what_is_wrong_with_it_is_said() {
+    let room = Room::running();
+    let text = std::fs::read_to_string(room.path("fulcrum.toml")).unwrap();
+    std::fs::write(room.path("fulcrum.toml"), text.replace("172.16.100.9:80", "172.16.100.8:80")).unwrap();
+    room.fulcrum("reload");
+    assert_eq!(room.json("service list")[0]["address"], "172.16.100.8");
+    std::fs::write(room.path("fulcrum.toml"), "[[service]]\nprotocol = \"tcp\"\n").unwrap();
+    let said = room.refused(1, "reload");
+    assert!(said.contains("fulcrum.toml:1:") && said.contains("address"), "{said}");
+    assert_eq!(room.json("service list")[0]["address"], "172.16.100.8");
+}

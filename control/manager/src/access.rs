@@ -5,11 +5,11 @@
 //! request is judged by the service, which reads it.
 
 use std::fmt;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use fulcrum_model::Edit;
 use fulcrum_model::file::{RemoteClient, Role};
+use tokio::sync::watch;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
@@ -99,15 +99,20 @@ impl Who {
 }
 
 /// Stands before the service: finds out who asks, and turns away who may not.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Access {
-    clients: Arc<[RemoteClient]>,
+    clients: watch::Receiver<Vec<RemoteClient>>,
 }
 
 impl Access {
-    /// For these clients with certificates, and everybody at the Unix socket.
-    pub fn new(clients: &[RemoteClient]) -> Access {
-        Access { clients: clients.into() }
+    /// For these clients with certificates, as they are when each asks, and everybody at the Unix socket.
+    pub fn new(clients: watch::Receiver<Vec<RemoteClient>>) -> Access {
+        Access { clients }
+    }
+
+    /// For everybody at the Unix socket alone.
+    pub fn local() -> Access {
+        Access::new(watch::channel(Vec::new()).1)
     }
 
     fn judge(&self, request: &mut Request<Body>) -> Result<(), Status> {
@@ -115,7 +120,7 @@ impl Access {
         let who =
             match (extensions.get::<UdsConnectInfo>(), extensions.get::<TlsConnectInfo<TcpConnectInfo>>()) {
                 (Some(local), _) => Ok(Who::local(local)),
-                (None, Some(remote)) => Who::remote(&self.clients, remote),
+                (None, Some(remote)) => Who::remote(&self.clients.borrow(), remote),
                 (None, None) => Err("a connection without a known end".to_owned()),
             };
         let who = who.map_err(|why| {

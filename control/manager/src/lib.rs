@@ -21,6 +21,7 @@ pub mod metrics;
 pub mod probes;
 pub mod process;
 pub mod reconcile;
+pub mod reload;
 pub mod remote;
 pub mod service;
 pub mod store;

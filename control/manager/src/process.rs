@@ -11,9 +11,9 @@ use fulcrum_health::{Limits, Prober, Through};
 use fulcrum_log::LogArguments;
 use fulcrum_model::file::{self, Config};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Mutex, Notify, watch};
+use tokio::sync::{Mutex, Notify, mpsc, watch};
 use tokio::time::sleep;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use crate::access::Access;
 use crate::desired::{Desired, FileError, read_file};
@@ -22,6 +22,7 @@ use crate::metrics::http::{self, ServeError};
 use crate::metrics::scrape::Source;
 use crate::probes::Registrar;
 use crate::reconcile::Reconciler;
+use crate::reload::{self, Reloader};
 use crate::remote::{self, RemoteError};
 use crate::service::Service;
 use crate::store::{Store, StoreError, Stored};
@@ -97,7 +98,7 @@ pub enum ProcessError {
 pub async fn run(arguments: Arguments) -> Result<(), ProcessError> {
     let started = Instant::now();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let mut hang_up = signal(SignalKind::hangup())?;
+    let hang_up = signal(SignalKind::hangup())?;
 
     let read = read_file(&arguments.config);
     let now = read.as_ref().ok().and_then(Option::clone);
@@ -149,6 +150,7 @@ pub async fn run(arguments: Arguments) -> Result<(), ProcessError> {
     };
     let desired = Arc::new(Mutex::new(desired));
     let end = Arc::new(Notify::new());
+    let (reload, reloads) = mpsc::channel(1);
     let service = Arc::new(Service {
         desired: desired.clone(),
         verdicts: keeper.verdicts(),
@@ -160,31 +162,30 @@ pub async fn run(arguments: Arguments) -> Result<(), ProcessError> {
         announcements,
         started,
         end: end.clone(),
+        reload,
     });
     let door = open_door(&ipvs, started).await?.serve(service.clone());
     let service = service.server();
-    let remote = match &known.control.remote {
-        Some(remote) => Some((remote::open(remote).await?, Access::new(&remote.clients))),
-        None => None,
+    let (remote_door, papers) = match &known.control.remote {
+        Some(remote) => remote::open(remote).await.map(|(door, papers)| (Some(door), Some(papers)))?,
+        None => (None, None),
     };
     let remote = async {
-        match remote {
-            Some((door, access)) => door.serve(access, service.clone()).await,
+        match remote_door {
+            Some(door) => door.serve(service.clone()).await,
             None => std::future::pending().await,
         }
     };
     let server = tonic::transport::Server::builder()
-        .layer(Access::default())
+        .layer(Access::local())
         .add_service(service.clone())
         .serve_with_incoming(listener.incoming());
-    let reload = async {
-        while hang_up.recv().await.is_some() {
-            let result = match read_file(&arguments.config) {
-                Ok(file) => take(&arguments, &mut *desired.lock().await, file),
-                Err(error) => Err(error),
-            };
-            config_error.send_replace(said(result));
-        }
+    let reloader = Reloader {
+        config: arguments.config.clone(),
+        desired: desired.clone(),
+        error: config_error,
+        papers,
+        asked: reloads,
     };
     // Who cannot get at the desired state does not live.
     let live = async {
@@ -210,7 +211,7 @@ pub async fn run(arguments: Arguments) -> Result<(), ProcessError> {
         () = reconciler.run() => {}
         () = registrar.run() => {}
         () = announcer.run() => {}
-        () = reload => {}
+        () = reloader.run(hang_up) => {}
         () = live => {}
         never = metrics => match never {},
         never = door => match never {},
@@ -279,33 +280,9 @@ fn begin(
     };
     let first_start = stored.is_none();
     let mut desired = Desired::new(store, stored.unwrap_or(Stored::default()));
-    let taken = read.and_then(|file| take(arguments, &mut desired, file));
+    let taken = read.and_then(|file| reload::take(&arguments.config, &mut desired, file));
     match taken {
         Err(error) if first_start => Err(error.into()),
-        taken => Ok((desired, said(taken))),
-    }
-}
-
-/// Takes in what the file says now; a file that is not there says nothing new.
-fn take(arguments: &Arguments, desired: &mut Desired, file: Option<Config>) -> Result<(), FileError> {
-    let Some(file) = file else {
-        warn!(config = %arguments.config.display(), "no configuration file; the desired state stays as it is");
-        return Ok(());
-    };
-    let before = desired.current().number;
-    let number = desired.take_file(&arguments.config, file)?;
-    let services = desired.current().state.services.len();
-    info!(config = %arguments.config.display(), services, changed = number != before, "configuration file taken in");
-    Ok(())
-}
-
-/// Logs an error of the configuration file; its text, empty for none.
-fn said(result: Result<(), FileError>) -> String {
-    match result {
-        Ok(()) => String::new(),
-        Err(error) => {
-            error!(%error, "the configuration file is not in effect; the desired state stays as it is");
-            error.to_string()
-        }
+        taken => Ok((desired, reload::said(taken))),
     }
 }

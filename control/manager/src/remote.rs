@@ -1,23 +1,37 @@
 //! The door for other machines: TCP, TLS, certificates at both ends.
+//!
+//! Certificates, keys and clients may change while connections are there: those that come get what is right then, those
+//! that are there keep their keys, and each request is judged by the clients of its time.
 
-use std::fs;
+mod papers;
+
 use std::io;
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fulcrum_api::control::control_server::ControlServer;
 use fulcrum_model::file::Remote;
-use tokio::net::TcpListener;
-use tokio::time::sleep;
-use tokio_stream::StreamExt as _;
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::server::TlsStream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Server;
+use tracing::debug;
 
 use crate::access::Access;
 use crate::service::Service;
+pub use papers::Papers;
 
 /// A client has shown its certificate within this time.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// Clients that may be at that at a time; others wait.
+const HANDSHAKES: usize = 64;
 
 /// After the system refused to accept.
 const REFUSED: Duration = Duration::from_millis(100);
@@ -37,7 +51,7 @@ pub enum RemoteError {
     )]
     Address {
         /// The address.
-        address: std::net::SocketAddr,
+        address: SocketAddr,
         /// What the system said.
         source: io::Error,
     },
@@ -56,59 +70,76 @@ pub enum RemoteError {
     Exposed(PathBuf),
     /// The files make no TLS.
     #[error("[control.remote] certificate, key and client-ca do not make a server: {0}")]
-    Tls(tonic::transport::Error),
+    Tls(String),
+    /// The server ended.
+    #[error("the door of [control.remote] failed: {0}")]
+    Serve(#[from] tonic::transport::Error),
 }
 
 /// What is served on, and with what.
 #[derive(Debug)]
 pub struct Door {
-    /// Where.
-    pub listener: TcpListener,
-    /// With which certificates.
-    pub tls: ServerTlsConfig,
+    listener: TcpListener,
+    tls: watch::Receiver<Arc<ServerConfig>>,
+    access: Access,
 }
 
 impl Door {
     /// Serves until it is dropped.
-    pub async fn serve(self, access: Access, service: ControlServer<Service>) -> Result<(), RemoteError> {
-        // The system refuses to accept when it has no file descriptors left: it is asked again a little later.
-        let incoming = TcpListenerStream::new(self.listener).then(async |next| {
-            if next.is_err() {
-                sleep(REFUSED).await;
-            }
-            next
-        });
-        let server = Server::builder().tls_config(self.tls).map_err(RemoteError::Tls)?;
-        let served = server
+    pub async fn serve(self, service: ControlServer<Service>) -> Result<(), RemoteError> {
+        let (to, incoming) = mpsc::channel(1);
+        let server = Server::builder()
             .concurrency_limit_per_connection(STREAMS)
             .http2_keepalive_interval(Some(ALIVE))
-            .layer(access)
+            .layer(self.access)
             .add_service(service)
-            .serve_with_incoming(incoming);
-        served.await.map_err(RemoteError::Tls)
+            .serve_with_incoming(ReceiverStream::new(incoming));
+        tokio::select! {
+            served = server => Ok(served?),
+            never = accept(self.listener, self.tls, to) => match never {},
+        }
+    }
+}
+
+/// Has those who come show their certificates, and hands them on.
+async fn accept(
+    listener: TcpListener,
+    tls: watch::Receiver<Arc<ServerConfig>>,
+    to: mpsc::Sender<io::Result<TlsStream<TcpStream>>>,
+) -> std::convert::Infallible {
+    let places = Arc::new(Semaphore::new(HANDSHAKES));
+    loop {
+        let place = places.clone().acquire_owned().await;
+        let (stream, from) = match listener.accept().await {
+            Ok(came) => came,
+            // It refuses when it has no file descriptors left: it is asked again a little later.
+            Err(_) => {
+                sleep(REFUSED).await;
+                continue;
+            }
+        };
+        let _ = stream.set_nodelay(true);
+        let acceptor = TlsAcceptor::from(tls.borrow().clone());
+        let to = to.clone();
+        tokio::spawn(async move {
+            let shown = timeout(HANDSHAKE, acceptor.accept(stream)).await;
+            drop(place);
+            match shown {
+                // A server that is gone serves nobody.
+                Ok(Ok(stream)) => drop(to.send(Ok(stream)).await),
+                Ok(Err(error)) => debug!(%from, %error, "no TLS"),
+                Err(_) => debug!(%from, "no TLS in time"),
+            }
+        });
     }
 }
 
 /// Takes the address and reads the files.
-pub async fn open(remote: &Remote) -> Result<Door, RemoteError> {
-    use std::os::unix::fs::MetadataExt as _;
-
-    let certificate = read("certificate", &remote.certificate)?;
-    let key = read("key", &remote.key)?;
-    let authority = read("client-ca", &remote.client_ca)?;
-    if fs::metadata(&remote.key).is_ok_and(|file| file.mode() & 0o004 != 0) {
-        return Err(RemoteError::Exposed(remote.key.clone()));
-    }
-    let tls = ServerTlsConfig::new()
-        .identity(Identity::from_pem(certificate, key))
-        .client_ca_root(Certificate::from_pem(authority))
-        .timeout(HANDSHAKE);
+pub async fn open(remote: &Remote) -> Result<(Door, Papers), RemoteError> {
+    let papers = Papers::read(remote)?;
     let address = remote.listen;
     let listener =
         TcpListener::bind(address).await.map_err(|source| RemoteError::Address { address, source })?;
-    Ok(Door { listener, tls })
-}
-
-fn read(key: &'static str, path: &Path) -> Result<Vec<u8>, RemoteError> {
-    fs::read(path).map_err(|source| RemoteError::File { key, path: path.to_owned(), source })
+    let (tls, access) = (papers.tls(), Access::new(papers.clients()));
+    Ok((Door { listener, tls, access }, papers))
 }

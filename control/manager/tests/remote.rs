@@ -7,7 +7,8 @@ use std::net::TcpListener;
 
 use fulcrum_api::control::control_client::ControlClient;
 use fulcrum_api::control::{
-    ApplyRequest, EditRequest, EndRequest, GetStateRequest, GetStatusRequest, Process, State as WireState,
+    ApplyRequest, EditRequest, EndRequest, GetStateRequest, GetStatusRequest, Process, ReloadRequest,
+    State as WireState,
 };
 use fulcrum_model::{Admin, Edit, Forward, Protocol, Server, ServerKey, Service, ServiceKey};
 use support::certificates::Authority;
@@ -184,6 +185,55 @@ async fn nobody_else_gets_in() {
     let mut stranger = std::net::TcpStream::connect(("127.0.0.1", house.port)).unwrap();
     stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     house.client("boss").await.get_status(GetStatusRequest {}).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_that_change_are_for_those_who_come_then() {
+    let house = House::new();
+    let mut control = house.room.control().await;
+    let mut before = house.client("boss").await;
+    before.get_status(GetStatusRequest {}).await.unwrap();
+    let gets_in = async |by: &Authority, name: &str| match house.connect(by, Some(name)).await {
+        Ok(mut client) => client.get_status(GetStatusRequest {}).await.map_err(drop),
+        Err(_) => Err(()),
+    };
+
+    // What makes no server leaves what was read before in use, and is told.
+    std::fs::write(house.path("server.pem"), "rubbish").unwrap();
+    let refused = control.client.reload(ReloadRequest {}).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(refused.message().contains("certificate: there is no certificate in it"), "{refused}");
+    gets_in(&house.authority, "boss").await.unwrap();
+
+    // Files that change are read without a word from anybody: of another authority, at both ends.
+    let others = Authority::new(&house.room.path(""), "others");
+    others.sign("server", "DNS:director.test,IP:127.0.0.1");
+    others.sign("boss", "DNS:boss.test");
+    for name in ["server.pem", "server.key", "ca.pem"] {
+        std::fs::copy(others.path(name), house.path(name)).unwrap();
+    }
+    until("the new certificates", || gets_in(&others, "boss")).await;
+    assert!(gets_in(&house.authority, "boss").await.is_err());
+    before.get_status(GetStatusRequest {}).await.unwrap();
+
+    // Clients are those of the file as it was read last, on connections that are there, too.
+    let file = house.room.path("fulcrum.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("boss.test", "chief.test")).unwrap();
+    control.client.reload(ReloadRequest {}).await.unwrap();
+    denied(before.get_status(GetStatusRequest {}).await.map(drop), "is of no [[control.remote.client]]");
+    std::fs::write(&file, &text).unwrap();
+    control.signal("HUP");
+    until("the boss again", || gets_in(&others, "boss")).await;
+    std::fs::write(&file, "nonsense").unwrap();
+    let refused = control.client.reload(ReloadRequest {}).await.unwrap_err();
+    assert!(refused.message().contains("fulcrum.toml:1: not TOML"), "{refused}");
+    before.get_status(GetStatusRequest {}).await.unwrap();
+
+    let log = log(control);
+    assert!(log.contains("the certificates that were read before stay in use"), "{log}");
+    assert!(log.contains("certificates of [control.remote] read again"), "{log}");
+    assert!(log.contains("asked to read files again"), "{log}");
 }
 
 #[test]

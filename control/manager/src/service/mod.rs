@@ -27,6 +27,7 @@ use crate::access::{self, Who, needed_by};
 use crate::desired::{ChangeError, Desired};
 use crate::differences::differences;
 use crate::reconcile::{ANSWER, Link};
+use crate::reload::Asked;
 use crate::verdict::event::Numbered;
 use crate::verdict::keeper::{Known, Verdicts};
 use crate::verdict::listing;
@@ -62,6 +63,8 @@ pub struct Service {
     pub started: Instant,
     /// Told when the process is to end.
     pub end: Arc<Notify>,
+    /// Who reads the configuration file again.
+    pub reload: mpsc::Sender<Asked>,
 }
 
 type Reply<T> = Result<Response<T>, Status>;
@@ -330,6 +333,13 @@ impl Control for Service {
         let who = who(&request)?;
         self.withdraw(&who, request.into_inner()).await;
         Ok(Response::new(wire::WithdrawVipsReply {}))
+    }
+
+    async fn reload(&self, request: Request<wire::ReloadRequest>) -> Reply<wire::ReloadReply> {
+        let who = who(&request)?;
+        info!(target: AUDIT, who = %who.name, from = %who.from, "asked to read files again");
+        self.read_again().await?;
+        Ok(Response::new(wire::ReloadReply {}))
     }
 
     async fn end(&self, request: Request<wire::EndRequest>) -> Reply<wire::EndReply> {

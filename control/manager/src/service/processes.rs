@@ -1,8 +1,10 @@
-//! Processes that are asked to end, so that their supervisors start them again.
+//! Processes that are asked to end, so that their supervisors start them again, or to read their files again.
 
 use fulcrum_api::control::{EndRequest, Process};
 use fulcrum_api::dataplane;
+use fulcrum_api::status::clipped;
 use fulcrum_log::AUDIT;
+use tokio::sync::oneshot;
 use tonic::{Code, Status};
 use tracing::info;
 
@@ -10,6 +12,14 @@ use super::Service;
 use crate::access::Who;
 
 impl Service {
+    /// Has the configuration file and certificates read again.
+    pub(super) async fn read_again(&self) -> Result<(), Status> {
+        let (to, done) = oneshot::channel();
+        let gone = || Status::unavailable("fulcrum-control ends");
+        self.reload.send(to).await.map_err(|_| gone())?;
+        done.await.map_err(|_| gone())?.map_err(|wrong| Status::invalid_argument(clipped(wrong)))
+    }
+
     pub(super) async fn end_process(&self, who: &Who, request: EndRequest) -> Result<(), Status> {
         let (process, name) = match request.process() {
             Process::Dataplane => (Process::Dataplane, "fulcrum-dataplane"),
