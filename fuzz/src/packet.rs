@@ -66,10 +66,11 @@ fn network6(data: &[u8]) {
 
 fn messages6(data: &[u8], src: Ipv6Addr, dst: Ipv6Addr) {
     let mut copy = data.to_vec();
-    let Ok(mut message) = icmpv6::Message::new_checked(&mut copy[..]) else { return };
-    black_box((message.kind(), message.code(), message.rest(), message.payload().len()));
-    message.fill_checksum(src, dst);
-    assert!(message.checksum_ok(src, dst));
+    if copy.len() < icmp::HEADER {
+        return;
+    }
+    icmpv6::fill_checksum(&mut copy, src, dst);
+    assert!(icmpv6::checksum_ok(&copy, src, dst));
     let mut again = [0; ndisc::LEN_WITH_ADDRESS];
     if let Ok(asked) = ndisc::Solicitation::parse(&copy, src, dst) {
         let length = asked.emit(&mut again, src, dst);

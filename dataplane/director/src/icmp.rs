@@ -300,9 +300,7 @@ fn rewrite_error<B: Buf>(
 /// Computes the checksum of an ICMP message of either family anew.
 pub(crate) fn fill_icmp_checksum(message: &mut [u8], src: IpAddr, dst: IpAddr) {
     match (src, dst) {
-        (IpAddr::V6(src), IpAddr::V6(dst)) => {
-            checked(icmpv6::Message::new_checked(message)).fill_checksum(src, dst);
-        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => icmpv6::fill_checksum(message, src, dst),
         _ => checked(icmp::Message::new_checked(message)).fill_checksum(),
     }
 }

@@ -150,7 +150,7 @@ fn an_error_from_the_other_family_is_translated() {
     icmp::emit(&mut body, icmpv6::PACKET_TOO_BIG, 0, 1300);
     body.extend_from_slice(&about[l3(&about)..]);
     let (IpAddr::V6(src), IpAddr::V6(dst)) = (client.0, vip.0) else { unreachable!() };
-    icmpv6::Message::new_checked(&mut body[..]).unwrap().fill_checksum(src, dst);
+    icmpv6::fill_checksum(&mut body, src, dst);
     let outs = director.send(0, &packet(WAN, client.0, vip.0, ipv6::ICMP, &body));
     let (protocol, from, to, message) = seen(&one(outs, &director));
     assert_eq!((protocol, from.0, to.0), (ipv4::ICMP, local.0, server.0));
@@ -169,7 +169,7 @@ fn too_big(from: &str, about: &Out, mtu: u32, quote: usize) -> Vec<u8> {
     body.extend_from_slice(&about[..about.len().min(quote)]);
     match (addr(from), director) {
         (IpAddr::V6(src), IpAddr::V6(dst)) => {
-            icmpv6::Message::new_checked(&mut body[..]).unwrap().fill_checksum(src, dst);
+            icmpv6::fill_checksum(&mut body, src, dst);
         }
         _ => icmp::Message::new_checked(&mut body[..]).unwrap().fill_checksum(),
     }
@@ -249,7 +249,7 @@ fn icmp_pieces(to: [u8; 6], src: IpAddr, dst: IpAddr, message: &[u8], size: usiz
     let mut message = message.to_vec();
     match (src, dst) {
         (IpAddr::V6(src), IpAddr::V6(dst)) => {
-            icmpv6::Message::new_checked(&mut message[..]).unwrap().fill_checksum(src, dst);
+            icmpv6::fill_checksum(&mut message, src, dst);
         }
         _ => icmp::Message::new_checked(&mut message[..]).unwrap().fill_checksum(),
     }

@@ -410,7 +410,7 @@ pool = "outside6"
     let echo6 = |to: [u8; 6], src: Ipv6Addr, dst: Ipv6Addr, kind: u8, id: u16| {
         let mut body = vec![0; icmp::HEADER];
         icmp::emit(&mut body, kind, 0, u32::from(id) << 16 | 1);
-        icmpv6::Message::new_checked(&mut body[..]).unwrap().fill_checksum(src, dst);
+        icmpv6::fill_checksum(&mut body, src, dst);
         segments::ip_frame(to, src.into(), dst.into(), ipv6::ICMP, &body)
     };
     let out = only(director.send(1, &echo6(LAN, server, web, 128, 7)));

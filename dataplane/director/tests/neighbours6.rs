@@ -173,7 +173,7 @@ fn a_query_is_answered_with_all_groups() {
     let router = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 9);
     let mut query = vec![0; 28];
     query[0] = icmpv6::LISTENER_QUERY;
-    icmpv6::Message::new_checked(&mut query[..]).unwrap().fill_checksum(router, ndisc::ALL_NODES);
+    icmpv6::fill_checksum(&mut query, router, ndisc::ALL_NODES);
     let mac = ndisc::multicast_mac(ndisc::ALL_NODES);
     let outs = director.send(0, &frame6(mac, router, ndisc::ALL_NODES, 1, ipv6::ICMP, &query));
     let (_, src, dst, body) = message(&outs[0]);

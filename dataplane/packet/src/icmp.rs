@@ -1,4 +1,4 @@
-//! ICMP headers (RFC 792).
+//! ICMP headers (RFC 792), which ICMPv6 shares but for types and sums ([`icmpv6`](crate::icmpv6)).
 
 use crate::Malformed;
 use crate::checksum::{Delta, checksum};
@@ -6,7 +6,7 @@ use crate::field::{put_u16, put_u32, u16_at, u32_at};
 
 const TYPE: usize = 0;
 const CODE: usize = 1;
-const CHECKSUM: usize = 2;
+pub(crate) const CHECKSUM: usize = 2;
 const REST: usize = 4;
 
 /// Length of the header.
@@ -77,7 +77,7 @@ impl<T: AsRef<[u8]>> Message<T> {
         u16_at(self.bytes.as_ref(), CHECKSUM)
     }
 
-    /// Whether the checksum over the whole message is right.
+    /// Whether the checksum over the whole message is right, as IPv4 has it.
     #[inline]
     pub fn checksum_ok(&self) -> bool {
         checksum(self.bytes.as_ref()) == 0
@@ -89,7 +89,7 @@ impl<T: AsRef<[u8]>> Message<T> {
         u32_at(self.bytes.as_ref(), REST)
     }
 
-    /// What follows the header.
+    /// What follows the header: of an error, the quoted packet.
     #[inline]
     pub fn payload(&self) -> &[u8] {
         &self.bytes.as_ref()[HEADER..]
@@ -97,7 +97,7 @@ impl<T: AsRef<[u8]>> Message<T> {
 }
 
 impl<T: AsRef<[u8]> + AsMut<[u8]>> Message<T> {
-    /// Sets the type and mends the checksum.
+    /// Sets the type and mends the checksum. An echo request whose ends are exchanged is its own reply then.
     #[inline]
     pub fn set_kind(&mut self, kind: u8) {
         let old = u16_at(self.bytes.as_ref(), TYPE);
@@ -127,7 +127,7 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Message<T> {
         put_u16(self.bytes.as_mut(), CHECKSUM, sum);
     }
 
-    /// Computes the checksum anew.
+    /// Computes the checksum anew, as IPv4 has it.
     #[inline]
     pub fn fill_checksum(&mut self) {
         put_u16(self.bytes.as_mut(), CHECKSUM, 0);

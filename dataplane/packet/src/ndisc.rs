@@ -5,9 +5,10 @@
 
 use core::net::Ipv6Addr;
 
-use crate::Malformed;
 use crate::field::{mac_at, put_u32, u32_at};
-use crate::icmpv6::{self, Message, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION};
+use crate::icmp::Message;
+use crate::icmpv6::{self, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION};
+use crate::{Malformed, icmp};
 
 const FLAGS: usize = 4;
 const TARGET: usize = 8;
@@ -121,7 +122,8 @@ impl Advertisement {
 /// What both messages are checked for, and their target.
 fn target_of(message: &[u8], kind: u8, src: Ipv6Addr, dst: Ipv6Addr) -> Result<Ipv6Addr, Malformed> {
     let header = Message::new_checked(message)?;
-    if message.len() < LEN || header.kind() != kind || header.code() != 0 || !header.checksum_ok(src, dst) {
+    let whole = message.len() >= LEN && icmpv6::checksum_ok(message, src, dst);
+    if !whole || header.kind() != kind || header.code() != 0 {
         return Err(Malformed);
     }
     let mut target = [0; 16];
@@ -159,7 +161,7 @@ fn emit(
     src: Ipv6Addr,
     dst: Ipv6Addr,
 ) -> usize {
-    icmpv6::emit(bytes, kind, 0, 0);
+    icmp::emit(bytes, kind, 0, 0);
     put_u32(bytes, FLAGS, flags);
     bytes[TARGET..OPTIONS].copy_from_slice(&target.octets());
     let mut length = OPTIONS;
@@ -184,7 +186,7 @@ mod tests {
     fn with(message: &[u8], at: usize, value: u8, src: Ipv6Addr, dst: Ipv6Addr) -> [u8; LEN_WITH_ADDRESS] {
         let mut bytes: [u8; LEN_WITH_ADDRESS] = message.try_into().unwrap();
         bytes[at] = value;
-        Message::new_checked(&mut bytes[..]).unwrap().fill_checksum(src, dst);
+        icmpv6::fill_checksum(&mut bytes, src, dst);
         bytes
     }
 
@@ -219,8 +221,8 @@ mod tests {
         assert!(refused(&wrong_sum));
         for cut in 0..LEN_WITH_ADDRESS {
             let mut cut_short = bytes;
-            if cut >= icmpv6::HEADER {
-                Message::new_checked(&mut cut_short[..cut]).unwrap().fill_checksum(ASKER, group);
+            if cut >= icmp::HEADER {
+                icmpv6::fill_checksum(&mut cut_short[..cut], ASKER, group);
             }
             assert_eq!(refused(&cut_short[..cut]), cut != LEN, "length {cut}");
         }
