@@ -8,35 +8,22 @@ use fulcrum_model::file::Config;
 
 use super::*;
 
+const TWO_PORTS: &str = include_str!("../../../../tests/networks/two-ports.toml");
 const NETWORK: &str = r#"
-[[port]]
-name = "wan"
-device = "net_null0"
-[[port]]
-name = "lan"
-device = "net_null1"
-[[interface]]
-name = "wan"
-port = "wan"
-addresses = ["172.16.100.1/24"]
-[[interface]]
-name = "lan"
-port = "lan"
-addresses = ["192.168.20.1/24"]
 [[local-pool]]
 name = "inside"
 interface = "lan"
-addresses = ["192.168.20.100"]
+addresses = ["10.1.0.100"]
 ports = "1024-2023"
 "#;
 
 const WEB: &str = r#"
 [[service]]
-address = "172.16.100.9:80"
+address = "10.0.0.9:80"
 protocol = "tcp"
 local-pool = "inside"
 [[service.server]]
-address = "192.168.20.7:8080"
+address = "10.1.0.7:8080"
 forward = "FORWARD"
 "#;
 
@@ -85,7 +72,7 @@ impl Setup {
 
     /// What is found, as words.
     fn findings(&self) -> Vec<String> {
-        let text = format!("{NETWORK}{}", self.text);
+        let text = format!("{TWO_PORTS}{NETWORK}{}", self.text);
         let state = Config::parse("t", &text).unwrap_or_else(|errors| panic!("{errors}")).state;
         let services = state.services.iter().map(|service| ServiceCounters {
             key: Some((&service.key).into()),
@@ -104,16 +91,16 @@ impl Setup {
         let counters = CountersChunk { services: services.collect(), total: None };
         let neighbour = NeighbourStatus {
             interface: "lan".into(),
-            address: vec![192, 168, 20, 7],
+            address: vec![10, 1, 0, 7],
             mac: if self.neighbour == "reachable" { vec![2, 0, 0, 0, 9, 9] } else { Vec::new() },
             state: self.neighbour.into(),
             parked: 2,
         };
         // Of DR the server's port is the service's.
         let session = |server_port| Session {
-            r#virtual: vec![172, 16, 100, 9],
+            r#virtual: vec![10, 0, 0, 9],
             virtual_port: 80,
-            server: vec![192, 168, 20, 7],
+            server: vec![10, 1, 0, 7],
             server_port,
             ..Session::default()
         };
@@ -178,18 +165,15 @@ fn vips_that_are_released_withdrawn_or_not_announced() {
     let mut setup = Setup::good(web("nat"));
     let place =
         |why: &str| VipPlace { interface: "lo".into(), announced: why.is_empty(), why: why.to_owned() };
-    let mut vip = Vip { address: vec![172, 16, 100, 9], taken: true, services: 1, ..Vip::default() };
+    let mut vip = Vip { address: vec![10, 0, 0, 9], taken: true, services: 1, ..Vip::default() };
     vip.places = vec![place("")];
     let one = |vip: &Vip| ListVipsReply { vips: vec![vip.clone()], ..ListVipsReply::default() };
     setup.vips = one(&vip);
     assert_eq!(setup.findings(), Vec::<String>::new());
 
-    vip.places = vec![place("gateway 172.16.100.254 does not answer")];
+    vip.places = vec![place("gateway 10.0.0.254 does not answer")];
     setup.vips = one(&vip);
-    assert_says(
-        &setup.finding(),
-        &["warning vip 172.16.100.9: not on lo", "gateway 172.16.100.254 does not"],
-    );
+    assert_says(&setup.finding(), &["warning vip 10.0.0.9: not on lo", "gateway 10.0.0.254 does not"]);
     setup.vips.withdrawal = Some(Withdrawal { left_ms: 61_000, why: "Upgrade, by uid 0".into() });
     assert_says(
         &setup.finding(),
@@ -200,11 +184,11 @@ fn vips_that_are_released_withdrawn_or_not_announced() {
     setup.vips = one(&vip);
     assert_says(
         &setup.finding(),
-        &["warning vip 172.16.100.9: released", "by uid 0 pid 7", "fulcrum vip take 172.16.100.9"],
+        &["warning vip 10.0.0.9: released", "by uid 0 pid 7", "fulcrum vip take 10.0.0.9"],
     );
     // The backup of a pair has none, and nothing is wrong with that.
     setup.vips.manual = true;
-    assert_says(&setup.finding(), &["advice vip 172.16.100.9: released"]);
+    assert_says(&setup.finding(), &["advice vip 10.0.0.9: released"]);
 }
 
 #[test]
@@ -216,22 +200,19 @@ fn links_and_ways() {
     let unresolved = Setup { neighbour: "failed", ..Setup::good(web("nat")) };
     assert_says(
         &unresolved.finding(),
-        &[
-            "error neighbour 192.168.20.7: does not answer on lan (failed), 2 packets wait",
-            "192.168.20.7:8080",
-        ],
+        &["error neighbour 10.1.0.7: does not answer on lan (failed), 2 packets wait", "10.1.0.7:8080"],
     );
 
-    let nowhere = Setup::good(web("nat").replace("192.168.20.7", "10.9.9.9"));
+    let nowhere = Setup::good(web("nat").replace("10.1.0.7", "10.9.9.9"));
     assert_says(
         &nowhere.finding(),
         &[
-            "error server 10.9.9.9:8080: no way leads there (no-route, of tcp 172.16.100.9:80)",
+            "error server 10.9.9.9:8080: no way leads there (no-route, of tcp 10.0.0.9:80)",
             "fulcrum route add 10.9.9.9",
         ],
     );
 
-    let own = Setup::good(web("nat").replace("192.168.20.7", "192.168.20.1"));
+    let own = Setup::good(web("nat").replace("10.1.0.7", "10.1.0.1"));
     assert_says(&own.finding(), &["its address is the director's own"]);
 }
 
@@ -242,8 +223,8 @@ fn servers_that_do_not_answer_through_the_director() {
     assert_says(
         &around.finding(),
         &[
-            "error server 192.168.20.7:8080: of tcp 172.16.100.9:80: 12 packets went to it and 0 came back",
-            "ip route replace default via 192.168.20.1",
+            "error server 10.1.0.7:8080: of tcp 10.0.0.9:80: 12 packets went to it and 0 came back",
+            "ip route replace default via 10.1.0.1",
         ],
     );
     let fullnat = Setup { counters, ..Setup::good(web("fullnat")) };
@@ -262,16 +243,16 @@ fn servers_that_do_not_answer_through_the_director() {
 
 #[test]
 fn services_that_nobody_serves_and_tables_that_are_full() {
-    let empty = Setup::good("[[service]]\naddress = \"172.16.100.9:80\"\nprotocol = \"tcp\"\n".into());
-    assert_says(&empty.finding(), &["warning service tcp 172.16.100.9:80: it has no server"]);
+    let empty = Setup::good("[[service]]\naddress = \"10.0.0.9:80\"\nprotocol = \"tcp\"\n".into());
+    assert_says(&empty.finding(), &["warning service tcp 10.0.0.9:80: it has no server"]);
     let quiesced = Setup::good(format!("{}weight = 0\n", web("nat")));
     assert_says(&quiesced.finding(), &["the weight of all of its 1 server is 0"]);
 
     let mut full = Setup::good(web("fullnat"));
     full.dataplane().workers[0].sessions = 960;
     full.dataplane().local_pools = vec![LocalPoolUse {
-        service: "tcp 172.16.100.9:80".into(),
-        address: "192.168.20.100".into(),
+        service: "tcp 10.0.0.9:80".into(),
+        address: "10.1.0.100".into(),
         conflicts: 0,
         sessions: 850,
     }];
@@ -324,7 +305,11 @@ fn an_address_that_somebody_else_claims() {
 
 #[test]
 fn a_kernel_that_filters_by_the_way_back() {
-    let text = NETWORK.replacen("port = \"wan\"\n", "port = \"wan\"\nexception = \"wan0\"\n", 1);
+    let text = format!("{TWO_PORTS}{NETWORK}").replacen(
+        "port = \"wan\"\n",
+        "port = \"wan\"\nexception = \"wan0\"\n",
+        1,
+    );
     let state = Config::parse("t", &text).unwrap_or_else(|errors| panic!("{errors}")).state;
     let host = Host(|path| match path {
         "/proc/sys/net/ipv4/conf/all/rp_filter" => Some("1\n".into()),
@@ -339,7 +324,7 @@ fn a_kernel_that_filters_by_the_way_back() {
 
 #[test]
 fn what_checks_say() {
-    let state = Config::parse("t", &format!("{NETWORK}{}", web("nat"))).unwrap().state;
+    let state = Config::parse("t", &format!("{TWO_PORTS}{NETWORK}{}", web("nat"))).unwrap().state;
     let key = state.services[0].key;
     let server = |address: &str, state: &str, why: &str| ServerStanding {
         key: Some((&ServerKey { address: address.parse().unwrap(), port: 8080 }).into()),
@@ -348,10 +333,10 @@ fn what_checks_say() {
         ..ServerStanding::default()
     };
     let servers = vec![
-        server("192.168.20.7", "down", "connection refused"),
-        server("192.168.20.8", "unknown", "no route"),
-        server("192.168.20.9", "disabled", ""),
-        server("192.168.20.10", "up", ""),
+        server("10.1.0.7", "down", "connection refused"),
+        server("10.1.0.8", "unknown", "no route"),
+        server("10.1.0.9", "disabled", ""),
+        server("10.1.0.10", "up", ""),
     ];
     let standing = ServiceStanding {
         key: Some((&key).into()),
@@ -368,10 +353,10 @@ fn what_checks_say() {
         assert!(found[n].2.contains(what), "{:?}", found[n]);
     };
     assert_eq!(found.len(), 4, "{found:?}");
-    expect(0, Level::Error, "service tcp 172.16.100.9:80", "a weight of 1 is healthy, 3 is wanted");
-    expect(1, Level::Warning, "server 192.168.20.7:8080", "down, of tcp 172.16.100.9:80: connection refused");
-    expect(2, Level::Warning, "server 192.168.20.8:8080", "nobody knows whether it serves");
-    expect(3, Level::Advice, "server 192.168.20.9:8080", "disabled");
+    expect(0, Level::Error, "service tcp 10.0.0.9:80", "a weight of 1 is healthy, 3 is wanted");
+    expect(1, Level::Warning, "server 10.1.0.7:8080", "down, of tcp 10.0.0.9:80: connection refused");
+    expect(2, Level::Warning, "server 10.1.0.8:8080", "nobody knows whether it serves");
+    expect(3, Level::Advice, "server 10.1.0.9:8080", "disabled");
     facts.state.services[0].servers.clear();
     let none = traffic::services(&facts);
     assert_eq!(

@@ -21,7 +21,7 @@ use fulcrum_packet::checksum::{fold, pseudo_header, pseudo_header_of, sum};
 use fulcrum_packet::{arp, ethernet, icmp, ip, ipv4, ipv6, tcp, udp};
 use fulcrum_program::{PortFacts, Program};
 
-/// Stations on the two links of [`NETWORK`].
+/// Stations on the two links of [`TWO_PORTS`].
 pub const WAN: [u8; 6] = [2, 0, 0, 0, 1, 1];
 pub const LAN: [u8; 6] = [2, 0, 0, 0, 2, 1];
 pub const PEER: [u8; 6] = [2, 0, 0, 0, 9, 9];
@@ -31,24 +31,10 @@ pub const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
 pub const SERVER_A: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 11);
 pub const SERVER_B: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 12);
 
-/// Two links, clients on wan, servers on lan; services are added by the tests.
-pub const NETWORK: &str = r#"
-[[port]]
-name = "wan"
-device = "net_null0"
-mac = "02:00:00:00:01:01"
-[[port]]
-name = "lan"
-device = "net_null1"
-mac = "02:00:00:00:02:01"
-[[interface]]
-name = "wan"
-port = "wan"
-addresses = ["10.0.0.1/24"]
-[[interface]]
-name = "lan"
-port = "lan"
-addresses = ["10.1.0.1/24"]
+/// Two links, clients on wan, servers on lan.
+const TWO_PORTS: &str = include_str!("../../../../tests/networks/two-ports.toml");
+/// What stands behind them; services are added by the tests.
+const STATIONS: &str = r#"
 [[route]]
 to = "0.0.0.0/0"
 via = "10.0.0.254"
@@ -112,7 +98,7 @@ pub struct Director {
 }
 
 impl Director {
-    /// [`NETWORK`] and `more` of the file, with `workers` workers.
+    /// [`TWO_PORTS`], [`STATIONS`] and `more` of the file, with `workers` workers.
     pub fn new(workers: u16, more: &str) -> Director {
         Director::with(workers, more, |_| {})
     }
@@ -124,8 +110,8 @@ impl Director {
     /// The same, where interfaces have their twins in Linux and the host has these addresses: on that of wan, or,
     /// after `lo `, on another interface.
     pub fn hosted(workers: u16, more: &str, hosts: &[&str], tune: impl Fn(&mut EngineConfig)) -> Director {
-        let mut config =
-            Config::parse("test", &format!("{NETWORK}{more}")).unwrap_or_else(|errors| panic!("{errors}"));
+        let mut config = Config::parse("test", &format!("{TWO_PORTS}{STATIONS}{more}"))
+            .unwrap_or_else(|errors| panic!("{errors}"));
         let facts = |name: &str, mac| PortFacts { name: name.into(), mac, partial_checksums: true };
         let mut program = Program::new(workers.into(), vec![facts("wan", WAN), facts("lan", LAN)]);
         if !hosts.is_empty() {

@@ -3,21 +3,8 @@ use fulcrum_model::file::Config;
 
 use super::*;
 
+const TWO_PORTS: &str = include_str!("../../../../tests/networks/two-ports.toml");
 const NETWORK: &str = r#"
-[[port]]
-name = "wan"
-device = "net_null0"
-[[port]]
-name = "lan"
-device = "net_null1"
-[[interface]]
-name = "wan"
-port = "wan"
-addresses = ["10.0.0.1/24"]
-[[interface]]
-name = "lan"
-port = "lan"
-addresses = ["10.1.0.1/24"]
 [[route]]
 to = "10.9.0.0/16"
 via = "10.1.0.254"
@@ -30,7 +17,8 @@ ports = "20000-20999"
 
 /// A director that runs, with neighbours that it has learned.
 fn director(more: &str) -> Bench {
-    let mut state = Config::parse("t", &format!("{NETWORK}{more}")).unwrap_or_else(|e| panic!("{e}")).state;
+    let mut state =
+        Config::parse("t", &format!("{TWO_PORTS}{NETWORK}{more}")).unwrap_or_else(|e| panic!("{e}")).state;
     let neighbour = |interface: &str, address: &str| Neighbour {
         interface: interface.to_owned(),
         address: address.parse().unwrap(),
