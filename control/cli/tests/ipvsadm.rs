@@ -46,27 +46,8 @@ async fn called(face: Face, socket: &Path, line: &str, input: &str) -> (String, 
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let streams =
         Streams { input: &mut io::Cursor::new(input), output: Output::new(&mut out), errors: &mut err };
-    let code = run(face, &words(line), &Door::at(socket), streams).await;
+    let code = run(face, &shlex::split(line).unwrap(), &Door::at(socket), streams).await;
     (String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap(), code)
-}
-
-/// Words as a shell cuts them, as far as the transcripts need it.
-fn words(line: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quoted = false;
-    for letter in line.chars() {
-        match letter {
-            '\'' => {
-                quoted = !quoted;
-                word.get_or_insert_default();
-            }
-            ' ' if !quoted => words.extend(word.take()),
-            letter => word.get_or_insert_default().push(letter),
-        }
-    }
-    words.extend(word);
-    words
 }
 
 #[tokio::test]

@@ -106,25 +106,6 @@ fn restore(state: &mut State, input: &str) -> Answer {
     all
 }
 
-/// Words as a shell cuts them, as far as the transcripts need it.
-pub(crate) fn words(line: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quoted = false;
-    for letter in line.chars() {
-        match letter {
-            '\'' => {
-                quoted = !quoted;
-                word.get_or_insert_default();
-            }
-            ' ' if !quoted => words.extend(word.take()),
-            letter => word.get_or_insert_default().push(letter),
-        }
-    }
-    words.extend(word);
-    words
-}
-
 /// Plays a transcript and gives what it should have been, line by line.
 pub(crate) fn play(transcript: &str) -> (String, usize) {
     let mut played = String::new();
@@ -149,7 +130,7 @@ pub(crate) fn play(transcript: &str) -> (String, usize) {
             played += &format!("< {text}\n");
             lines.next();
         }
-        let (out, err, code) = run(&mut state, &words(command), &input);
+        let (out, err, code) = run(&mut state, &shlex::split(command).unwrap(), &input);
         for (mark, text) in [('|', &out), ('!', &err)] {
             text.lines().for_each(|line| played += &format!("{mark} {line}\n"));
         }
