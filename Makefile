@@ -87,7 +87,7 @@ install: ## install what `make build` made: DESTDIR, PREFIX (/usr/local), IPVSAD
 	$(call completions,$(BUILT)/fulcrum completion,fulcrum,)
 	# The units name the programs where packages have them.
 	install -d $(DESTDIR)$(UNITDIR)
-	for unit in fulcrum-dataplane.service fulcrum-control.service fulcrum-control.socket; do
+	for unit in fulcrum-dataplane.service fulcrum-control.service fulcrum-control.socket fulcrum-ipvs.socket; do
 	    sed 's|/usr/sbin/|$(PREFIX)/sbin/|' deploy/systemd/$$unit > $(DESTDIR)$(UNITDIR)/$$unit
 	done
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/sysusers.d deploy/sysusers.d/fulcrum.conf

@@ -7,7 +7,8 @@ use std::process::Command;
 
 const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
 const PROGRAMS: &str = env!("FULCRUM_PROGRAMS");
-const UNITS: [&str; 4] = [
+const UNITS: [&str; 5] = [
+    "fulcrum-ipvs.socket",
     "fulcrum-dataplane.service",
     "fulcrum-control.service",
     "fulcrum-control.socket",

@@ -2,6 +2,7 @@
 //!
 //! Compiled twice: for libFuzzer by this package, and into a test of the main workspace that runs the kept inputs.
 
+pub mod netlink;
 pub mod packet;
 pub mod pipeline;
 pub mod protocols;

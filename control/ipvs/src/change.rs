@@ -149,8 +149,9 @@ impl ServerAsked {
             return Err(Errno::ERANGE);
         }
         let forward = forward.ok_or(Errno::EINVAL)?;
-        // These get the packet as it is, whatever port they are said to have.
-        let port = service.key.port().filter(|_| as_it_is(forward)).unwrap_or(asked.port);
+        // These get the packet as it is, whatever port they are said to have; but one that is there is that one.
+        let known = service.servers.iter().any(|server| server.key == asked);
+        let port = service.key.port().filter(|_| as_it_is(forward) && !known).unwrap_or(asked.port);
         Ok(Server {
             tunnel: if forward == Forward::Tun { self.tunnel()? } else { Tunnel::default() },
             weight: self.weight,

@@ -63,6 +63,11 @@ impl<'a> Message<'a> {
         &self.whole[HEADER..]
     }
 
+    /// Header and all.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.whole
+    }
+
     /// Whether success is to be told.
     pub fn wants_ack(&self) -> bool {
         self.flags & NLM_F_ACK != 0
@@ -83,6 +88,8 @@ impl<'a> Message<'a> {
         self.message(&mut out, NLMSG_ERROR, flags, |out| {
             out.extend_from_slice(&number.to_ne_bytes());
             out.extend_from_slice(quoted);
+            // The kernel counts what fills the request up.
+            out.resize(out.len().next_multiple_of(4), 0);
         });
         out
     }

@@ -111,10 +111,22 @@ pub async fn run(arguments: Arguments) -> Result<(), ProcessError> {
     let known = now.unwrap_or_else(|| desired.file().clone());
     let dataplane = arguments.dataplane.clone().unwrap_or_else(|| known.dataplane.socket());
     let socket = arguments.socket.clone().unwrap_or_else(|| known.control.socket.clone());
-    let ipvs = arguments.ipvs.clone().or_else(|| known.control.ipvs_socket.clone());
-    let ipvs = ipvs.unwrap_or_else(|| socket.with_file_name(file::IPVS_SOCKET));
     // A supervisor that listens itself lets nobody notice that the process was started again.
-    let listener = match supervisor::socket()? {
+    let mut given = supervisor::sockets()?;
+    let handed = Door::given(&mut given)?;
+    let named = arguments.ipvs.clone().or_else(|| known.control.ipvs_socket.clone());
+    let door = match (handed, named) {
+        (Some(door), _) => Some(door),
+        (None, Some(path)) => Some(open_door(&path, started).await?),
+        // Where the supervisor makes the sockets it is for it to say whether there is this one.
+        (None, None) if !given.streams.is_empty() => None,
+        (None, None) => Some(open_door(&socket.with_file_name(file::IPVS_SOCKET), started).await?),
+    };
+    if given.streams.len() > 1 {
+        let message = "the supervisor hands over several sockets for streams; one, of the command line, is right";
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, message).into());
+    }
+    let listener = match given.streams.pop() {
         Some(given) => Listener::given(given)?,
         None => listen(&socket, started).await?,
     };
@@ -164,7 +176,15 @@ pub async fn run(arguments: Arguments) -> Result<(), ProcessError> {
         end: end.clone(),
         reload,
     });
-    let door = open_door(&ipvs, started).await?.serve(service.clone());
+    let door = {
+        let service = service.clone();
+        async {
+            match door {
+                Some(door) => door.serve(service).await,
+                None => std::future::pending().await,
+            }
+        }
+    };
     let service = service.server();
     let (remote_door, papers) = match &known.control.remote {
         Some(remote) => remote::open(remote).await.map(|(door, papers)| (Some(door), Some(papers)))?,

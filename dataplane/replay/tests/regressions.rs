@@ -22,6 +22,11 @@ fn each(target: &str, run: fn(&[u8])) {
 }
 
 #[test]
+fn netlink() {
+    each("netlink", targets::netlink::run);
+}
+
+#[test]
 fn packet() {
     each("packet", targets::packet::run);
 }

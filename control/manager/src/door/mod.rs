@@ -12,12 +12,14 @@ mod files;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use fulcrum_api::socket::{ListenError, SocketFile};
-use fulcrum_model::file::Role;
+use fulcrum_daemon::supervisor::Given;
+use fulcrum_model::file::{IPVS_SOCKET, Role};
 use tokio::net::UnixListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
@@ -41,8 +43,8 @@ const REFUSED: Duration = Duration::from_millis(100);
 pub struct Door {
     netlink: UnixSeqpacketListener,
     proc: UnixListener,
-    /// Removed with the door.
-    _files: [SocketFile; 2],
+    /// Removed with the door, those that it has made itself.
+    _files: Vec<SocketFile>,
     guests: Guests,
 }
 
@@ -81,13 +83,41 @@ impl Door {
             SocketFile::make(path, MODE, None, |path| UnixSeqpacketListener::bind(path)).await?;
         let (proc, proc_file) =
             SocketFile::make(&proc_path(path), MODE, None, |path| UnixListener::bind(path)).await?;
+        Door::behind(netlink, proc, vec![file, proc_file])
+    }
+
+    /// Takes over sockets on which a supervisor listens already; their files stay. Of the streams the one for `/proc` is
+    /// taken away, which is beside that for netlink.
+    pub fn given(given: &mut Given) -> Result<Option<Door>, ListenError> {
+        let Some(netlink) = given.packets.pop() else { return Ok(None) };
+        let io = |source| ListenError::Io { path: IPVS_SOCKET.into(), source };
+        let netlink = UnixSeqpacketListener::try_from(netlink).map_err(io)?;
+        let path = netlink.local_addr().map_err(io)?;
+        let wanted = proc_path(&path);
+        let is_it = |stream: &StdListener| {
+            stream.local_addr().is_ok_and(|address| address.as_pathname() == Some(&wanted))
+        };
+        let Some(at) = given.streams.iter().position(is_it) else {
+            let why = format!("the supervisor hands over {} without {}", path.display(), wanted.display());
+            return Err(io(io::Error::other(why)));
+        };
+        let proc = given.streams.remove(at);
+        let proc = proc.set_nonblocking(true).and_then(|()| UnixListener::from_std(proc)).map_err(io)?;
+        Door::behind(netlink, proc, Vec::new()).map(Some)
+    }
+
+    fn behind(
+        netlink: UnixSeqpacketListener,
+        proc: UnixListener,
+        files: Vec<SocketFile>,
+    ) -> Result<Door, ListenError> {
         let own = std::fs::metadata("/proc/self")
             .map_err(|source| ListenError::Io { path: "/proc/self".into(), source })?;
         let guests = Guests {
             own: (own.uid(), own.gid()),
             places: CLIENTS.map(|places| Arc::new(Semaphore::new(places))),
         };
-        Ok(Door { netlink, proc, _files: [file, proc_file], guests })
+        Ok(Door { netlink, proc, _files: files, guests })
     }
 
     /// Serves both sockets.
