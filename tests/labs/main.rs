@@ -22,6 +22,7 @@ mod modes;
 mod persistence;
 mod pmtu;
 mod pools;
+mod recovery;
 mod schedule;
 mod sctp;
 mod services;
