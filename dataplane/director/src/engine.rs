@@ -181,7 +181,7 @@ impl<P: Pool> Engine<P> {
             resolver: Resolver::default(),
             announcer: Announcer::default(),
             limiter: Limiter::default(),
-            policer: Policer::default(),
+            policer: Policer::new(config.workers),
             path_mtus: PathMtus::default(),
             fragments: Fragments::new(Limits::default(), config.seed),
             ready_fragments: Vec::with_capacity(MAX_PIECES),

@@ -172,6 +172,22 @@ fn a_flood_takes_nothing_from_routing_daemons() {
 }
 
 #[test]
+fn a_rate_is_that_of_all_workers_together() {
+    let mut director = director(4, "[exception]\nrest = 1000\n");
+    let flood = |director: &mut Director| {
+        for port in 0..4000 {
+            director.send_by(usize::from(port) % 4, 0, &udp_frame(WAN, (CLIENT, port), (HOST, 9), b"flood"));
+        }
+        up(director).len()
+    };
+    assert_eq!(flood(&mut director), 100, "a tenth of a second's");
+    director.wait(SECOND / 20);
+    // Another configuration with the same rates changes nothing of it.
+    director.change(|state| state.exception.management_ports.push(8022));
+    assert_eq!(flood(&mut director), 50);
+}
+
+#[test]
 fn icmp_is_answered_for_the_directors_addresses_and_given_up_for_the_hosts() {
     let mut director = director(1, "");
     let ping = |kind, to| {

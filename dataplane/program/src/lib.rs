@@ -192,7 +192,7 @@ impl Program {
             server_addresses: nat.addresses,
             hosts: self.ways_up(&network),
             probes: Arc::new(self.registry.probes()),
-            exception: limits(&state.exception),
+            exception: limits(&state.exception).after(&self.last.exception),
             settings: settings(&state.settings),
             offered: Arc::clone(&self.offered),
             interfaces: network.interfaces,
@@ -249,7 +249,8 @@ fn tunnel_end(server: &snapshot::Destination) -> Option<(IpAddr, u16)> {
 fn limits(exception: &fulcrum_model::Exception) -> Limits {
     let fulcrum_model::Exception { routing, link, management, answers, rest, ref management_ports } =
         *exception;
-    Limits { routing, link, management, answers, rest, management_ports: management_ports.clone() }
+    let management_ports = management_ports.clone();
+    Limits { routing, link, management, answers, rest, management_ports, buckets: Arc::default() }
 }
 
 fn seconds(n: u32) -> Nanos {

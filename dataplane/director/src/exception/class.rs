@@ -1,10 +1,9 @@
-//! What kinds of traffic go up to the host, and how much of each: a scan must not starve a routing daemon.
+//! What kinds of traffic go up to the host: a scan must not starve a routing daemon.
 
 use fulcrum_packet::ports::Ports;
 use fulcrum_packet::{ethernet, icmpv6, ip, ipv4, ipv6, tcp};
 
 use crate::reason::{Event, Reason};
-use crate::{Nanos, SECOND};
 
 const OSPF: u8 = 89;
 const VRRP: u8 = 112;
@@ -74,64 +73,6 @@ impl Class {
             Class::Answers => Event::ExceptionAnswers,
             Class::Rest => Event::ExceptionRest,
         }
-    }
-}
-
-/// How many frames of each class may go up, in frames a second and worker; a tenth of a second's at once. None by
-/// default: what is right is said by the configuration.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// [`Class::Routing`].
-    pub routing: u32,
-    /// [`Class::Link`].
-    pub link: u32,
-    /// [`Class::Management`].
-    pub management: u32,
-    /// [`Class::Answers`].
-    pub answers: u32,
-    /// [`Class::Rest`].
-    pub rest: u32,
-    /// TCP ports that are [`Class::Management`].
-    pub management_ports: Vec<u16>,
-}
-
-impl Limits {
-    /// Of a class; `None` where it has none.
-    fn of(&self, class: Class) -> Option<u32> {
-        match class {
-            Class::Routing => Some(self.routing),
-            Class::Link => Some(self.link),
-            Class::Management => Some(self.management),
-            Class::Served => None,
-            Class::Answers => Some(self.answers),
-            Class::Rest => Some(self.rest),
-        }
-    }
-}
-
-/// Frames that may go up at once, however few may in a second.
-const LEAST_BURST: u32 = 32;
-
-/// A token bucket for each class.
-#[derive(Debug, Default)]
-pub(crate) struct Policer {
-    /// When each will be full again.
-    full_at: [Nanos; Class::ALL.len()],
-}
-
-impl Policer {
-    /// Takes a token of a class, if there is one.
-    pub(crate) fn take(&mut self, class: Class, now: Nanos, limits: &Limits) -> bool {
-        let Some(rate) = limits.of(class) else { return true };
-        let Some(price) = SECOND.checked_div(Nanos::from(rate)) else { return false };
-        let burst = Nanos::from((rate / 10).max(LEAST_BURST));
-        let bucket = &mut self.full_at[class as usize];
-        let full_at = (*bucket).max(now) + price;
-        let granted = full_at - now <= burst * price;
-        if granted {
-            *bucket = full_at;
-        }
-        granted
     }
 }
 
@@ -250,20 +191,5 @@ mod tests {
             let whole = frame(ipv4::TCP, 64, &[0; 20]);
             assert_eq!(classify(&whole[..cut], &[22]), Class::Rest, "{cut} bytes");
         }
-    }
-
-    #[test]
-    fn a_class_that_has_had_its_share_leaves_others_theirs() {
-        let (mut policer, limits) =
-            (Policer::default(), Limits { routing: 100, rest: 100, ..Limits::default() });
-        let granted = |policer: &mut Policer, now| {
-            (0..1000).filter(|_| policer.take(Class::Rest, now, &limits)).count()
-        };
-        assert_eq!(granted(&mut policer, 0), LEAST_BURST as usize);
-        assert!(policer.take(Class::Routing, 0, &limits));
-        assert_eq!(granted(&mut policer, SECOND / 10), 10);
-        let none = Limits { rest: 0, ..limits };
-        assert!(!Policer::default().take(Class::Rest, 0, &none));
-        assert!((0..100_000).all(|_| policer.take(Class::Served, 0, &none)));
     }
 }

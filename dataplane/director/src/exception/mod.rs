@@ -1,18 +1,21 @@
 //! The exception path: what is not the director's goes up to the host, and what the host sends goes out.
 //!
-//! An interface may have a twin in Linux (the runtime makes it). Which kind of traffic a frame is, and how much of a
-//! kind goes up, is in `class`; what the host sends is in `down`. Only what would be dropped, answered for the host or
+//! An interface may have a twin in Linux (the runtime makes it). Which kind of traffic a frame is, is in `class`, how
+//! much of a kind goes up in `police`, what the host sends in `down`. Only what would be dropped, answered for the host or
 //! delivered to it comes here: packets of sessions with servers pay nothing.
 
 mod class;
 mod down;
+mod police;
 
 use std::net::IpAddr;
 
 use fulcrum_packet::ethernet;
 
-pub use class::{Class, Limits};
-pub(crate) use class::{Policer, classify};
+pub use class::Class;
+pub(crate) use class::classify;
+pub(crate) use police::Policer;
+pub use police::{Buckets, Limits};
 
 use crate::buffer::{Buf, Pool};
 use crate::engine::{Context, Engine};

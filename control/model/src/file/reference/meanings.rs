@@ -367,7 +367,7 @@ const TABLES: &[Table] = &[
     },
     Table {
         title: "[exception]",
-        about: "How much of what is not the director's goes up to the host, in frames a second and worker.",
+        about: "How much of what is not the director's goes up to the host, in frames a second of all workers together.",
         keys: &[
             ("routing", "20000", "BGP, BFD, VRRP, OSPF."),
             (
