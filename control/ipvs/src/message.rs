@@ -55,7 +55,8 @@ impl<'a> Message<'a> {
 
     /// Whether it asks for all there is.
     pub(crate) fn is_dump(&self) -> bool {
-        self.flags & NLM_F_DUMP != 0
+        // Two flags; one of them alone means something else (NLM_F_EXCL of a request that makes something).
+        self.flags & NLM_F_DUMP == NLM_F_DUMP
     }
 
     /// What follows the header.
