@@ -9,6 +9,7 @@ SHELL := /bin/bash
 PREFIX ?= /usr/local
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PROGRAMS := fulcrum-dataplane fulcrum-control fulcrum
+LIBRARY := libfulcrum_ipvs.so
 # Where `make install` takes programs from, and where to units and zsh's completions go.
 BUILT ?= $(TARGET)/release
 UNITDIR ?= $(PREFIX)/lib/systemd/system
@@ -34,8 +35,9 @@ help: ## this list
 setup: ## install the packages that building, testing and the demo need (Debian)
 	@scripts/setup
 
-build: setup ## build the three programs, optimised, into target/release
+build: setup ## build the three programs and the library, optimised, into target/release
 	@cargo build --release --locked --workspace $(PROGRAMS:%=--bin %)
+	cargo build --release --locked --package fulcrum-preload
 
 demo: setup ## balance real traffic in all four forwarding modes; KEEP=1 leaves the set-up running
 	@cargo build --release --locked --workspace $(PROGRAMS:%=--bin %) --bin fulcrum-lab
@@ -74,6 +76,10 @@ install: ## install what `make build` made: DESTDIR, PREFIX (/usr/local), IPVSAD
 	@for program in $(PROGRAMS); do
 	    [ -x $(BUILT)/$$program ] || { echo "$$program is not built yet: run \`make build\` first" >&2; exit 1; }
 	done
+	# Tests leave it among what they depend on.
+	for library in $(BUILT)/deps/$(LIBRARY) $(BUILT)/$(LIBRARY); do [ ! -f $$library ] || break; done
+	[ -f $$library ] || { echo "$(LIBRARY) is not built yet: run \`make build\` first" >&2; exit 1; }
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/fulcrum $$library
 	share=$(DESTDIR)$(PREFIX)/share
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(BUILT)/fulcrum
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/sbin $(BUILT)/fulcrum-dataplane $(BUILT)/fulcrum-control

@@ -90,6 +90,12 @@ fn everything_is_installed_where_it_belongs() {
         let text = read(&format!("usr/local/lib/systemd/system/{unit}"));
         assert!(!text.contains("/usr/sbin/"), "{unit} starts programs that are elsewhere");
     }
+    // The program finds the library that is installed with it.
+    let mut command = Command::new(folder.0.join("usr/local/bin/fulcrum"));
+    let said =
+        run(command.args(["run", "--anyway", "sh", "-c", "echo $LD_PRELOAD; exec cat /proc/self/maps"]));
+    let library = folder.0.join("usr/local/lib/fulcrum/libfulcrum_ipvs.so").display().to_string();
+    assert!(said.starts_with(&format!("{library}\n")) && said.matches(&library).count() > 1, "{said}");
     let linked = folder.0.join("usr/local/sbin/ipvsadm");
     assert!(run(Command::new(linked).arg("-v")).starts_with("ipvsadm "));
     let example = folder.0.join("usr/local/share/doc/fulcrum/examples/fulcrum.toml");
@@ -125,6 +131,39 @@ fn units_are_right_and_hardened() {
     fs::remove_file(folder.0.join("usr/sbin/fulcrum-control")).expect("it was installed");
     let said = verify().output().expect("it ran");
     assert!(String::from_utf8_lossy(&said.stderr).contains("fulcrum-control is not executable"), "{said:?}");
+}
+
+/// Beside the units of keepalived and ldirectord as their packages bring them.
+#[test]
+fn drop_ins_for_programs_of_ipvs_are_right() {
+    let folder = Folder::new("drop-ins");
+    install(&folder.0, "/usr");
+    run(Command::new("cp").args(["-a", "/lib/systemd/system"]).arg(folder.0.join("usr/lib/systemd")));
+    let verify = || {
+        let mut command = Command::new("systemd-analyze");
+        command.args(["verify", "--man=no", "--recursive-errors=one"]);
+        command
+            .arg(format!("--root={}", folder.0.display()))
+            .args(["keepalived.service", "ldirectord.service"]);
+        String::from_utf8_lossy(&command.output().expect("it ran").stderr).into_owned()
+    };
+    for name in ["keepalived", "ldirectord"] {
+        let example = format!("usr/share/doc/fulcrum/examples/{name}-fulcrum.conf");
+        let text = fs::read_to_string(folder.0.join(example)).expect("it is installed");
+        let (head, _) = text.split_once("\n[Unit]").expect("it says what it is first");
+        let place = format!("/etc/systemd/system/{name}.service.d/fulcrum.conf");
+        assert!(head.ends_with(&format!("{place}:")), "{head}");
+        let library = text.lines().find_map(|line| line.strip_prefix("Environment=LD_PRELOAD=/"));
+        assert!(folder.0.join(library.expect("it preloads")).is_file());
+        let place = folder.0.join(place.trim_start_matches('/'));
+        fs::create_dir_all(place.parent().expect("it is in a folder")).expect("a new folder");
+        fs::write(&place, &text).expect("a new file");
+        let said = verify();
+        assert!(!said.contains("fulcrum.conf") && !said.contains("fulcrum-control"), "{said}");
+        // That it would be noticed.
+        fs::write(&place, text + "Environmant=\n").expect("it is ours");
+        assert!(verify().contains("fulcrum.conf"), "{said}");
+    }
 }
 
 #[test]

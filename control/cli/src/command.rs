@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::{
     capture, configuration, doctor, events, generate, import, ipvsadm, local_pool, mark, neighbour, port,
-    probe, reference, route, server, service, session, setting, snat, status, timeout, top, trace, vip,
+    probe, reference, route, run, server, service, session, setting, snat, status, timeout, top, trace, vip,
     worker,
 };
 
@@ -126,6 +126,12 @@ pub enum Command {
     Reference(reference::Arguments),
     /// Show what the director would do with a capture; needs no running process
     Replay(fulcrum_replay::Args),
+    /// Run a program that was written for the kernel's IPVS (ipvsadm, keepalived, ldirectord) with Fulcrum in its place
+    ///
+    /// `fulcrum run -- ipvsadm -Ln`, `fulcrum run -- keepalived -n`: the program, and what it starts, find Fulcrum's
+    /// services where they look for the kernel's. The exit code is the program's; 126 and 127 say that there is none to
+    /// run, as in a shell.
+    Run(run::Arguments),
     /// ipvsadm's command line, as it is when this program is called `ipvsadm`
     #[command(disable_help_flag = true)]
     Ipvsadm {
@@ -192,6 +198,7 @@ async fn run(arguments: Arguments, out: &mut Output<'_>) -> Result<ExitCode, Fai
         Command::Check(arguments) => configuration::check(global, &arguments, out),
         Command::Import(command) => import::run(global, command, out),
         Command::Reference(arguments) => reference::run(global, &arguments, out),
+        Command::Run(arguments) => return Err(run::run(global, &arguments).into()),
         Command::Replay(arguments) => configuration::replay(&arguments, out),
         Command::Ipvsadm { arguments } => {
             let face = ipvsadm::Face::Ipvsadm;

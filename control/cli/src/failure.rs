@@ -56,6 +56,9 @@ pub enum Failure {
     /// An answer made no sense.
     #[error("fulcrum-control's answer makes no sense ({0}); are both of one version?")]
     Answer(#[from] BadMessage),
+    /// A program of somebody else's is not run.
+    #[error(transparent)]
+    Run(#[from] crate::run::Error),
     /// Any other refusal.
     #[error("{}", .0.message())]
     Rpc(Box<Status>),
@@ -71,6 +74,7 @@ impl Failure {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Failure::Usage(_) => ExitCode::from(2),
+            Failure::Run(error) => error.exit_code(),
             _ => ExitCode::FAILURE,
         }
     }

@@ -27,6 +27,7 @@ pub mod port;
 pub mod probe;
 pub mod reference;
 pub mod route;
+pub mod run;
 pub mod server;
 pub mod service;
 pub mod session;
