@@ -300,7 +300,7 @@ impl Row {
 /// A row of an ipvsadm listing: a service (`TCP 172.16.100.9:80`) or a server (`-> 192.168.20.7:8080`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counts {
-    /// `TCP`, `UDP` or `->`.
+    /// `TCP`, `UDP`, `SCTP`, `FWM` or `->`.
     pub kind: String,
     /// Address and port.
     pub address: String,
@@ -316,7 +316,7 @@ fn read_rows(listing: &str, columns: usize) -> Vec<Counts> {
     for line in listing.lines() {
         let mut words = line.split_whitespace();
         let (Some(kind), Some(address)) = (words.next(), words.next()) else { continue };
-        if !matches!(kind, "TCP" | "UDP" | "SCTP" | "->") || address.starts_with("RemoteAddress") {
+        if !matches!(kind, "TCP" | "UDP" | "SCTP" | "FWM" | "->") || address.starts_with("RemoteAddress") {
             continue;
         }
         let words: Vec<&str> = words.collect();

@@ -10,13 +10,15 @@ use fulcrum_e2e::net::{Namespace, Switch, link};
 use fulcrum_e2e::process::{Process, wait_for};
 use fulcrum_e2e::server::Server;
 
+use crate::door::through;
+
 const SOON: Duration = Duration::from_secs(10);
 
 /// A director with what stands beside it.
-struct Beside {
-    inside: Namespace,
-    director: Director,
-    daemon: Process,
+pub(super) struct Beside {
+    pub(super) inside: Namespace,
+    pub(super) director: Director,
+    pub(super) daemon: Process,
 }
 
 /// BIRD with a configuration, started in a namespace.
@@ -230,8 +232,28 @@ fn bird_announces_the_vips_of_directors_that_serve() {
     assert!(first.daemon.is_running() && second.daemon.is_running());
 }
 
-/// One of a pair on the segment of clients and servers, with keepalived beside it on the exception path.
-fn paired(lab: &Lab, segment: &mut Switch, n: u8, priority: u8) -> Beside {
+/// The service of the pair, when it is the director's own file that says it.
+const SERVICE: &str = "
+    [[service]]
+    address = \"192.168.0.210:80\"
+    protocol = \"tcp\"
+    scheduler = \"rr\"
+    [[service.server]]
+    address = \"192.168.0.221:80\"
+    forward = \"dr\"
+    [[service.server]]
+    address = \"192.168.0.222:80\"
+    forward = \"dr\"
+    ";
+
+/// One of a pair on the segment of clients and servers, with keepalived beside it on the exception path. With
+/// `virtual_servers` in its file it operates the director, too.
+pub(super) fn paired(
+    lab: &Lab,
+    segment: &mut Switch,
+    (n, priority): (u8, u8),
+    virtual_servers: Option<&str>,
+) -> Beside {
     let inside = lab.namespace(&format!("director{n}"));
     segment.attach(&inside, "eth0");
     let network = format!(
@@ -244,17 +266,8 @@ fn paired(lab: &Lab, segment: &mut Switch, n: u8, priority: u8) -> Beside {
          port = \"eth0\"
          addresses = [\"192.168.0.{n}/24\"]
          exception = \"fc-eth0\"
-         [[service]]
-         address = \"{MOVED}:80\"
-         protocol = \"tcp\"
-         scheduler = \"rr\"
-         [[service.server]]
-         address = \"192.168.0.221:80\"
-         forward = \"dr\"
-         [[service.server]]
-         address = \"192.168.0.222:80\"
-         forward = \"dr\"
-         "
+         {}",
+        if virtual_servers.is_some() { "" } else { SERVICE }
     );
     let room = room(lab, &format!("director{n}"));
     let director = Director::start(&inside, &room, &Setup::ONE, &network);
@@ -275,32 +288,45 @@ fn paired(lab: &Lab, segment: &mut Switch, n: u8, priority: u8) -> Beside {
            advert_int 0.5
            virtual_ipaddress {{ {MOVED}/32 dev lo }}
            {}{}{}{}
-         }}",
+         }}
+         {}",
         notify("master", "take"),
         notify("backup", "release"),
         notify("fault", "release"),
         notify("stop", "release"),
+        virtual_servers.unwrap_or_default(),
     );
     let file = |name: &str| room.join(name);
     std::fs::write(file("keepalived.conf"), configuration).expect("the lab's directory is writable");
-    let mut command = inside.command("keepalived");
-    command.args(["-n", "-l", "-D", "-P", "-f"]).arg(file("keepalived.conf"));
+    let mut command = match virtual_servers {
+        Some(_) => through(&director, &inside, "keepalived -n -l -D -c"),
+        None => inside.command("keepalived"),
+    };
+    match virtual_servers {
+        Some(_) => command.arg(file("checkers.pid")),
+        None => command.args(["-n", "-l", "-D", "-P"]),
+    };
+    command.arg("-f").arg(file("keepalived.conf"));
     command.arg("-p").arg(file("keepalived.pid")).arg("-r").arg(file("vrrp.pid"));
     let daemon = Process::start(&mut command, lab.directory().join(format!("keepalived{n}.log")));
     Beside { inside, director, daemon }
 }
 
 /// VIP of the pair, which the servers have on their loopback interfaces.
-const MOVED: &str = "192.168.0.210";
+pub(super) const MOVED: &str = "192.168.0.210";
 
-#[test]
-fn keepalived_moves_a_vip_from_a_master_that_dies_to_the_other() {
-    let lab = Lab::new("keepalived");
+/// Whether a director has the VIP.
+pub(super) fn held(beside: &Beside) -> bool {
+    beside.director.fulcrum("vip list").contains("yes")
+}
+
+/// The client, servers 192.168.0.221 and .222, and the segment on which they are.
+pub(super) fn around_a_pair(lab: &Lab) -> (Namespace, [Server; 2], Switch) {
     let mut segment = lab.switch("segment");
     let client = lab.host("client");
     segment.attach(&client, "eth0");
     client.give("eth0", "192.168.0.50");
-    let _servers = ["221", "222"].map(|host| {
+    let servers = ["221", "222"].map(|host| {
         let inside = lab.host(&format!("web{host}"));
         segment.attach(&inside, "eth0");
         inside.give("eth0", &format!("192.168.0.{host}"));
@@ -309,8 +335,14 @@ fn keepalived_moves_a_vip_from_a_master_that_dies_to_the_other() {
         server.serve_http(&[80]);
         server
     });
-    let mut pair = [paired(&lab, &mut segment, 1, 150), paired(&lab, &mut segment, 2, 100)];
-    let held = |beside: &Beside| beside.director.fulcrum("vip list").contains("yes");
+    (client, servers, segment)
+}
+
+#[test]
+fn keepalived_moves_a_vip_from_a_master_that_dies_to_the_other() {
+    let lab = Lab::new("keepalived");
+    let (client, _servers, mut segment) = around_a_pair(&lab);
+    let mut pair = [(1, 150), (2, 100)].map(|one| paired(&lab, &mut segment, one, None));
     let mac = |beside: &Beside| beside.inside.sh("cat /sys/class/net/fc-eth0/address").trim().to_owned();
     let known = || client.sh(&format!("ip neigh show {MOVED}"));
 

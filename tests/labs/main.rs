@@ -9,6 +9,7 @@ mod configuration;
 mod continuity;
 mod crews;
 mod devices;
+mod door;
 mod exception;
 mod failures;
 mod fragments;
