@@ -123,7 +123,8 @@ pub async fn run(arguments: Arguments) -> Result<(), ProcessError> {
         (None, None) => Some(open_door(&socket.with_file_name(file::IPVS_SOCKET), started).await?),
     };
     if given.streams.len() > 1 {
-        let message = "the supervisor hands over several sockets for streams; one, of the command line, is right";
+        let message =
+            "the supervisor hands over several sockets for streams; one, of the command line, is right";
         return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, message).into());
     }
     let listener = match given.streams.pop() {

@@ -166,7 +166,8 @@ async fn pause(error: &io::Error) {
 impl Guests {
     /// Somebody's place; none when as many are inside as may be.
     fn admit(&self, uid: u32, gid: u32, pid: Option<i32>) -> Option<Guest> {
-        let privileged = uid == 0 || uid == self.own.0 || gid == self.own.1;
+        // Root's group is no privilege; that of a user made for the process is.
+        let privileged = uid == 0 || uid == self.own.0 || (gid != 0 && gid == self.own.1);
         let name = match pid {
             Some(pid) => format!("uid {uid} pid {pid}"),
             None => format!("uid {uid}"),
@@ -211,5 +212,7 @@ mod tests {
         drop(root);
         assert!(guests.admit(7, 1, None).unwrap().privileged);
         assert!(guests.admit(5, 8, None).unwrap().privileged);
+        let of_root = Guests { own: (0, 0), ..guests };
+        assert!(!of_root.admit(1000, 0, None).unwrap().privileged);
     }
 }
