@@ -101,7 +101,7 @@ impl World {
             }],
             routes: all
                 .parse()
-                .map(|to| Route { to, target: RouteTarget::Via(gateway(family)), mtu: None })
+                .map(|to| Route { to, target: RouteTarget::via(gateway(family)), mtu: None })
                 .into_iter()
                 .collect(),
             neighbours: servers.chain([neighbour(gateway(family), 0xff_ffff)]).collect(),

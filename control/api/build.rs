@@ -15,6 +15,7 @@ const SHOWN: &[&str] = &[
     "fulcrum.dataplane.v1.LocalPoolUse",
     "fulcrum.dataplane.v1.SnatUse",
     "fulcrum.dataplane.v1.FramePool",
+    "fulcrum.dataplane.v1.GatewayStatus",
     "fulcrum.dataplane.v1.NamedCount",
     "fulcrum.dataplane.v1.Counters",
     "fulcrum.dataplane.v1.ProcessUse",

@@ -20,6 +20,7 @@ mod harness;
 mod health;
 mod load;
 mod modes;
+mod next_hops;
 mod persistence;
 mod pmtu;
 mod pools;

@@ -289,7 +289,10 @@ fn network() -> impl Strategy<Value = State> {
         0..3,
     );
     let target = prop_oneof![
-        ip().prop_map(RouteTarget::Via),
+        ip().prop_map(RouteTarget::via),
+        vec((ip(), 1u16..=256), 1..4).prop_map(|hops| RouteTarget::Via(
+            hops.into_iter().map(|(via, weight)| NextHop { via, weight }).collect()
+        )),
         name().prop_map(RouteTarget::Interface),
         Just(RouteTarget::Unreachable),
         Just(RouteTarget::Blackhole),

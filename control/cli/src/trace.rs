@@ -173,6 +173,7 @@ pub(crate) fn known(
         .local_pools
         .iter()
         .filter_map(|pool| Some((pool.service.clone(), pool.address.parse().ok()?, pool.sessions)));
+    let silent = status.gateways.iter().filter(|gateway| !gateway.answers);
     Ok(Facts {
         state,
         ports: ports.collect(),
@@ -181,6 +182,9 @@ pub(crate) fn known(
         absent: Vec::new(),
         released: Vec::new(),
         pools: pools.collect(),
+        silent: silent
+            .filter_map(|gateway| Some((gateway.interface.clone(), gateway.address.parse().ok()?)))
+            .collect(),
     })
 }
 

@@ -72,9 +72,25 @@ fn routes_neighbours_and_pools() {
     assert_eq!(
         room.json("route list"),
         json!([
-            { "to": "192.168.20.0/24", "kind": "connected", "via": null, "interface": "lan", "mtu": 1500 },
-            { "to": "10.1.0.0/16", "kind": "static", "via": "192.168.20.254", "interface": null, "mtu": 1400 },
+            {
+                "to": "192.168.20.0/24", "kind": "connected", "via": null, "weight": null, "answers": null,
+                "interface": "lan", "mtu": 1500,
+            },
+            {
+                "to": "10.1.0.0/16", "kind": "static", "via": "192.168.20.254", "weight": null, "answers": null,
+                "interface": null, "mtu": 1400,
+            },
         ])
+    );
+    room.fulcrum("route replace 10.1.0.0/16 --via 192.168.20.254,3 --via 192.168.20.253");
+    room.fulcrum("route replace 10.2.0.0/16 --blackhole");
+    assert_eq!(
+        room.fulcrum("route list"),
+        "TO               KIND       VIA             WEIGHT  ANSWERS  INTERFACE  MTU\n\
+         192.168.20.0/24  connected  -               -       -        lan        1500\n\
+         10.1.0.0/16      static     192.168.20.254  3       -        -          -\n\
+         10.1.0.0/16      static     192.168.20.253  1       -        -          -\n\
+         10.2.0.0/16      blackhole  -               -       -        -          -\n"
     );
     room.fulcrum("neighbour add 192.168.20.7 02:00:00:00:20:07 --interface lan");
     assert_eq!(

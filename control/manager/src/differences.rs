@@ -75,7 +75,7 @@ fn things(state: &State) -> Vec<Thing> {
     }
     for route in &state.routes {
         let target = match &route.target {
-            RouteTarget::Via(gateway) => format!("via {gateway}"),
+            RouteTarget::Via(hops) => format!("via {}", all(hops)),
             RouteTarget::Interface(name) => format!("on {name}"),
             RouteTarget::Unreachable => "unreachable".to_owned(),
             RouteTarget::Blackhole => "blackhole".to_owned(),

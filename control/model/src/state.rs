@@ -32,7 +32,7 @@ pub use health::{Admin, OnFailure, ServerHealth, ServiceHealth};
 pub use mac::{BadMac, Mac};
 pub use mark::MarkRule;
 pub use network::{
-    AddressRange, Interface, LocalPool, Neighbour, Port, PortRange, PortSteering, Route, RouteTarget,
+    AddressRange, Interface, LocalPool, Neighbour, NextHop, Port, PortRange, PortSteering, Route, RouteTarget,
 };
 pub use service::{
     ClientAddress, Forward, LocalAddress, Server, ServerKey, Service, ServiceKey, Tunnel, TunnelChecksum,

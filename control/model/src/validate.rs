@@ -28,7 +28,7 @@ pub use check::{
 };
 pub use health::{MAX_DRAIN_UNTIL, can_be_checked, service_health, sorry_server};
 pub use mark::mark;
-pub use network::{exception, interface, local_pool, neighbour, port, route};
+pub use network::{WEIGHTS, exception, interface, local_pool, neighbour, port, route};
 pub(crate) use service::{Holders, local_address_among, service_among};
 pub use service::{has_local_addresses, local_address, server, service};
 pub use snat::snat;

@@ -139,6 +139,8 @@ pub struct Engine<P: Pool> {
     pub(crate) gates: Vec<Gate>,
     /// What sessions remember of where their packets go counts when it is of this era.
     pub(crate) era: u32,
+    /// Gateways had fallen silent, or answered again, so often when this era began.
+    turns: u64,
     pub(crate) courses: Courses,
     /// Of the burst in work.
     pub(crate) glances: Box<Glances>,
@@ -193,6 +195,7 @@ impl<P: Pool> Engine<P> {
             may_make_room: ROOM_IN_A_ROW,
             gates: Gate::all(&snapshot, 1),
             era: 1,
+            turns: 0,
             courses: Courses::default(),
             glances: Box::default(),
             journal: None,
@@ -231,6 +234,10 @@ impl<P: Pool> Engine<P> {
         // Taken, not cloned: all workers would write to the same count with every burst.
         let snapshot = self.snapshot.take().expect("a step puts it back");
         let sent_before = out.tx.len();
+        if self.turns != snapshot.next_hops.turns() {
+            self.turns = snapshot.next_hops.turns();
+            self.forget_courses(&snapshot);
+        }
         self.may_make_room = (self.may_make_room + 1).min(ROOM_IN_A_ROW);
         self.counters.rx_packets.add(burst.len() as u64);
         if let Some(journal) = &mut self.journal {

@@ -10,7 +10,7 @@ use crate::marks;
 use crate::output;
 use crate::reason::Reason;
 use crate::session::Key;
-use crate::snapshot::{Destination, Forward, InterfaceId, Service, Snapshot};
+use crate::snapshot::{Destination, Forward, InterfaceId, NextHop, Service, Snapshot};
 
 /// The way out to an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,10 +50,50 @@ pub fn mark_by(
     (mark, fitting.map(|(number, _)| number).collect())
 }
 
-/// The way to an address, or why there is none.
-pub fn way(snap: &Snapshot, to: IpAddr) -> Result<Way, Reason> {
-    let output::Way { interface, next_hop, mtu, source } = output::way(snap, to)?;
-    Ok(Way { interface, next_hop, mtu, source })
+impl From<output::Way> for Way {
+    fn from(way: output::Way) -> Way {
+        let output::Way { interface, next_hop, mtu, source, several: _ } = way;
+        Way { interface, next_hop, mtu, source }
+    }
+}
+
+/// The way to an address for packets of a flow between these ends, or why there is none.
+pub fn way(snap: &Snapshot, to: IpAddr, protocol: u8, ends: [(IpAddr, u16); 2]) -> Result<Way, Reason> {
+    output::way(snap, to, || key(protocol, ends[0], ends[1])).map(Way::from)
+}
+
+/// One of several next hops of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// The way by it.
+    pub way: Way,
+    /// Its share of the flows, measured by the others'.
+    pub weight: u16,
+    /// Whether it answers, as far as is known.
+    pub answers: bool,
+}
+
+/// The next hops of which flows to an address take one each; none where all take the same way.
+pub fn candidates(snap: &Snapshot, to: IpAddr) -> Vec<Candidate> {
+    let Some(route) = output::route(snap, to).ok().filter(|_| !snap.hosts.contains_key(&to)) else {
+        return Vec::new();
+    };
+    let candidate = |hop: &NextHop| Candidate {
+        way: output::way_by(snap, route, hop).into(),
+        weight: hop.weight,
+        answers: hop.gateway.answers(),
+    };
+    output::next_hops(snap, route).iter().map(candidate).collect()
+}
+
+/// All ways to an address, or why there is none.
+pub fn ways(snap: &Snapshot, to: IpAddr) -> Result<Vec<Way>, Reason> {
+    let several: Vec<Way> = candidates(snap, to).iter().map(|candidate| candidate.way).collect();
+    match several.is_empty() {
+        // Where there is one, the flow does not matter.
+        true => way(snap, to, 0, [(to, 0); 2]).map(|way| vec![way]),
+        false => Ok(several),
+    }
 }
 
 /// Bytes that are put before a client's packet on its way to a server.

@@ -16,10 +16,11 @@ use crate::buffer::Pool;
 use crate::engine::{Context, Engine};
 use crate::fastpath::Came;
 use crate::host::Error;
+use crate::next_hop;
 use crate::output::{Sent, Way, way};
 use crate::packet::{Fragment, Packet};
 use crate::reason::{Event, Reason};
-use crate::session::{Direction, Ends, SessionId};
+use crate::session::{Direction, Ends, Key, SessionId};
 use crate::snapshot::{Forward, Snapshot};
 
 /// The smallest MTU that an IPv4 link may have, and a tunnel leave. // RFC 791
@@ -130,10 +131,16 @@ impl<P: Pool> Engine<P> {
         if sent == Sent::Out && came.is_plain() {
             self.remember(ctx.snap, id, Direction::In, came, &direct);
         }
-        if sent == Sent::Out {
+        // Another session with the server may take another way.
+        if sent == Sent::Out && !direct.several {
             self.learn_course(ctx.snap, id, &direct);
         }
         self.sent(ctx, sent, port, event, Some(id));
+    }
+
+    /// What of a session's packets decides on one of several ways.
+    pub(crate) fn flow_of(&self, id: SessionId, direction: Direction) -> Key {
+        next_hop::of_session(self.sessions.get(id).protocol(), &self.sessions.ends(id), direction)
     }
 
     /// Whether a session's server is the host, whatever its address is.
@@ -228,7 +235,7 @@ impl<P: Pool> Engine<P> {
         packet: &Packet<P::Buf>,
         id: SessionId,
     ) -> Option<Result<Way, Reason>> {
-        let way = way(ctx.snap, self.sessions.ends(id).server.0);
+        let way = way(ctx.snap, self.sessions.ends(id).server.0, || self.flow_of(id, Direction::In));
         match way {
             Err(Reason::NoRoute | Reason::RouteUnreachable) => {
                 self.send_session_error(ctx, packet, id, Error::HostUnreachable);
@@ -273,7 +280,7 @@ impl<P: Pool> Engine<P> {
         if self.lacks_checksum(&packet, id) {
             return self.drop_packet(ctx, packet, Reason::SctpFragment, Some(server));
         }
-        let way = match way(ctx.snap, client.0) {
+        let way = match way(ctx.snap, client.0, || self.flow_of(id, Direction::Out)) {
             Ok(way) => way,
             Err(reason) => {
                 if matches!(reason, Reason::NoRoute | Reason::RouteUnreachable) {

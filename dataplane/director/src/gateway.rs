@@ -181,7 +181,14 @@ impl<P: Pool> Engine<P> {
         if !packet.is_icmp() {
             return self.forward(ctx, packet, id);
         }
-        self.send_echo(ctx, packet, (local.0, server.0), local.1, id, Event::ForwardedFullNat);
+        self.send_echo(
+            ctx,
+            packet,
+            (local.0, server.0),
+            local.1,
+            (id, Direction::In),
+            Event::ForwardedFullNat,
+        );
     }
 
     /// Sends the reply to a masqueraded echo request back to the server that asked.
@@ -194,7 +201,7 @@ impl<P: Pool> Engine<P> {
             self.count_out(rule, packet.weight());
         }
         let ends = (packet.src, client.0);
-        self.send_echo(ctx, packet, ends, client.1, id, Event::ForwardedReply);
+        self.send_echo(ctx, packet, ends, client.1, (id, Direction::Out), Event::ForwardedReply);
     }
 
     /// Sends an echo on with other ends and another identifier.
@@ -204,13 +211,13 @@ impl<P: Pool> Engine<P> {
         mut packet: Packet<P::Buf>,
         ends: (IpAddr, IpAddr),
         identifier: u16,
-        id: SessionId,
+        (id, direction): (SessionId, Direction),
         event: Event,
     ) {
         if packet.ip().ttl() <= 1 {
             return self.expire_ttl(ctx, packet, Some(id));
         }
-        let way = match way(ctx.snap, ends.1) {
+        let way = match way(ctx.snap, ends.1, || self.flow_of(id, direction)) {
             Ok(way) => way,
             Err(reason) => {
                 self.send_error(ctx, &packet, Error::HostUnreachable);

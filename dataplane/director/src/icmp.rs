@@ -221,7 +221,7 @@ impl<P: Pool> Engine<P> {
         if packet.ip().ttl() <= 1 {
             return self.drop_packet(ctx, packet, Reason::IcmpTtlExpired, Some(server));
         }
-        let way = match way(ctx.snap, client.0) {
+        let way = match way(ctx.snap, client.0, || self.flow_of(id, Direction::Out)) {
             Ok(way) => way,
             Err(reason) => return self.drop_packet(ctx, packet, reason, Some(server)),
         };

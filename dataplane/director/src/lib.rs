@@ -29,6 +29,7 @@ mod local_port;
 mod marks;
 pub mod message;
 mod neighbour;
+mod next_hop;
 mod output;
 mod packet;
 mod path_mtu;

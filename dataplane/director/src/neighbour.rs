@@ -5,6 +5,7 @@
 //! out in the order in which they came, whichever worker rewrote them. ARP itself is in `host::arp`.
 
 mod resolver;
+mod watch;
 
 use std::net::IpAddr;
 
@@ -248,7 +249,7 @@ impl Neighbours {
         }
     }
 
-    fn is_fixed(&self, at: &Address) -> bool {
+    pub(super) fn is_fixed(&self, at: &Address) -> bool {
         self.known.get(at).is_some_and(|known| known.fixed)
     }
 

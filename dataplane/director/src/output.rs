@@ -9,10 +9,12 @@ use crate::engine::{Context, Engine, RESOLVER};
 use crate::marks::prefix_matches;
 use crate::message::{Envelope, Message};
 use crate::neighbour::Lookup;
-use crate::packet::{Fragment, checked};
+use crate::next_hop::choose;
+use crate::packet::{Fragment, Packet, checked};
 use crate::reason::{Event, Reason};
-use crate::snapshot::{Hop, InterfaceId, Snapshot};
-use crate::{Engine as Director, Transmit};
+use crate::session::Key;
+use crate::snapshot::{Gateway, Hop, InterfaceId, NextHop, Route, Snapshot};
+use crate::{Engine as Director, Transmit, next_hop};
 
 /// A way out.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +25,8 @@ pub(crate) struct Way {
     pub(crate) mtu: u16,
     /// Own address to send from.
     pub(crate) source: IpAddr,
+    /// Whether other flows to the same address may take another one.
+    pub(crate) several: bool,
 }
 
 /// What became of a packet that was to be sent.
@@ -38,39 +42,64 @@ pub(crate) enum Sent {
     Dropped(Reason),
 }
 
-/// The way to an address, or why there is none.
-pub(crate) fn way(snap: &Snapshot, dst: IpAddr) -> Result<Way, Reason> {
+/// The way to an address, or why there is none. Where there are several, `flow` decides.
+pub(crate) fn way(snap: &Snapshot, dst: IpAddr, flow: impl FnOnce() -> Key) -> Result<Way, Reason> {
     if let Some(&interface) = snap.hosts.get(&dst) {
         let place = &snap.interfaces[usize::from(interface)];
         let own = place.addresses.iter().find(|(own, _)| own.is_ipv6() == dst.is_ipv6());
         let source = own.map_or(ip::unspecified(dst.is_ipv6()), |&(own, _)| own);
-        return Ok(Way { interface, next_hop: dst, mtu: place.mtu, source });
+        return Ok(Way { interface, next_hop: dst, mtu: place.mtu, source, several: false });
     }
-    let route = snap
-        .routes
-        .iter()
-        .find(|route| prefix_matches(route.prefix, route.length, dst))
-        .ok_or(Reason::NoRoute)?;
+    let route = route(snap, dst)?;
     let (interface, next_hop) = match route.hop {
         Hop::Link(interface) => (interface, dst),
         Hop::Via(interface, gateway) => (interface, gateway),
+        Hop::Several { .. } => {
+            let hop = choose(next_hops(snap, route), flow()).ok_or(Reason::NoRoute)?;
+            return Ok(way_by(snap, route, hop));
+        }
         Hop::Unreachable => return Err(Reason::RouteUnreachable),
         Hop::Blackhole => return Err(Reason::RouteBlackhole),
     };
     let mtu = if route.mtu == 0 { snap.interfaces[usize::from(interface)].mtu } else { route.mtu };
-    Ok(Way { interface, next_hop, mtu, source: route.source })
+    Ok(Way { interface, next_hop, mtu, source: route.source, several: false })
+}
+
+/// The route to an address.
+pub(crate) fn route(snap: &Snapshot, dst: IpAddr) -> Result<&Route, Reason> {
+    let leads = |route: &&Route| prefix_matches(route.prefix, route.length, dst);
+    snap.routes.iter().find(leads).ok_or(Reason::NoRoute)
+}
+
+/// The next hops of a route that has several.
+pub(crate) fn next_hops<'a>(snap: &'a Snapshot, route: &Route) -> &'a [NextHop] {
+    let Hop::Several { first, count } = route.hop else { return &[] };
+    let first = first as usize;
+    snap.next_hops.list.get(first..first + count as usize).unwrap_or_default()
+}
+
+/// The way by one of the next hops of a route.
+pub(crate) fn way_by(snap: &Snapshot, route: &Route, hop: &NextHop) -> Way {
+    let Gateway { interface, address: next_hop, .. } = hop.gateway;
+    let mtu = if route.mtu == 0 { snap.interfaces[usize::from(interface)].mtu } else { route.mtu };
+    Way { interface, next_hop, mtu, source: hop.source, several: true }
 }
 
 /// The way to whoever sent a packet that came in by `interface`: a link-local address names no link by itself.
-pub(crate) fn way_back(snap: &Snapshot, dst: IpAddr, interface: InterfaceId) -> Result<Way, Reason> {
+pub(crate) fn way_back(
+    snap: &Snapshot,
+    dst: IpAddr,
+    interface: InterfaceId,
+    flow: impl FnOnce() -> Key,
+) -> Result<Way, Reason> {
     match dst {
         IpAddr::V6(address) if address.is_unicast_link_local() => {
             let place = &snap.interfaces[usize::from(interface)];
             let own = place.addresses.iter().find(|(own, _)| is_link_local(*own));
             let source = own.map_or(ip::unspecified(true), |&(own, _)| own);
-            Ok(Way { interface, next_hop: dst, mtu: place.mtu, source })
+            Ok(Way { interface, next_hop: dst, mtu: place.mtu, source, several: false })
         }
-        _ => way(snap, dst),
+        _ => way(snap, dst, flow),
     }
 }
 
@@ -98,9 +127,11 @@ pub(crate) fn is_link_local(address: IpAddr) -> bool {
 }
 
 impl<P: Pool> Director<P> {
-    /// The own address that a packet to `dst` would be sent from; unspecified without a way.
-    pub(crate) fn route_source(&self, snap: &Snapshot, dst: IpAddr) -> IpAddr {
-        way(snap, dst).map_or(ip::unspecified(dst.is_ipv6()), |way| way.source)
+    /// The own address that a packet would be sent from; unspecified without a way.
+    pub(crate) fn route_source(&self, snap: &Snapshot, packet: &Packet<P::Buf>) -> IpAddr {
+        let dst = packet.dst;
+        way(snap, dst, || next_hop::of_packet(packet))
+            .map_or(ip::unspecified(dst.is_ipv6()), |way| way.source)
     }
 
     /// An identification for a packet of our own that may be fragmented.
@@ -288,7 +319,7 @@ impl<P: Pool> Engine<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::{Interface, Route};
+    use crate::snapshot::Interface;
 
     #[test]
     fn the_longest_prefix_decides() {
@@ -320,7 +351,9 @@ mod tests {
             ],
             ..Snapshot::default()
         };
-        let to = |a, b, c, d| way(&snap, IpAddr::from([a, b, c, d])).map(|way| (way.next_hop, way.mtu));
+        let to = |a, b, c, d| {
+            way(&snap, IpAddr::from([a, b, c, d]), || panic!("one way")).map(|way| (way.next_hop, way.mtu))
+        };
         assert_eq!(to(10, 0, 0, 9), Ok((IpAddr::from([10, 0, 0, 9]), 1400)));
         assert_eq!(to(198, 51, 100, 7), Ok((gateway, 1500)));
         assert_eq!(to(10, 0, 0, 7), Err(Reason::RouteBlackhole));

@@ -4,6 +4,7 @@
 //! Objects that live longer than one snapshot (counters, scheduler state) are behind `Arc`s that successive
 //! snapshots share. No session holds an `Arc`: sessions name destinations by id.
 
+mod route;
 mod service;
 mod snat;
 
@@ -17,6 +18,7 @@ use crate::cells::CellTable;
 use crate::counters::{DestinationCells, LocalCells, PerWorker};
 use crate::exception::Limits;
 use crate::session::Key;
+pub use route::{Gateway, Hop, Links, NextHop, NextHops, Route};
 pub use service::{
     ClientAddress, Destination, Forward, LocalRange, Persistence, Profile, Service, Steering, Timeouts,
     Tunnel, TunnelChecksum, TunnelKind,
@@ -71,6 +73,10 @@ pub struct Snapshot {
     pub arrivals: Arc<[Arrival]>,
     /// Routes, longest prefix first.
     pub routes: Vec<Route>,
+    /// The next hops of those that have several.
+    pub next_hops: NextHops,
+    /// Which ports have a link; successive snapshots share it.
+    pub links: Arc<Links>,
     /// Neighbours that are never asked for; the same list as long as they are the same.
     pub neighbours: Arc<[Neighbour]>,
     /// Services by (protocol number, VIP, port).
@@ -215,34 +221,6 @@ pub struct Arrival {
     pub interface: InterfaceId,
     /// The address.
     pub address: IpAddr,
-}
-
-/// What a route does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hop {
-    /// Delivers on the link.
-    Link(InterfaceId),
-    /// Sends to a gateway on the link.
-    Via(InterfaceId, IpAddr),
-    /// Refuses with host unreachable.
-    Unreachable,
-    /// Drops.
-    Blackhole,
-}
-
-/// A route; connected subnets are routes too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Route {
-    /// Network address.
-    pub prefix: IpAddr,
-    /// Prefix length.
-    pub length: u8,
-    /// Next hop.
-    pub hop: Hop,
-    /// Largest IP packet in bytes; 0 = the interface's.
-    pub mtu: u16,
-    /// Own address to use as source; unspecified where there is none.
-    pub source: IpAddr,
 }
 
 /// A static neighbour.

@@ -9,6 +9,7 @@ use crate::buffer::Pool;
 use crate::engine::{Context, Engine};
 use crate::host::{Error, is_fragmented_echo, is_icmp_error};
 use crate::message::Stage;
+use crate::next_hop;
 use crate::output::{Sent, way};
 use crate::packet::{Packet, follows_session, is_balanced, is_ipsec};
 use crate::reason::{Event, Reason, VerdictKind};
@@ -137,13 +138,13 @@ impl<P: Pool> Engine<P> {
         }
         let own = match session {
             Some((id, _)) => self.sessions.ends(id).vip.0,
-            None => self.route_source(ctx.snap, packet.dst),
+            None => self.route_source(ctx.snap, &packet),
         };
         let Some(mut packet) = self.process_options(ctx, packet, own) else { return };
         if packet.ip().ttl() <= 1 {
             return self.expire_ttl(ctx, packet, session.map(|(id, _)| id));
         }
-        let way = match way(ctx.snap, packet.dst) {
+        let way = match way(ctx.snap, packet.dst, || next_hop::of_packet(&packet)) {
             Ok(way) => way,
             Err(reason) => {
                 match reason {

@@ -29,7 +29,7 @@ use std::sync::atomic::AtomicU64;
 
 use fulcrum_director::exception::Limits;
 use fulcrum_director::snapshot::{
-    self, DestinationId, FTP, FastMap, InterfaceId, ServiceId, Snapshot, SnatRule,
+    self, DestinationId, FTP, FastMap, Gateway, InterfaceId, Links, ServiceId, Snapshot, SnatRule,
 };
 use fulcrum_director::{Cells, Nanos, SECOND, counters};
 use fulcrum_model::{ServerKey, ServiceKey, State};
@@ -37,7 +37,7 @@ use fulcrum_model::{ServerKey, ServiceKey, State};
 use fulcrum_packet::ipv4::TCP;
 
 use crate::locals::{LocalAddresses, Pools};
-use crate::network::{Network, Slots};
+use crate::network::{Gateways, Network, Slots};
 pub use crate::probes::Probe;
 use crate::services::{Compilation, Registry};
 pub use crate::traffic::{ServiceTraffic, Totals, totals};
@@ -58,6 +58,9 @@ pub struct PortFacts {
 pub struct Program {
     ports: Vec<snapshot::Port>,
     slots: Slots,
+    gateways: Gateways,
+    /// Which ports have a link; successive snapshots share it.
+    links: Arc<Links>,
     pools: Pools,
     locals: LocalAddresses,
     /// Names of interfaces that have a twin in Linux, and the twin's.
@@ -99,8 +102,10 @@ impl Program {
             partial_checksums: facts.partial_checksums,
         };
         Program {
+            links: Arc::new(Links::new(ports.len())),
             ports: ports.into_iter().map(port).collect(),
             slots: Slots::default(),
+            gateways: Gateways::default(),
             pools: Pools::default(),
             locals: LocalAddresses::default(),
             twins: HashMap::new(),
@@ -131,6 +136,16 @@ impl Program {
         others
     }
 
+    /// Where it is to be said which ports have a link, by number.
+    pub fn links(&self) -> &Arc<Links> {
+        &self.links
+    }
+
+    /// The gateways of routes that have several, as they are known to workers.
+    pub fn gateways(&self) -> &[Gateway] {
+        &self.last.next_hops.gateways
+    }
+
     /// Says which probes of the host are for which servers; all of them. The next snapshot is to know.
     pub fn probes(&mut self, probes: Vec<Probe>) {
         self.registry.probe(probes);
@@ -154,7 +169,14 @@ impl Program {
     /// state it could not use.
     pub fn compile(&mut self, state: &State, generation: u64) -> (Arc<Snapshot>, Vec<String>) {
         let mut warnings = Vec::new();
-        let network = network::compile(state, &self.ports, &mut self.slots, &self.twins, &mut warnings);
+        let network = network::compile(
+            state,
+            &self.ports,
+            &mut self.slots,
+            &mut self.gateways,
+            &self.twins,
+            &mut warnings,
+        );
         self.pools = locals::pools(state, &self.pools, &mut warnings);
         let compilation = self.registry.compile(state, &self.pools, generation, &mut warnings);
         let Compilation { services, mark_services, deleted, deleted_marks, former, nat, snat, same_ways } =
@@ -197,6 +219,8 @@ impl Program {
             offered: Arc::clone(&self.offered),
             interfaces: network.interfaces,
             routes: network.routes,
+            next_hops: network.next_hops,
+            links: Arc::clone(&self.links),
             neighbours: match *network.neighbours == *self.last.neighbours {
                 true => self.last.neighbours.clone(),
                 false => network.neighbours.into(),

@@ -1,9 +1,13 @@
 //! Interfaces, routes, neighbours: names and addresses resolved to numbers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
-use fulcrum_director::snapshot::{FastMap, Hop, Interface, InterfaceId, MarkRule, Neighbour, Port, Route};
+use fulcrum_director::snapshot::{
+    FastMap, Gateway, Hop, Interface, InterfaceId, MarkRule, Neighbour, NextHop, NextHops, Port, Route,
+};
 use fulcrum_model::{self as model, Family, PortRange, Protocol, RouteTarget, State};
 use fulcrum_packet::ip::unspecified;
 use ipnet::IpNet;
@@ -13,11 +17,19 @@ use ipnet::IpNet;
 #[derive(Debug, Default)]
 pub(crate) struct Slots(Vec<Interface>);
 
+/// Gateways of routes that have several: what is known of them outlives a snapshot.
+#[derive(Debug, Default)]
+pub(crate) struct Gateways {
+    known: BTreeMap<(InterfaceId, IpAddr), Gateway>,
+    turns: Arc<AtomicU64>,
+}
+
 /// The network of one state.
 pub(crate) struct Network {
     /// By id; those of past states have no address and no route.
     pub(crate) interfaces: Vec<Interface>,
     pub(crate) routes: Vec<Route>,
+    pub(crate) next_hops: NextHops,
     pub(crate) neighbours: Vec<Neighbour>,
     /// The ids of this state's interfaces, by name.
     pub(crate) ids: HashMap<String, InterfaceId>,
@@ -27,6 +39,7 @@ pub(crate) fn compile(
     state: &State,
     ports: &[Port],
     slots: &mut Slots,
+    gateways: &mut Gateways,
     twins: &HashMap<String, String>,
     warnings: &mut Vec<String>,
 ) -> Network {
@@ -36,15 +49,32 @@ pub(crate) fn compile(
         }
     }
     let ids = slots.interfaces(state, ports, twins, warnings);
-    let mut network =
-        Network { interfaces: slots.0.clone(), routes: Vec::new(), neighbours: Vec::new(), ids };
+    let next_hops = NextHops::counted_by(Arc::clone(&gateways.turns));
+    let interfaces = slots.0.clone();
+    let mut network = Network { interfaces, routes: Vec::new(), next_hops, neighbours: Vec::new(), ids };
     network.routes = network.connected(state);
-    let fixed: Vec<Route> = state.routes.iter().filter_map(|r| network.route(r, warnings)).collect();
+    let fixed: Vec<Route> =
+        state.routes.iter().filter_map(|r| network.route(r, gateways, warnings)).collect();
+    network.next_hops.gateways = gateways.keep(&network.next_hops.list);
     network.routes.extend(fixed);
     // Stable: of two routes to one prefix the connected one, or the first one, counts.
     network.routes.sort_by_key(|route| std::cmp::Reverse(route.length));
     network.neighbours = state.neighbours.iter().filter_map(|n| network.neighbour(n, warnings)).collect();
     network
+}
+
+impl Gateways {
+    fn of(&mut self, interface: InterfaceId, address: IpAddr) -> Gateway {
+        let new = || Gateway::new(interface, address);
+        self.known.entry((interface, address)).or_insert_with(new).clone()
+    }
+
+    /// Those of these next hops, each once; what a state does not have is forgotten.
+    fn keep(&mut self, list: &[NextHop]) -> Vec<Gateway> {
+        let now: BTreeSet<_> = list.iter().map(|hop| (hop.gateway.interface, hop.gateway.address)).collect();
+        self.known.retain(|at, _| now.contains(at));
+        self.known.values().cloned().collect()
+    }
 }
 
 impl Slots {
@@ -184,17 +214,30 @@ impl Network {
         near.or(family.next()).map_or(unspecified(towards.is_ipv6()), |(address, _)| *address)
     }
 
-    fn route(&self, route: &model::Route, warnings: &mut Vec<String>) -> Option<Route> {
+    fn route(
+        &mut self,
+        route: &model::Route,
+        gateways: &mut Gateways,
+        warnings: &mut Vec<String>,
+    ) -> Option<Route> {
         let to = route.to.trunc();
         let nowhere = unspecified(to.addr().is_ipv6());
         let (hop, source) = match &route.target {
-            RouteTarget::Via(gateway) => match self.holding(*gateway) {
-                Some(id) => (Hop::Via(id, *gateway), self.source(id, *gateway)),
-                None => {
-                    warnings.push(format!("route to {to}: gateway {gateway} is on no interface's subnet"));
-                    return None;
+            RouteTarget::Via(hops) => {
+                let mut near = Vec::new();
+                for hop in hops {
+                    match self.holding(hop.via) {
+                        Some(id) => near.push((id, *hop)),
+                        None => warnings
+                            .push(format!("route to {to}: gateway {} is on no interface's subnet", hop.via)),
+                    }
                 }
-            },
+                match near[..] {
+                    [] => return None,
+                    [(id, hop)] => (Hop::Via(id, hop.via), self.source(id, hop.via)),
+                    _ => (self.several(&near, gateways), nowhere),
+                }
+            }
             RouteTarget::Interface(name) => match self.ids.get(name) {
                 Some(id) => (Hop::Link(*id), self.source(*id, to.network())),
                 None => {
@@ -207,6 +250,17 @@ impl Network {
         };
         let (prefix, length) = (to.network(), to.prefix_len());
         Some(Route { prefix, length, hop, mtu: route.mtu.unwrap_or(0), source })
+    }
+
+    /// Takes in the next hops of a route.
+    fn several(&mut self, near: &[(InterfaceId, model::NextHop)], gateways: &mut Gateways) -> Hop {
+        let first = self.next_hops.list.len() as u32;
+        for (id, model::NextHop { via, weight }) in near.iter().copied() {
+            let gateway = gateways.of(id, via);
+            let source = self.source(id, via);
+            self.next_hops.list.push(NextHop::new(gateway, source, weight));
+        }
+        Hop::Several { first, count: near.len() as u32 }
     }
 
     /// The rules that mark packets; one of an interface that is not there marks none.

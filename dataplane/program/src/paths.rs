@@ -15,6 +15,7 @@ pub(crate) fn unchanged(before: &Snapshot, after: &Snapshot) -> bool {
         && before.interfaces == after.interfaces
         && before.by_vlan == after.by_vlan
         && before.routes == after.routes
+        && before.next_hops == after.next_hops
         && before.neighbours == after.neighbours
         && before.marks == after.marks
         && before.settings == after.settings

@@ -232,6 +232,16 @@ impl Control {
         }
     }
 
+    /// Tells the workers which ports have a link, where gateways take over from each other.
+    pub(crate) fn look_at_links(&mut self) {
+        if self.program.gateways().is_empty() {
+            return;
+        }
+        for (number, port) in self.ports.iter().enumerate() {
+            self.program.links().set(number, port.has_link());
+        }
+    }
+
     fn compile(&mut self) {
         let serial = self.snapshot.generation + 1;
         let state = if self.generation == 0 { &self.host.boot } else { &self.state };

@@ -266,6 +266,14 @@ impl Port {
         }
     }
 
+    /// Whether it has a link.
+    pub(crate) fn has_link(&self) -> bool {
+        match &self.taken {
+            Some(taken) => taken.now().0,
+            None => self.port.link().up,
+        }
+    }
+
     /// Moves what the host has on the port's interface to its twin, if there is such an interface.
     pub(crate) fn move_host_to(
         &mut self,

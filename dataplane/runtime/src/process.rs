@@ -38,6 +38,9 @@ use crate::translations::{self, Exporter};
 use crate::watch::{self, PERIOD, Watch};
 use crate::worker::{self, Clock};
 
+/// How often workers are told which ports have a link.
+const LINKS: Duration = Duration::from_millis(100);
+
 /// Why the data plane did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -425,6 +428,7 @@ async fn tend(
         interval
     };
     let mut pumping = every(Duration::from_millis(5));
+    let mut links = every(LINKS);
     let mut looking = every(PERIOD);
     let mut measuring = every(Duration::from_secs(1));
     // IPVS's estimator counts on two seconds; late ticks are made up for.
@@ -436,6 +440,7 @@ async fn tend(
                 return ending.answered().await;
             }
             _ = pumping.tick() => lock(control).pump(),
+            _ = links.tick() => lock(control).look_at_links(),
             Ok(()) = hosts.changed() => {
                 let addresses = hosts.borrow_and_update().clone();
                 lock(control).hosts(addresses);

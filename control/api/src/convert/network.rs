@@ -123,13 +123,30 @@ impl TryFrom<wire::Exception> for model::Exception {
     }
 }
 
+impl From<&model::NextHop> for wire::NextHop {
+    fn from(hop: &model::NextHop) -> wire::NextHop {
+        wire::NextHop { via: address_bytes(hop.via), weight: hop.weight.into() }
+    }
+}
+
+impl TryFrom<wire::NextHop> for model::NextHop {
+    type Error = BadMessage;
+
+    fn try_from(hop: wire::NextHop) -> Checked<model::NextHop> {
+        Ok(model::NextHop { via: address("via", &hop.via)?, weight: small("weight", hop.weight)? })
+    }
+}
+
 impl From<&model::Route> for wire::Route {
     fn from(route: &model::Route) -> wire::Route {
         use wire::route::Target;
         wire::Route {
             to: Some((&route.to).into()),
             target: Some(match &route.target {
-                model::RouteTarget::Via(gateway) => Target::Via(address_bytes(*gateway)),
+                model::RouteTarget::Via(hops) => match hops[..] {
+                    [model::NextHop { via, weight: 1 }] => Target::Via(address_bytes(via)),
+                    _ => Target::NextHops(wire::NextHops { list: hops.iter().map(Into::into).collect() }),
+                },
                 model::RouteTarget::Interface(name) => Target::Interface(name.clone()),
                 model::RouteTarget::Unreachable => Target::Unreachable(true),
                 model::RouteTarget::Blackhole => Target::Blackhole(true),
@@ -147,7 +164,8 @@ impl TryFrom<wire::Route> for model::Route {
         Ok(model::Route {
             to: present("to", route.to)?.try_into().map_err(|bad: BadMessage| bad.within("to"))?,
             target: match present("target", route.target)? {
-                Target::Via(bytes) => model::RouteTarget::Via(address("via", &bytes)?),
+                Target::Via(bytes) => model::RouteTarget::via(address("via", &bytes)?),
+                Target::NextHops(hops) => model::RouteTarget::Via(each("next_hops", hops.list)?),
                 Target::Interface(name) => model::RouteTarget::Interface(name),
                 Target::Unreachable(_) => model::RouteTarget::Unreachable,
                 Target::Blackhole(_) => model::RouteTarget::Blackhole,

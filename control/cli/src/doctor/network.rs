@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use fulcrum_director::Concern;
 use fulcrum_director::explain::{self, Way};
-use fulcrum_model::{Forward, RouteTarget};
+use fulcrum_model::Forward;
 use fulcrum_replay::trace::{CONFLICT, NeighbourFact};
 
 use super::{Facts, Finding, Level};
@@ -109,7 +109,8 @@ pub(super) fn ports(facts: &Facts) -> Vec<Finding> {
 /// Whether a way leads to every server, and its next hop answers.
 pub(super) fn ways(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let mut hops: BTreeMap<(u16, IpAddr), Vec<String>> = BTreeMap::new();
+    // Whether servers have other ways beside this one, and which servers.
+    let mut hops: BTreeMap<(u16, IpAddr), (bool, Vec<String>)> = BTreeMap::new();
     let mut seen = BTreeSet::new();
     // A server that is this host has no way to it.
     for (service, server) in facts.servers().filter(|(_, server)| server.forward != Forward::Local) {
@@ -125,11 +126,17 @@ pub(super) fn ways(facts: &Facts) -> Vec<Finding> {
             ));
             continue;
         }
-        match explain::way(&facts.snapshot, address) {
-            Ok(way) => {
-                let names = hops.entry((way.interface, way.next_hop)).or_default();
-                if seen.insert(server.key) {
-                    names.push(server.key.to_string());
+        match explain::ways(&facts.snapshot, address) {
+            Ok(ways) => {
+                let first = seen.insert(server.key);
+                let several = ways.len() > 1;
+                for way in ways {
+                    let (others, names) =
+                        hops.entry((way.interface, way.next_hop)).or_insert((true, Vec::new()));
+                    *others &= several;
+                    if first {
+                        names.push(server.key.to_string());
+                    }
                 }
             }
             Err(reason) if seen.insert(server.key) => {
@@ -142,34 +149,45 @@ pub(super) fn ways(facts: &Facts) -> Vec<Finding> {
             Err(_) => {}
         }
     }
-    for ((interface, next_hop), servers) in hops {
+    for ((interface, next_hop), (others, servers)) in hops {
         let name = &facts.snapshot.interfaces[usize::from(interface)].name;
         let fact = facts.neighbours.iter().find(|fact| fact.interface == *name && fact.address == next_hop);
         let Some(fact) = fact.filter(|fact| fact.mac.is_none()) else { continue };
         let what = format!(
-            "does not answer on {name} ({}), {} packets wait; it is the way to {}",
+            "does not answer on {name} ({}), {} packets wait; it is {} to {}",
             fact.state,
             fact.parked,
+            if others { "one of the ways" } else { "the way" },
             some(&servers)
         );
         let question = if next_hop.is_ipv6() { "neighbour solicitations" } else { "ARP" };
         let advice = format!(
             "is it up, on this link and VLAN, with this address? `fulcrum capture --client {next_hop}` shows {question} and answers"
         );
-        findings.push(Finding::new(Level::Error, format!("neighbour {next_hop}"), what, advice));
+        let level = if others { Level::Warning } else { Level::Error };
+        findings.push(Finding::new(level, format!("neighbour {next_hop}"), what, advice));
     }
-    for route in &facts.state.routes {
-        let RouteTarget::Via(gateway) = route.target else { continue };
+    let gateways = facts
+        .state
+        .routes
+        .iter()
+        .flat_map(|route| route.target.next_hops().iter().map(move |hop| (route, hop)));
+    for (route, hop) in gateways {
+        let (gateway, others) = (hop.via, route.target.next_hops().len() - 1);
         let dead = facts.neighbours.iter().find(|fact| fact.address == gateway && fact.mac.is_none());
         if let Some(fact) =
             dead.filter(|_| findings.iter().all(|finding| finding.about != format!("neighbour {gateway}")))
         {
+            let (level, part) = match others {
+                0 => (Level::Error, "the gateway".to_owned()),
+                _ => (Level::Warning, format!("one of {} gateways", others + 1)),
+            };
             let what = format!(
-                "does not answer on {} ({}); it is the gateway to {}",
+                "does not answer on {} ({}); it is {part} to {}",
                 fact.interface, fact.state, route.to
             );
             findings.push(Finding::new(
-                Level::Error,
+                level,
                 format!("neighbour {gateway}"),
                 what,
                 "is the router up, and on this link?",
@@ -222,7 +240,8 @@ pub(super) fn room(facts: &Facts) -> Vec<Finding> {
     let largest = facts.state.interfaces.iter().map(|interface| interface.mtu).max().unwrap_or(0);
     let mut findings: BTreeMap<String, Finding> = BTreeMap::new();
     for (service, server) in facts.servers().filter(|(_, server)| server.forward != Forward::Local) {
-        let Ok(way) = explain::way(&facts.snapshot, server.key.address) else { continue };
+        let ways = explain::ways(&facts.snapshot, server.key.address).unwrap_or_default();
+        let Some(way) = ways.into_iter().min_by_key(|way| way.mtu) else { continue };
         let overhead = overhead(facts, service.key, server.key);
         let room = way.mtu.saturating_sub(overhead);
         let clamped =
@@ -272,10 +291,11 @@ pub(super) fn some(names: &[String]) -> String {
 
 /// The way to a server whose next hop answers.
 pub(super) fn good_way(facts: &Facts, server: IpAddr) -> Option<Way> {
-    let way = explain::way(&facts.snapshot, server).ok()?;
-    let name = &facts.snapshot.interfaces[usize::from(way.interface)].name;
-    let fact = facts.neighbours.iter().find(|fact| fact.interface == *name && fact.address == way.next_hop);
-    fact?.mac.map(|_| way)
+    explain::ways(&facts.snapshot, server).ok()?.into_iter().find(|way| {
+        let name = &facts.snapshot.interfaces[usize::from(way.interface)].name;
+        let is_it = |fact: &&NeighbourFact| fact.interface == *name && fact.address == way.next_hop;
+        facts.neighbours.iter().find(is_it).is_some_and(|fact| fact.mac.is_some())
+    })
 }
 
 /// How a drop's concern shows.

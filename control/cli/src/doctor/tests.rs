@@ -212,6 +212,19 @@ fn links_and_ways() {
         ],
     );
 
+    let routed = |gateways: &str| {
+        let route = format!("[[route]]\nto = \"10.9.0.0/16\"\nvia = {gateways}\n");
+        Setup { neighbour: "failed", ..Setup::good(route + &web("nat").replace("10.1.0.7", "10.9.9.9")) }
+    };
+    assert_says(
+        &routed("\"10.1.0.7\"").finding(),
+        &["error neighbour 10.1.0.7: does not answer", "it is the way to 10.9.9.9:8080"],
+    );
+    assert_says(
+        &routed("[\"10.1.0.7\", \"10.1.0.8\"]").finding(),
+        &["warning neighbour 10.1.0.7: does not answer", "it is one of the ways to 10.9.9.9:8080"],
+    );
+
     let own = Setup::good(web("nat").replace("10.1.0.7", "10.1.0.1"));
     assert_says(&own.finding(), &["its address is the director's own"]);
 }

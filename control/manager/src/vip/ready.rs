@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use fulcrum_api::convert;
 use fulcrum_api::dataplane::{DataplaneStatus, NeighbourStatus};
-use fulcrum_model::{Announce, Family, Interface, RouteTarget, Service, ServiceKey, State};
+use fulcrum_model::{Announce, Family, Interface, Service, ServiceKey, State};
 
 /// All that decides.
 #[derive(Clone, Copy, Debug)]
@@ -60,20 +60,22 @@ impl Sight<'_> {
             .routes
             .iter()
             .filter(|route| default(Family::of(route.to.addr()), route.to.prefix_len()));
-        let gateways: Vec<IpAddr> = routes
-            .filter_map(|route| match route.target {
-                RouteTarget::Via(gateway) => Some(gateway),
-                _ => None,
-            })
-            .collect();
+        let gateways: Vec<IpAddr> =
+            routes.flat_map(|route| route.target.next_hops()).map(|hop| hop.via).collect();
         let dead = |gateway: &IpAddr| {
             self.neighbours.iter().any(|neighbour| {
                 matches!(neighbour.state.as_str(), "failed" | "incomplete")
                     && convert::address("address", &neighbour.address).is_ok_and(|known| known == *gateway)
             })
         };
-        (!gateways.is_empty() && gateways.iter().all(dead))
-            .then(|| format!("gateway {} does not answer", gateways[0]))
+        match &gateways[..] {
+            [] => None,
+            _ if !gateways.iter().all(dead) => None,
+            [gateway] => Some(format!("gateway {gateway} does not answer")),
+            [gateway, others @ ..] => {
+                Some(format!("gateway {gateway} does not answer, nor do {} others", others.len()))
+            }
+        }
     }
 }
 

@@ -158,6 +158,7 @@ fn value(asked: &Asked) -> String {
         Kind::Text => format!("text{such_as}"),
         Kind::Words(words) => words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", "),
         Kind::Parsed(what) => what.clone(),
+        Kind::OneOrList(what) => format!("{what}, or a list of them"),
         Kind::List => format!("list of texts{such_as}"),
         Kind::Number(first, last) => format!("{first} to {last}"),
         Kind::Numbers(first, last) => format!("list of numbers, {first} to {last}"),

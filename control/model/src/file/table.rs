@@ -39,6 +39,8 @@ pub(super) enum Kind {
     /// A text that stands for something, in words.
     Parsed(String),
     List,
+    /// One text, or a list of texts, that stand for something, in words.
+    OneOrList(String),
     Number(i64, i64),
     /// A list of numbers in this range.
     Numbers(u16, u16),
@@ -236,6 +238,21 @@ impl<'a> Table<'a> {
             }
         }
         Some(values)
+    }
+
+    /// A text that stands for a value, or a list of such; what cannot be read is complained about and left out. `what`
+    /// says what the texts are.
+    pub(super) fn one_or_list<T>(
+        &mut self,
+        key: &'static str,
+        what: &str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
+        self.ask(key, || Kind::OneOrList(what.to_owned()));
+        match self.entries.get(key).map(|(_, value)| value.get_ref()) {
+            Some(DeValue::Array(_)) => self.list(key, read),
+            _ => self.read(key, read).map(|value| vec![value]),
+        }
     }
 
     /// A list of numbers; what is none, or out of range, is complained about.

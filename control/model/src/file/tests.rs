@@ -107,7 +107,7 @@ fn the_example_is_read() {
     let state = &config.state;
     assert_eq!(state.ports[0].mac, Some(Mac([2, 0, 0, 0, 1, 1])));
     assert_eq!((state.interfaces[1].vlan, state.interfaces[1].mtu), (20, 1500));
-    assert_eq!(state.routes[0].target, RouteTarget::Via("172.16.100.254".parse().unwrap()));
+    assert_eq!(state.routes[0].target, RouteTarget::via("172.16.100.254".parse().unwrap()));
     assert_eq!(state.routes[1].target, RouteTarget::Unreachable);
     assert_eq!(state.routes[2].mtu, Some(1400));
     assert_eq!(state.local_pools[0].ports, PortRange { first: 1024, last: 65535 });
@@ -227,7 +227,7 @@ fn rules_between_objects_name_line_and_remedy() {
         (
             "type = \"unreachable\"",
             "type = \"unreachable\"\nvia = \"172.16.100.254\"",
-            "f:27: [[route]] has more than one target; give one of `via = ADDRESS`, `interface = NAME`, `type = \"unreachable\"|\"blackhole\"`",
+            "f:27: [[route]] has more than one target; give one of `via = ADDRESS`, `next-hop = [{ via = ADDRESS, weight = NUMBER }, …]`, `interface = NAME`, `type = \"unreachable\"|\"blackhole\"`",
         ),
         (
             "address = \"172.16.100.9:53\"",

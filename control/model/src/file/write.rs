@@ -3,14 +3,15 @@
 mod check;
 
 use std::fmt::{self, Display, Write as _};
+use std::net::IpAddr;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::{Config, ControlSettings, Dataplane, HugePages};
 use crate::state::{
     Admin, Announce, Announcement, ClientAddress, DEFAULT_ANNOUNCE_AFTER, Exception, Family, Interface,
-    LocalPool, MarkRule, Neighbour, Port, PortRange, PortSteering, Route, RouteTarget, Server, ServerHealth,
-    ServerKey, Service, ServiceHealth, ServiceKey, Settings, Snat, State, Timeouts, Tunnel, TunnelChecksum,
-    TunnelKind, TunnelSource, VipOwner,
+    LocalPool, MarkRule, Neighbour, NextHop, Port, PortRange, PortSteering, Route, RouteTarget, Server,
+    ServerHealth, ServerKey, Service, ServiceHealth, ServiceKey, Settings, Snat, State, Timeouts, Tunnel,
+    TunnelChecksum, TunnelKind, TunnelSource, VipOwner,
 };
 
 pub use check::{KEYS as CHECK_KEYS, entries as check_entries};
@@ -145,11 +146,27 @@ fn interface(out: &mut Out, interface: &Interface) {
     out.list("addresses", &interface.addresses);
 }
 
+/// As one text, as a list, or with weights.
+fn next_hops(out: &mut Out, hops: &[NextHop]) {
+    match hops {
+        [NextHop { via, weight: 1 }] => out.text("via", via),
+        _ if hops.iter().all(|hop| hop.weight == 1) => {
+            let hops: Vec<IpAddr> = hops.iter().map(|hop| hop.via).collect();
+            out.list("via", &hops);
+        }
+        _ => {
+            let hop = |hop: &NextHop| format!("{{ via = \"{}\", weight = {} }}", hop.via, hop.weight);
+            let hops: Vec<String> = hops.iter().map(hop).collect();
+            out.bare("next-hop", format_args!("[{}]", hops.join(", ")));
+        }
+    }
+}
+
 fn route(out: &mut Out, route: &Route) {
     out.table("[[route]]");
     out.text("to", route.to);
     match &route.target {
-        RouteTarget::Via(gateway) => out.text("via", gateway),
+        RouteTarget::Via(hops) => next_hops(out, hops),
         RouteTarget::Interface(name) => out.text("interface", name),
         RouteTarget::Unreachable => out.text("type", "unreachable"),
         RouteTarget::Blackhole => out.text("type", "blackhole"),

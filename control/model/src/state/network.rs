@@ -84,14 +84,54 @@ pub struct Interface {
 /// What a route does with a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RouteTarget {
-    /// Sends it to a gateway (which an interface's subnet must hold).
-    Via(IpAddr),
+    /// Sends it to a gateway, or to one of several, which interfaces' subnets must hold; at least one.
+    Via(Vec<NextHop>),
     /// Sends it to its destination on the interface of that name.
     Interface(String),
     /// Refuses it with ICMP host unreachable.
     Unreachable,
     /// Drops it silently.
     Blackhole,
+}
+
+impl RouteTarget {
+    /// One gateway.
+    pub fn via(gateway: IpAddr) -> RouteTarget {
+        RouteTarget::Via(vec![NextHop::new(gateway)])
+    }
+
+    /// The gateways, none where it has no such.
+    pub fn next_hops(&self) -> &[NextHop] {
+        match self {
+            RouteTarget::Via(hops) => hops,
+            RouteTarget::Interface(_) | RouteTarget::Unreachable | RouteTarget::Blackhole => &[],
+        }
+    }
+}
+
+/// A gateway among those of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextHop {
+    /// Its address.
+    pub via: IpAddr,
+    /// Its share of the flows, 1..=256, measured by the others'.
+    pub weight: u16,
+}
+
+impl NextHop {
+    /// One of weight 1.
+    pub const fn new(via: IpAddr) -> NextHop {
+        NextHop { via, weight: 1 }
+    }
+}
+
+impl fmt::Display for NextHop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.weight {
+            1 => self.via.fmt(f),
+            weight => write!(f, "{} weight {weight}", self.via),
+        }
+    }
 }
 
 /// A static route.

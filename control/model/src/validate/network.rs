@@ -1,12 +1,15 @@
 //! Rules for ports, interfaces, routes, neighbours and pools.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use super::{
     MAX_RATE, Problem, add, holders, known_interface, link_local, listed, mss, mtu, name, own_address,
     unicast, unicast_mac,
 };
-use crate::state::{Exception, Interface, LocalPool, Neighbour, Port, Route, RouteTarget, Service, State};
+use crate::state::{
+    Exception, Interface, LocalPool, Neighbour, NextHop, Port, Route, RouteTarget, Service, State,
+};
 
 /// Rules for a device.
 pub fn port(port: &Port) -> Vec<Problem> {
@@ -121,33 +124,7 @@ pub fn route(state: &State, route: &Route) -> Vec<Problem> {
         add(&mut found, "to", message);
     }
     match &route.target {
-        RouteTarget::Via(gateway) => {
-            let same_family = gateway.is_ipv4() == route.to.addr().is_ipv4();
-            if !same_family {
-                add(
-                    &mut found,
-                    "via",
-                    format!("gateway {gateway} and destination {} are of two families", route.to),
-                );
-            } else if own_address(state, *gateway) {
-                add(
-                    &mut found,
-                    "via",
-                    format!("gateway {gateway} is the director's own address; give the router's"),
-                );
-            } else if link_local(*gateway) && holders(state, *gateway) > 1 {
-                add(
-                    &mut found,
-                    "via",
-                    format!(
-                        "gateway {gateway} is link-local and several interfaces have that subnet; give its global address"
-                    ),
-                );
-            } else if holders(state, *gateway) == 0 {
-                let subnets = listed(state.interfaces.iter().flat_map(|i| &i.addresses).map(|n| n.trunc()));
-                add(&mut found, "via", format!("gateway {gateway} is on no interface's subnet; {subnets}"));
-            }
-        }
+        RouteTarget::Via(hops) => next_hops(&mut found, state, route, hops),
         RouteTarget::Interface(name) => known_interface(&mut found, state, name),
         RouteTarget::Unreachable | RouteTarget::Blackhole => {}
     }
@@ -155,6 +132,58 @@ pub fn route(state: &State, route: &Route) -> Vec<Problem> {
         mtu(&mut found, value, route.to.addr().is_ipv6());
     }
     found
+}
+
+fn next_hops(found: &mut Vec<Problem>, state: &State, route: &Route, hops: &[NextHop]) {
+    // Where it was written, as far as that can be told.
+    let key = if hops.iter().all(|hop| hop.weight == 1) { "via" } else { "next-hop" };
+    if hops.is_empty() || hops.len() > MAX_NEXT_HOPS {
+        let message = format!("a route has 1 to {MAX_NEXT_HOPS} gateways, not {}", hops.len());
+        return add(found, key, message);
+    }
+    for (item, hop) in hops.iter().enumerate() {
+        let again = hops[..item].iter().any(|other| other.via == hop.via);
+        let message = match gateway_problem(state, route, hop.via) {
+            Some(message) => message,
+            None if again => {
+                format!("gateway {} is there twice; give it once, with a weight in `next-hop`", hop.via)
+            }
+            None if !WEIGHTS.contains(&hop.weight) => {
+                let (first, last) = (WEIGHTS.start(), WEIGHTS.end());
+                format!("weight {} of gateway {} is out of range; {first} to {last}", hop.weight, hop.via)
+            }
+            None => continue,
+        };
+        found.push(Problem { key, item: Some(item), message });
+    }
+}
+
+/// Gateways of a route at most.
+const MAX_NEXT_HOPS: usize = 32;
+
+/// What a gateway's weight may be. // Linux: rtnh_hops is weight - 1 in a byte
+pub const WEIGHTS: RangeInclusive<u16> = 1..=256;
+
+/// Why a gateway cannot be one of a route.
+fn gateway_problem(state: &State, route: &Route, gateway: IpAddr) -> Option<String> {
+    let same_family = gateway.is_ipv4() == route.to.addr().is_ipv4();
+    if !same_family {
+        return Some(format!("gateway {gateway} and destination {} are of two families", route.to));
+    }
+    if own_address(state, gateway) {
+        return Some(format!("gateway {gateway} is the director's own address; give the router's"));
+    }
+    match holders(state, gateway) {
+        0 => {
+            let subnets = listed(state.interfaces.iter().flat_map(|i| &i.addresses).map(|n| n.trunc()));
+            Some(format!("gateway {gateway} is on no interface's subnet; {subnets}"))
+        }
+        1 => None,
+        _ if link_local(gateway) => Some(format!(
+            "gateway {gateway} is link-local and several interfaces have that subnet; give its global address"
+        )),
+        _ => None,
+    }
 }
 
 /// Rules for a neighbour in a state.

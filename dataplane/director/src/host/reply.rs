@@ -11,6 +11,7 @@ use crate::buffer::{Buf, Pool};
 use crate::engine::{Context, Engine};
 use crate::icmp::fill_icmp_checksum;
 use crate::message::{First, Stage};
+use crate::next_hop;
 use crate::output::{Sent, source_towards, way_back};
 use crate::packet::{Packet, checked};
 use crate::reason::{Event, Reason, VerdictKind};
@@ -97,7 +98,9 @@ pub(crate) fn is_fragmented_echo<B>(packet: &Packet<B>) -> bool {
 impl<P: Pool> Engine<P> {
     /// Sends a part of a request for an echo back as the same part of the answer.
     pub(crate) fn answer_echo_fragment(&mut self, ctx: &mut Context<'_, P>, mut packet: Packet<P::Buf>) {
-        let way = match way_back(ctx.snap, packet.src, packet.interface) {
+        let way = match way_back(ctx.snap, packet.src, packet.interface, || {
+            next_hop::of_packet(&packet).inverted()
+        }) {
             Ok(way) => way,
             Err(reason) => return self.drop_packet(ctx, packet, reason, None),
         };
@@ -240,7 +243,8 @@ impl<P: Pool> Engine<P> {
         let v6 = about.first().is_some_and(|first| first >> 4 == 6);
         let Ok(ip) = ip::Packet::new_quoted(v6, about) else { return 0 };
         let dst = ip.src();
-        let Ok(back) = way_back(ctx.snap, dst, interface) else { return 0 };
+        let flow = || next_hop::of_own(about).unwrap_or(next_hop::of_addresses(dst, ip.dst())).inverted();
+        let Ok(back) = way_back(ctx.snap, dst, interface, flow) else { return 0 };
         if dst.is_unspecified() || ip.dst().is_multicast() {
             return 0;
         }
@@ -364,7 +368,8 @@ impl<P: Pool> Engine<P> {
         interface: InterfaceId,
         port: u16,
     ) -> bool {
-        let Ok(way) = way_back(ctx.snap, dst, interface) else { return false };
+        let flow = || next_hop::of_own(&buf.bytes()[L3..]).unwrap_or(next_hop::of_addresses(dst, dst));
+        let Ok(way) = way_back(ctx.snap, dst, interface, flow) else { return false };
         // As if routed: whoever asks under many addresses leaves room for services where packets are parked.
         !matches!(self.send(ctx, buf, L3, &way, port, true), Sent::Dropped(_))
     }

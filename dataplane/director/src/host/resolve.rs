@@ -126,11 +126,13 @@ impl<P: Pool> Engine<P> {
                 self.announce(ctx, interface, address);
             }
         }
+        let mut watches = self.resolver.watches(ctx.now);
         for _ in 0..TASKS {
             let Some(task) = self.resolver.next_task(ctx.now) else { break };
             match task {
                 Task::Ask { interface, address, unicast } => self.ask(ctx, interface, address, unicast),
                 Task::GiveUp { interface, address } => {
+                    watches = true;
                     self.spread(ctx, interface, address, None);
                     while let Some(waiting) = self.resolver.release(interface, address) {
                         if waiting.routed {
@@ -141,6 +143,9 @@ impl<P: Pool> Engine<P> {
                     }
                 }
             }
+        }
+        if watches {
+            self.watch_gateways(ctx);
         }
     }
 

@@ -35,7 +35,7 @@ const CLAIMS: usize = 64;
 const CLAIM: Nanos = 600 * SECOND;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     /// Asked for; never answered.
     Incomplete,
     Reachable,
@@ -46,21 +46,38 @@ enum Phase {
 }
 
 #[derive(Debug)]
-struct Entry {
-    phase: Phase,
+pub(super) struct Entry {
+    pub(super) phase: Phase,
     mac: [u8; 6],
     /// Questions sent since the last answer.
-    asked: u8,
+    pub(super) asked: u8,
     /// When something is due: the next question, or the end of a failure.
-    due: Nanos,
-    confirmed: Nanos,
-    used: Nanos,
-    /// Whether a packet ever went to it.
+    pub(super) due: Nanos,
+    pub(super) confirmed: Nanos,
+    pub(super) used: Nanos,
+    /// Whether a packet ever went to it, or may.
     wanted: bool,
+    /// Whether others take its flows when it does not answer.
+    pub(super) watched: bool,
     parked: usize,
 }
 
 impl Entry {
+    /// One that a question is due for.
+    pub(super) fn to_ask(now: Nanos) -> Entry {
+        Entry {
+            phase: Phase::Incomplete,
+            mac: [0; 6],
+            asked: 0,
+            due: now,
+            confirmed: 0,
+            used: now,
+            wanted: true,
+            watched: false,
+            parked: 0,
+        }
+    }
+
     /// Whether a question is to be asked, or the asking to be given up.
     fn is_due(&self, now: Nanos) -> bool {
         matches!(self.phase, Phase::Incomplete | Phase::Probing) && now >= self.due
@@ -69,7 +86,12 @@ impl Entry {
     /// By unicast first where an address was known; after the last question the neighbour is given up.
     fn next_question(&mut self, interface: InterfaceId, address: IpAddr, now: Nanos) -> Task {
         let unicast = self.phase == Phase::Probing && self.asked < UNICAST_PROBES;
-        let most = BROADCAST_PROBES + if self.phase == Phase::Probing { UNICAST_PROBES } else { 0 };
+        let most = match self.phase {
+            // It goes on to be asked by broadcast.
+            Phase::Probing if self.watched => UNICAST_PROBES,
+            Phase::Probing => UNICAST_PROBES + BROADCAST_PROBES,
+            _ => BROADCAST_PROBES,
+        };
         if self.asked >= most {
             (self.phase, self.due) = (Phase::Failed, now + FAILED);
             return Task::GiveUp { interface, address };
@@ -109,7 +131,7 @@ pub(crate) enum Refused {
 /// What worker 0 knows of next hops.
 #[derive(Debug)]
 pub(crate) struct Resolver<B> {
-    entries: FastMap<Address, Entry>,
+    pub(super) entries: FastMap<Address, Entry>,
     parked: VecDeque<Waiting<B>>,
     /// Entries at which something is due, to be worked off.
     due: Vec<Address>,
@@ -122,6 +144,8 @@ pub(crate) struct Resolver<B> {
     /// Who else claimed which own address, and when last.
     claims: Vec<(Address, [u8; 6], Nanos)>,
     next_scan: Nanos,
+    /// Before this time gateways are not looked at again.
+    pub(super) next_watch: Nanos,
 }
 
 impl<B> Default for Resolver<B> {
@@ -136,6 +160,7 @@ impl<B> Default for Resolver<B> {
             defended: FastMap::with_capacity_and_hasher(64, Default::default()),
             claims: Vec::with_capacity(CLAIMS),
             next_scan: 0,
+            next_watch: 0,
         }
     }
 }
@@ -161,17 +186,7 @@ impl<B> Resolver<B> {
         let mut ask = false;
         let entry = self.entries.entry(at).or_insert_with(|| {
             ask = true;
-            let due = now + RETRANSMIT;
-            Entry {
-                phase: Phase::Incomplete,
-                mac: [0; 6],
-                asked: 1,
-                due,
-                confirmed: 0,
-                used: now,
-                wanted: true,
-                parked: 0,
-            }
+            Entry { asked: 1, due: now + RETRANSMIT, ..Entry::to_ask(now) }
         });
         entry.used = now;
         match entry.phase {
@@ -239,12 +254,10 @@ impl<B> Resolver<B> {
         let entry = Entry {
             phase: Phase::Reachable,
             mac,
-            asked: 0,
             due: 0,
             confirmed: now,
-            used: now,
             wanted: false,
-            parked: 0,
+            ..Entry::to_ask(now)
         };
         self.unwanted += 1;
         self.entries.insert(at, entry);
@@ -262,17 +275,22 @@ impl<B> Resolver<B> {
 
     /// A worker uses a neighbour whose entry nears its end; false when there is no such entry any more.
     pub(crate) fn used(&mut self, interface: InterfaceId, address: IpAddr, now: Nanos) -> bool {
+        self.want(&(interface, address));
         let Some(entry) = self.entries.get_mut(&(interface, address)) else { return false };
         entry.used = now;
-        if !entry.wanted {
-            entry.wanted = true;
-            self.unwanted -= 1;
-        }
         if entry.phase == Phase::Reachable && now >= entry.confirmed + (REACHABLE - REFRESH) {
             (entry.phase, entry.asked, entry.due) = (Phase::Probing, 0, now);
             self.due.push((interface, address));
         }
         true
+    }
+
+    /// Packets go to a neighbour, if there is such an entry.
+    pub(super) fn want(&mut self, at: &Address) {
+        if let Some(entry) = self.entries.get_mut(at).filter(|entry| !entry.wanted) {
+            entry.wanted = true;
+            self.unwanted -= 1;
+        }
     }
 
     /// One thing of what is due, `None` when there is nothing.

@@ -16,7 +16,7 @@ fn route(to: &str, target: RouteTarget) -> Route {
 }
 
 fn via(to: &str, gateway: &str) -> Route {
-    route(to, RouteTarget::Via(gateway.parse().unwrap()))
+    route(to, RouteTarget::via(gateway.parse().unwrap()))
 }
 
 #[test]
@@ -283,4 +283,69 @@ fn ipv6_is_compiled_like_ipv4() {
     assert_eq!((default.hop, default.source), (Hop::Via(LAN, ip("2001:db8:1::fe")), ip("2001:db8:1::1")));
     let service = found(&snapshot, key("2001:db8::100", 80));
     assert_eq!(service.destinations[0].address, ip("2001:db8:1::5"));
+}
+
+fn several(to: &str, gateways: &[(&str, u16)]) -> Route {
+    let hop = |&(via, weight): &(&str, u16)| model::NextHop { via: ip(via), weight };
+    route(to, RouteTarget::Via(gateways.iter().map(hop).collect()))
+}
+
+#[test]
+fn what_is_known_of_gateways_outlives_edits() {
+    let mut bench = Bench::new();
+    let mut state = two_arms();
+    state.routes = vec![
+        several("0.0.0.0/0", &[("10.0.0.251", 1), ("10.0.0.252", 3)]),
+        several("172.16.0.0/12", &[("10.1.0.251", 1), ("10.0.0.252", 1)]),
+        several("192.0.2.0/24", &[("10.0.0.251", 7)]),
+    ];
+    let first = bench.apply(&state);
+    let hop = |snapshot: &Snapshot, prefix: &str| {
+        snapshot.routes.iter().find(|route| route.prefix == ip(prefix)).unwrap().hop
+    };
+    assert_eq!(hop(&first, "172.16.0.0"), Hop::Several { first: 2, count: 2 });
+    assert_eq!(hop(&first, "0.0.0.0"), Hop::Several { first: 0, count: 2 });
+    assert_eq!(hop(&first, "192.0.2.0"), Hop::Via(WAN, ip("10.0.0.251")), "one is one");
+    let list: Vec<_> = first
+        .next_hops
+        .list
+        .iter()
+        .map(|hop| (hop.gateway.interface, hop.gateway.address, hop.source, hop.weight))
+        .collect();
+    let (wan, lan) = (ip("10.0.0.1"), ip("10.1.0.1"));
+    assert_eq!(
+        list,
+        [
+            (WAN, ip("10.0.0.251"), wan, 1),
+            (WAN, ip("10.0.0.252"), wan, 3),
+            (LAN, ip("10.1.0.251"), lan, 1),
+            (WAN, ip("10.0.0.252"), wan, 1),
+        ]
+    );
+    assert_eq!(first.next_hops.gateways.len(), 3, "each once");
+
+    // Worker 0 finds that one is silent: it is so in both routes, and in the next configuration.
+    let silent = |snapshot: &Snapshot| {
+        let silent = snapshot.next_hops.list.iter().filter(|hop| !hop.gateway.answers());
+        silent.map(|hop| hop.gateway.address).collect::<Vec<_>>()
+    };
+    first.next_hops.list[1].gateway.set_answers(false);
+    first.next_hops.turn();
+    assert_eq!(silent(&first), [ip("10.0.0.252"); 2]);
+    let second = bench.apply(&state);
+    assert_eq!((silent(&second), second.next_hops.turns()), (vec![ip("10.0.0.252"); 2], 1));
+    assert_eq!(second.paths, first.paths);
+
+    let RouteTarget::Via(hops) = &mut state.routes[0].target else { panic!() };
+    hops[1].weight = 2;
+    let third = bench.apply(&state);
+    assert_ne!(third.paths, second.paths, "flows may go elsewhere");
+    assert_eq!(silent(&third).len(), 2);
+
+    // Whoever comes back is asked anew.
+    state.routes.truncate(1);
+    state.routes[0].target = RouteTarget::via(ip("10.0.0.251"));
+    assert_eq!(bench.apply(&state).next_hops.gateways.len(), 0);
+    state.routes[0] = several("0.0.0.0/0", &[("10.0.0.251", 1), ("10.0.0.252", 1)]);
+    assert!(silent(&bench.apply(&state)).is_empty());
 }

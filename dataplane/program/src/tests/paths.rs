@@ -20,7 +20,7 @@ fn rich() -> State {
     state.local_pools.push(pool("pool", "lan", "10.1.0.200", "10.1.0.203"));
     state.routes.push(Route {
         to: "192.0.2.0/24".parse().unwrap(),
-        target: RouteTarget::Via(ip("10.0.0.254")),
+        target: RouteTarget::via(ip("10.0.0.254")),
         mtu: None,
     });
     state.neighbours.push(Neighbour {

@@ -12,8 +12,9 @@ mod tests;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use fulcrum_director::explain::{self, Way};
 use fulcrum_director::snapshot::{Destination, InterfaceId, Service};
-use fulcrum_director::{Nanos, SECOND, Snapshot, Verdict, explain};
+use fulcrum_director::{Nanos, Reason, SECOND, Snapshot, Verdict};
 use fulcrum_model::{
     AddressRange, Forward, LocalPool, Mac, Neighbour, PortRange, Protocol, Server, ServerKey, ServiceKey,
     State,
@@ -138,6 +139,8 @@ pub struct Facts {
     pub released: Vec<(IpAddr, String)>,
     /// Sessions by local address, with the service's name as `fulcrum status` has it.
     pub pools: Vec<(String, IpAddr, u64)>,
+    /// Gateways that do not answer, of routes that have several, with their interfaces' names.
+    pub silent: Vec<(String, IpAddr)>,
 }
 
 /// How a step went.
@@ -208,6 +211,7 @@ impl Tracer {
         complete(&mut facts);
         let bench = Bench::new(config(), facts.state.clone());
         let snapshot = bench.snapshot().clone();
+        silence(&snapshot, &facts.silent);
         let interface = interface(&snapshot, &flow)?;
         let protocol = flow.protocol.number();
         let from = (flow.client.0, flow.client.1.unwrap_or(ANY_PORT));
@@ -256,6 +260,7 @@ impl Tracer {
             }
             None => Bench::new(config(), self.facts.state.clone()),
         };
+        silence(bench.snapshot(), &self.facts.silent);
         let opened = bench.sessions().iter().any(|view| view.template == session.is_none());
         self.load(&bench);
         let kind = if session.is_some() { Kind::Later } else { Kind::First };
@@ -360,7 +365,20 @@ fn config() -> BenchConfig {
 pub fn compile(facts: &Facts) -> Arc<Snapshot> {
     let mut facts = facts.clone();
     complete(&mut facts);
-    Bench::new(BenchConfig { sessions: 16, ..config() }, facts.state).snapshot().clone()
+    let snapshot = Bench::new(BenchConfig { sessions: 16, ..config() }, facts.state).snapshot().clone();
+    silence(&snapshot, &facts.silent);
+    snapshot
+}
+
+/// Has gateways known as silent that the running data plane knows as such.
+fn silence(snapshot: &Snapshot, silent: &[(String, IpAddr)]) {
+    for gateway in &snapshot.next_hops.gateways {
+        let name = &snapshot.interfaces[usize::from(gateway.interface)].name;
+        if silent.iter().any(|(interface, address)| (interface, *address) == (name, gateway.address)) {
+            gateway.set_answers(false);
+        }
+    }
+    snapshot.next_hops.turn();
 }
 
 /// Brings a state to what the running data plane makes of it: the MAC addresses of its ports, learned neighbours.
@@ -370,6 +388,12 @@ fn complete(facts: &mut Facts) {
             port.mac = Some(*mac);
         }
     }
+    // Whose word does not count is not to be known here, either.
+    let silent = &facts.silent;
+    facts.neighbours.retain(|fact| {
+        !silent.iter().any(|(interface, address)| (interface, *address) == (&fact.interface, fact.address))
+            || fact.mac.is_none()
+    });
     learn(&mut facts.state, &facts.neighbours);
 }
 
@@ -387,6 +411,12 @@ fn learn(state: &mut State, neighbours: &[NeighbourFact]) {
     }
 }
 
+/// The way of the flow's answers.
+fn way_back(snapshot: &Snapshot, flow: &Flow) -> Result<Way, Reason> {
+    let client = (flow.client.0, flow.client.1.unwrap_or(ANY_PORT));
+    explain::way(snapshot, client.0, flow.protocol.number(), [flow.virtual_, client])
+}
+
 /// The interface by which the flow comes in.
 fn interface(snapshot: &Snapshot, flow: &Flow) -> Result<InterfaceId, TraceError> {
     match &flow.interface {
@@ -397,7 +427,7 @@ fn interface(snapshot: &Snapshot, flow: &Flow) -> Result<InterfaceId, TraceError
                 TraceError::NoInterface { name: name.clone(), known: known.join(", ") }
             })
         }
-        None => explain::way(snapshot, flow.client.0)
+        None => way_back(snapshot, flow)
             .map(|way| way.interface)
             .map_err(|reason| TraceError::NoWayIn { client: flow.client.0, reason: reason.name() }),
     }

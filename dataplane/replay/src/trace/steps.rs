@@ -2,13 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use fulcrum_director::explain::{self, Choice, Way};
+use fulcrum_director::explain::{self, Candidate, Choice, Way};
 use fulcrum_director::snapshot::{Destination, Forward, Service};
 use fulcrum_director::{Event, Reason, VerdictKind};
 use fulcrum_model::{Mac, Protocol, ServiceKey};
 use fulcrum_packet::ethernet;
 
-use super::{LoadFact, Mark, NeighbourFact, Report, Run, SessionFact, Step, Tracer, frame};
+use super::{LoadFact, Mark, NeighbourFact, Report, Run, SessionFact, Step, Tracer, frame, way_back};
 use crate::verdict::word;
 
 /// Things of one kind that are listed at most.
@@ -78,7 +78,7 @@ fn arrival(tracer: &Tracer) -> Step {
     let port = tracer.snapshot.ports.get(usize::from(place.port)).map_or("", |port| &port.name);
     let vlan = if place.vlan == 0 { String::new() } else { format!(", vlan {}", place.vlan) };
     let client = tracer.flow.client.0;
-    let (mark, why) = match (&tracer.flow.interface, explain::way(&tracer.snapshot, client)) {
+    let (mark, why) = match (&tracer.flow.interface, way_back(&tracer.snapshot, &tracer.flow)) {
         (None, _) => (Mark::Ok, format!("the way back to {client} leads there")),
         (Some(_), Ok(way)) if way.interface == tracer.interface => {
             (Mark::Ok, format!("so does the way back to {client} lead"))
@@ -339,7 +339,8 @@ fn way(tracer: &Tracer, run: &Run, server: &Destination, known: bool) -> Vec<Ste
     };
     steps.push(Step::new("forwarding", Mark::Ok, text));
     steps.extend(pool(tracer, server));
-    match explain::way(&tracer.snapshot, server.address) {
+    let ends = [tracer.from(), tracer.flow.virtual_];
+    match explain::way(&tracer.snapshot, server.address, tracer.flow.protocol.number(), ends) {
         Err(reason) => {
             let text = format!("to {}: none ({reason}); {}", server.address, reason.remedy().advice);
             steps.push(Step::new("route", Mark::Stop, text));
@@ -347,6 +348,9 @@ fn way(tracer: &Tracer, run: &Run, server: &Destination, known: bool) -> Vec<Ste
         Ok(way) => {
             steps.extend(link(tracer, server, way));
         }
+    }
+    if matches!(server.forward, Forward::Nat | Forward::FullNat) {
+        steps.extend(answers(tracer));
     }
     steps
 }
@@ -376,6 +380,38 @@ fn pool(tracer: &Tracer, server: &Destination) -> Option<Step> {
     });
     let text = format!("{} addresses to choose from", ranges.len());
     Some(Step::new("local pool", Mark::Ok, text).with(details.collect()))
+}
+
+/// Which of several gateways the answers take.
+fn answers(tracer: &Tracer) -> Option<Step> {
+    let client = tracer.flow.client.0;
+    let (candidates, way) =
+        (explain::candidates(&tracer.snapshot, client), way_back(&tracer.snapshot, &tracer.flow).ok()?);
+    let out = &tracer.snapshot.interfaces[usize::from(way.interface)];
+    let text = format!("to {client}: by {}, gateway {}", out.name, way.next_hop);
+    (!candidates.is_empty()).then(|| of_several(tracer, Step::new("answers", Mark::Ok, text), &candidates))
+}
+
+/// Says why a way leads by its gateway and not by the others.
+fn of_several(tracer: &Tracer, step: Step, candidates: &[Candidate]) -> Step {
+    let (count, answering) =
+        (candidates.len(), candidates.iter().filter(|candidate| candidate.answers).count());
+    let whom = match answering {
+        0 => format!("of {count} gateways, none of which answers"),
+        _ if answering == count => format!("of {count} gateways"),
+        _ => format!("of the {answering} of {count} gateways that answer"),
+    };
+    let why = match tracer.flow.client.1 {
+        Some(_) => "the hash of both ends decides",
+        None => "another one for another port of the client: give it",
+    };
+    let mark = if answering == count { Mark::Ok } else { Mark::Warning };
+    let details = candidates.iter().map(|candidate| {
+        let name = &tracer.snapshot.interfaces[usize::from(candidate.way.interface)].name;
+        let silent = if candidate.answers { "" } else { ", does not answer: the others have its flows" };
+        format!("gateway {} on {name}: weight {}{silent}", candidate.way.next_hop, candidate.weight)
+    });
+    Step { mark, text: format!("{}, {whom}: {why}", step.text), details: details.collect(), ..step }
 }
 
 fn link(tracer: &Tracer, server: &Destination, way: Way) -> Vec<Step> {
@@ -422,7 +458,10 @@ fn link(tracer: &Tracer, server: &Destination, way: Way) -> Vec<Step> {
             format!("packets of {room} bytes get through, clients send up to {came}"),
         ),
     };
-    vec![Step::new("route", Mark::Ok, route), Step::new("next hop", mark, text), mtu]
+    let (candidates, route) =
+        (explain::candidates(&tracer.snapshot, server.address), Step::new("route", Mark::Ok, route));
+    let route = if candidates.is_empty() { route } else { of_several(tracer, route, &candidates) };
+    vec![route, Step::new("next hop", mark, text), mtu]
 }
 
 /// The end: what the engine did with the packet.

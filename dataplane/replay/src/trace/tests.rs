@@ -61,6 +61,7 @@ fn facts(director: &Bench) -> Facts {
         absent: Vec::new(),
         released: Vec::new(),
         pools: Vec::new(),
+        silent: Vec::new(),
     }
 }
 
@@ -326,4 +327,48 @@ fn what_cannot_be_traced_is_refused() {
     assert_eq!(refused(&asked), "there is no interface dmz; there are: wan, lan");
     asked.client.0 = "2001:db8::1".parse().unwrap();
     assert!(refused(&asked).contains("two address families"));
+}
+
+/// The gateway that is named is the one that the packet goes to, and the others are named with it.
+#[test]
+fn of_several_gateways_the_one_that_is_taken_is_named() {
+    let service = service("rr", "", "nat").replace("10.1.0.1", "172.16.0.1");
+    let route = |to: &str, subnet: &str| {
+        format!("[[route]]\nto = \"{to}\"\nvia = [\"{subnet}.251\", \"{subnet}.252\", \"{subnet}.253\"]\n")
+    };
+    let text = format!("{}{}{service}", route("172.16.0.0/12", "10.1.0"), route("0.0.0.0/0", "10.0.0"));
+    let mut director = director(&text);
+    let mut state = director.state().clone();
+    for (interface, subnet) in [("wan", "10.0.0"), ("lan", "10.1.0")] {
+        for host in 251..=253u8 {
+            let address = format!("{subnet}.{host}").parse().unwrap();
+            let mac = Mac([2, 0, 0, 0, 9, host]);
+            state.neighbours.push(Neighbour { interface: interface.to_owned(), address, mac });
+        }
+    }
+    director.replace(state);
+    let mut seen = std::collections::BTreeSet::new();
+    for port in 0..12u16 {
+        let flow = flow(Protocol::Tcp, ("198.51.100.2", 30_000 + port), ("10.0.0.100", 80));
+        let report = traced(&director, &flow);
+        let (_, _, frames) = real(&mut director, &flow, Kind::First);
+        let gateway = frames[0][5];
+        let said = told(&report, "route");
+        assert!(said.contains(&format!("gateway 10.1.0.{gateway}, of 3 gateways: the hash")), "{said}");
+        assert!(told(&report, "answers").contains(", of 3 gateways"), "{:#?}", report.steps);
+        seen.insert(gateway);
+
+        // The same, where that one does not answer.
+        let mut facts = facts(&director);
+        facts.silent = vec![("lan".to_owned(), format!("10.1.0.{gateway}").parse().unwrap())];
+        let report = Tracer::new(facts, flow.clone()).unwrap().trace(None, None);
+        let said = told(&report, "route");
+        assert!(said.contains("of the 2 of 3 gateways that answer"), "{said}");
+        assert!(!said.contains(&format!("by lan, gateway 10.1.0.{gateway}")), "{said}");
+        assert!(
+            said.contains(&format!("gateway 10.1.0.{gateway} on lan: weight 1, does not answer")),
+            "{said}"
+        );
+    }
+    assert_eq!(seen.len(), 3);
 }

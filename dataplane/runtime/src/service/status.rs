@@ -1,8 +1,8 @@
 //! How the data plane is, in one message.
 
 use fulcrum_api::dataplane::{
-    DataplaneStatus, ExceptionClass, ExceptionStatus, FramePool, GetStatusRequest, LocalPoolUse, NamedCount,
-    PortStatus, PortSteering, SnatUse, TranslationLog, Worker,
+    DataplaneStatus, ExceptionClass, ExceptionStatus, FramePool, GatewayStatus, GetStatusRequest,
+    LocalPoolUse, NamedCount, PortStatus, PortSteering, SnatUse, TranslationLog, Worker,
 };
 use fulcrum_director::counters::ClassCells;
 use fulcrum_director::exception::Class;
@@ -71,6 +71,16 @@ pub(super) fn status(control: &mut Control, asked: &GetStatusRequest) -> Datapla
             .map(|pool| FramePool { frames: pool.size(), free: pool.available() })
             .collect(),
         process: Some(fulcrum_api::process::usage()),
+        gateways: control
+            .program
+            .gateways()
+            .iter()
+            .map(|gateway| GatewayStatus {
+                interface: control.snapshot.interfaces[usize::from(gateway.interface)].name.clone(),
+                address: gateway.address.to_string(),
+                answers: gateway.answers(),
+            })
+            .collect(),
     }
 }
 

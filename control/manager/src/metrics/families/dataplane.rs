@@ -96,6 +96,16 @@ pub(super) const FAMILIES: &[Family] = &[
         ports(s, out, |out, name, it| out.put(&[name], it.link));
     }),
     gauge(
+        "gateway_up",
+        &["interface", "address"],
+        "1 when a gateway of a route that has several answers.",
+        |s, out| {
+            for it in s.dataplane.iter().flat_map(|dataplane| &dataplane.gateways) {
+                out.put(&[&it.interface, &it.address], it.answers);
+            }
+        },
+    ),
+    gauge(
         "port_speed",
         PORT,
         "What the link carries in each direction, 0 when the device does not say.",

@@ -1,15 +1,13 @@
 //! `[[port]]`, `[[interface]]`, `[[route]]`, `[[neighbour]]`, `[[local-pool]]`.
 
-use std::net::IpAddr;
-
 use ipnet::IpNet;
 
 use super::super::table::Table;
 use crate::state::{
-    AddressRange, Exception, Interface, LocalPool, Neighbour, Port, PortRange, PortSteering, Route,
+    AddressRange, Exception, Interface, LocalPool, Neighbour, NextHop, Port, PortRange, PortSteering, Route,
     RouteTarget,
 };
-use crate::validate::{MAX_MTU, MAX_RATE, MSS};
+use crate::validate::{MAX_MTU, MAX_RATE, MSS, WEIGHTS};
 
 pub(super) fn port(table: &mut Table<'_>) -> Option<Port> {
     let name = table.text("name");
@@ -59,21 +57,46 @@ pub(super) fn exception(table: &mut Table<'_>) -> Exception {
 
 pub(super) fn route(table: &mut Table<'_>) -> Option<Route> {
     let to = table.parsed("to", "a prefix, such as 10.1.0.0/16");
-    let via = table.parsed::<IpAddr>("via", "an IP address, such as 172.16.100.254").map(RouteTarget::Via);
+    let via = table.one_or_list("via", GATEWAY, |text| {
+        let gateway = text.parse().map_err(|_| format!("via `{text}` is not {GATEWAY}"));
+        gateway.map(NextHop::new)
+    });
+    let mut hops = Vec::new();
+    for mut hop in table.tables("next-hop", "[[route.next-hop]]") {
+        hops.extend(next_hop(&mut hop));
+        hop.finish();
+    }
+    let gateways = table.has("via") || table.has("next-hop");
     let interface = table.text("interface").map(RouteTarget::Interface);
     let refusal = table.word("type", &[("unreachable", false), ("blackhole", true)]);
     let refusal =
         refusal.map(|silent| if silent { RouteTarget::Blackhole } else { RouteTarget::Unreachable });
     let mtu = table.number("mtu", 576..=MAX_MTU);
     let to = table.required("to", "\"0.0.0.0/0\"", to);
+    if table.has("via") && table.has("next-hop") {
+        let rule = "list all gateways in one, with weights in `next-hop`";
+        table.complain("next-hop", format!("[[route]] has both `via` and `next-hop`; {rule}"));
+        return None;
+    }
+    let via = gateways.then(|| RouteTarget::Via(via.unwrap_or(hops)));
     let mut targets: Vec<RouteTarget> = [via, interface, refusal].into_iter().flatten().collect();
     if targets.len() != 1 {
         let count = if targets.is_empty() { "no" } else { "more than one" };
-        let rule = "give one of `via = ADDRESS`, `interface = NAME`, `type = \"unreachable\"|\"blackhole\"`";
+        let rule = "give one of `via = ADDRESS`, `next-hop = [{ via = ADDRESS, weight = NUMBER }, …]`, \
+                    `interface = NAME`, `type = \"unreachable\"|\"blackhole\"`";
         table.complain("", format!("[[route]] has {count} target; {rule}"));
         return None;
     }
     Some(Route { to: to?, target: targets.remove(0), mtu })
+}
+
+const GATEWAY: &str = "an IP address, such as 172.16.100.254";
+
+fn next_hop(table: &mut Table<'_>) -> Option<NextHop> {
+    let via = table.parsed("via", GATEWAY);
+    let weight = table.number("weight", WEIGHTS).unwrap_or(1);
+    let via = table.required("via", "\"172.16.100.254\"", via);
+    Some(NextHop { via: via?, weight })
 }
 
 pub(super) fn neighbour(table: &mut Table<'_>) -> Option<Neighbour> {

@@ -171,13 +171,25 @@ const TABLES: &[Table] = &[
     },
     Table {
         title: "[[route]]",
-        about: "A static route. It has one of `via`, `interface` and `type`.",
+        about: "A static route. It has one of `via`, `next-hop`, `interface` and `type`.",
         keys: &[
             ("to", "", "Where it leads."),
-            ("via", "", "The gateway, in the subnet of an interface."),
+            (
+                "via",
+                "",
+                "The gateway, in the subnet of an interface; of several, each gets the same share of the flows.",
+            ),
             ("interface", "", "The interface on whose link the destinations are."),
             ("type", "", "`unreachable`: refused with ICMP; `blackhole`: dropped in silence."),
             ("mtu", "the interface's", "Largest packet that goes this way."),
+        ],
+    },
+    Table {
+        title: "[[route.next-hop]]",
+        about: "One of the gateways of a route, with its share of the flows. Written shorter as `next-hop = [{ via = \"…\", weight = 2 }, …]`.",
+        keys: &[
+            ("via", "", "The gateway, in the subnet of an interface."),
+            ("weight", "1", "Its share, measured by the others'."),
         ],
     },
     Table {

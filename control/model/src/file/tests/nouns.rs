@@ -330,3 +330,76 @@ fn a_link_local_gateway_needs_one_link() {
         ]
     );
 }
+
+const TWO_LINKS: &str = r#"[[port]]
+name = "p"
+device = "net_null0"
+[[interface]]
+name = "a"
+port = "p"
+addresses = ["192.0.2.9/24", "fd00:2::9/64"]
+[[route]]
+to = "0.0.0.0/0"
+"#;
+
+#[test]
+fn a_route_has_one_gateway_or_several() {
+    let hops = |text: &str| {
+        let config =
+            Config::parse("f", &format!("{TWO_LINKS}{text}\n")).unwrap_or_else(|e| panic!("{text}: {e}"));
+        let again = Config::parse("f", &to_toml(&config)).unwrap();
+        assert_eq!(again.state, config.state, "{}", to_toml(&config));
+        let hops = config.state.routes[0].target.next_hops();
+        hops.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(hops("via = \"192.0.2.1\""), ["192.0.2.1"]);
+    assert_eq!(hops("via = [\"192.0.2.1\"]"), ["192.0.2.1"]);
+    let two = ["192.0.2.1", "192.0.2.2"];
+    assert_eq!(hops("via = [\"192.0.2.1\", \"192.0.2.2\"]"), two);
+    assert_eq!(hops("next-hop = [{ via = \"192.0.2.1\" }, { via = \"192.0.2.2\" }]"), two);
+    let weighted = ["192.0.2.1 weight 2", "192.0.2.2"];
+    assert_eq!(hops("next-hop = [{ via = \"192.0.2.1\", weight = 2 }, { via = \"192.0.2.2\" }]"), weighted);
+    let tables =
+        "[[route.next-hop]]\nvia = \"192.0.2.1\"\nweight = 2\n[[route.next-hop]]\nvia = \"192.0.2.2\"";
+    assert_eq!(hops(tables), weighted);
+}
+
+#[test]
+fn what_is_wrong_with_a_gateway_is_said_where_it_stands() {
+    let many: Vec<String> = (10..43).map(|n| format!("\"192.0.2.{n}\"")).collect();
+    let many = format!("via = [{}]", many.join(", "));
+    let cases = [
+        ("via = []", "f:10: a route has 1 to 32 gateways, not 0"),
+        (&*many, "f:10: a route has 1 to 32 gateways, not 33"),
+        ("via = [\"192.0.2.1\", \"none\"]", "f:10: via `none` is not an IP address, such as 172.16.100.254"),
+        (
+            "via = [\"192.0.2.1\",\n\"192.0.2.1\"]",
+            "f:11: gateway 192.0.2.1 is there twice; give it once, with a weight in `next-hop`",
+        ),
+        (
+            "via = [\"192.0.2.1\",\n\"fd00:2::1\"]",
+            "f:11: gateway fd00:2::1 and destination 0.0.0.0/0 are of two families",
+        ),
+        (
+            "next-hop = [{ via = \"192.0.2.1\" },\n{ via = \"192.0.2.9\", weight = 2 }]",
+            "f:11: gateway 192.0.2.9 is the director's own address; give the router's",
+        ),
+        ("next-hop = [{ via = \"192.0.2.1\", weight = 0 }]", "f:10: weight of 0 is out of range; 1 to 256"),
+        (
+            "next-hop = [{ weight = 2 }]",
+            "f:10: [[route.next-hop]] needs `via`, such as via = \"172.16.100.254\"",
+        ),
+        (
+            "next-hop = [{ via = \"192.0.2.1\", dev = \"a\" }]",
+            "f:10: unknown key `dev` in [[route.next-hop]]; known: via, weight",
+        ),
+        (
+            "via = \"192.0.2.1\"\nnext-hop = [{ via = \"192.0.2.2\" }]",
+            "f:11: [[route]] has both `via` and `next-hop`; list all gateways in one, with weights in `next-hop`",
+        ),
+    ];
+    for (text, error) in cases {
+        let found = errors(&format!("{TWO_LINKS}{text}\n"));
+        assert!(found.contains(&error.to_owned()), "{text}:\n{}\nwanted\n{error}", found.join("\n"));
+    }
+}
