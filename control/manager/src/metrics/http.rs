@@ -20,7 +20,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, OnceCell, Semaphore};
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
@@ -108,11 +108,26 @@ struct Pages {
     last: Mutex<Option<(Instant, Page)>>,
 }
 
-/// Metrics in both formats; clones share them.
+/// Metrics in OpenMetrics' format, and once somebody wants them in the older one, in that too; clones share them.
 #[derive(Clone, Debug, Default)]
 struct Page {
     open: Bytes,
-    plain: Bytes,
+    plain: Arc<OnceCell<Bytes>>,
+}
+
+impl Page {
+    fn new(open: String) -> Page {
+        Page { open: open.into(), plain: Arc::default() }
+    }
+
+    async fn plain(&self) -> Bytes {
+        let make = async || {
+            let open = self.open.clone();
+            let plain = move || text::plain(&String::from_utf8_lossy(&open)).into();
+            tokio::task::spawn_blocking(plain).await.unwrap_or_default()
+        };
+        self.plain.get_or_init(make).await.clone()
+    }
 }
 
 impl Pages {
@@ -127,9 +142,7 @@ impl Pages {
         let begun = Instant::now();
         let scrape = self.source.look().await;
         let made = tokio::task::spawn_blocking(|| {
-            let open = text::open_metrics(scrape, families()).unwrap_or_default();
-            let plain = text::plain(&open).into();
-            Page { open: open.into(), plain }
+            Page::new(text::open_metrics(scrape, families()).unwrap_or_default())
         });
         let page = made.await.unwrap_or_default();
         *last = Some((begun, page.clone()));
@@ -143,7 +156,7 @@ async fn metrics(State(pages): State<Arc<Pages>>, headers: HeaderMap) -> Respons
     let open = accepted.contains("application/openmetrics-text");
     // A task of its own: who goes away does not leave a scrape half made, to be begun again by the next one.
     let page = tokio::spawn(async move { pages.since(asked).await }).await.unwrap_or_default();
-    let (kind, text) = if open { (OPEN_METRICS, page.open) } else { (PLAIN, page.plain) };
+    let (kind, text) = if open { (OPEN_METRICS, page.open) } else { (PLAIN, page.plain().await) };
     match text.is_empty() {
         true => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         false => ([(header::CONTENT_TYPE, kind)], Body::from(text)).into_response(),
