@@ -9,7 +9,7 @@ SHELL := /bin/bash
 PREFIX ?= /usr/local
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PROGRAMS := fulcrum-dataplane fulcrum-control fulcrum
-LIBRARY := libfulcrum_ipvs.so
+LIBRARY := libfulcrum_preload.so
 # Where `make install` takes programs from, and where to units and zsh's completions go.
 BUILT ?= $(TARGET)/release
 UNITDIR ?= $(PREFIX)/lib/systemd/system
@@ -79,7 +79,7 @@ install: ## install what `make build` made: DESTDIR, PREFIX (/usr/local), IPVSAD
 	# Tests leave it among what they depend on.
 	for library in $(BUILT)/deps/$(LIBRARY) $(BUILT)/$(LIBRARY); do [ ! -f $$library ] || break; done
 	[ -f $$library ] || { echo "$(LIBRARY) is not built yet: run \`make build\` first" >&2; exit 1; }
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/fulcrum $$library
+	install -D -m 644 $$library $(DESTDIR)$(PREFIX)/lib/fulcrum/libfulcrum_ipvs.so
 	share=$(DESTDIR)$(PREFIX)/share
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(BUILT)/fulcrum
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/sbin $(BUILT)/fulcrum-dataplane $(BUILT)/fulcrum-control

@@ -161,8 +161,9 @@ fn drop_ins_for_programs_of_ipvs_are_right() {
         let said = verify();
         assert!(!said.contains("fulcrum.conf") && !said.contains("fulcrum-control"), "{said}");
         // That it would be noticed.
-        fs::write(&place, text + "Environmant=\n").expect("it is ours");
+        fs::write(&place, format!("{text}Environmant=\n")).expect("it is ours");
         assert!(verify().contains("fulcrum.conf"), "{said}");
+        fs::write(&place, text).expect("it is ours");
     }
 }
 

@@ -110,7 +110,7 @@ impl Doors {
 /// Cargo has made it for this test: beside the test program.
 fn library() -> PathBuf {
     let here = std::env::current_exe().expect("a program has a path");
-    let library = here.parent().map(|folder| folder.join("libfulcrum_ipvs.so"));
+    let library = here.parent().map(|folder| folder.join("libfulcrum_preload.so"));
     library.filter(|library| library.exists()).expect("the library is built")
 }
 

@@ -16,9 +16,11 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, connect, socket};
 use crate::command::Global;
 use reach::Unreachable;
 
-/// The library's name, and where packages have it.
+/// What the library is called where it is installed, and where packages have it.
 const LIBRARY: &str = "libfulcrum_ipvs.so";
 const INSTALLED: &str = "/usr/lib/fulcrum";
+/// What it is called where it was built, beside this program.
+const BUILT: &str = "deps/libfulcrum_preload.so";
 
 /// What to run, and how.
 #[derive(Clone, Debug, clap::Args)]
@@ -132,10 +134,15 @@ fn become_program(global: &Global, arguments: &Arguments) -> Result<Error, Error
 /// installed, or in the package's place.
 fn library(named: Option<&Path>) -> Result<PathBuf, Error> {
     let here = env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_owned)).unwrap_or_default();
-    let folders = [here.join("deps"), here.join("../lib/fulcrum"), PathBuf::from(INSTALLED)];
     let candidates = match named {
         Some(path) => vec![path.to_owned()],
-        None => folders.iter().map(|folder| folder.join(LIBRARY)).collect(),
+        None => {
+            vec![
+                here.join(BUILT),
+                here.join("../lib/fulcrum").join(LIBRARY),
+                Path::new(INSTALLED).join(LIBRARY),
+            ]
+        }
     };
     let found = candidates.iter().find_map(|path| path.canonicalize().ok().filter(|path| path.is_file()));
     let looked = || candidates.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
