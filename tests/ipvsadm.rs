@@ -41,8 +41,7 @@ impl Director {
 
     /// Runs a line of a shell; its output, errors and exit code.
     fn run(&self, line: &str, input: &str) -> (String, String, i32) {
-        let library = program("fulcrum-control").with_file_name("libfulcrum_ipvs.so");
-        assert!(library.exists(), "{} is not built", library.display());
+        let library = program("deps/libfulcrum_preload.so");
         let mut child = Command::new("sh")
             .args(["-c", line])
             .env("LD_PRELOAD", library)

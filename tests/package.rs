@@ -8,11 +8,11 @@ use std::process::Command;
 const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
 const PROGRAMS: &str = env!("FULCRUM_PROGRAMS");
 const UNITS: [&str; 5] = [
-    "fulcrum-ipvs.socket",
     "fulcrum-dataplane.service",
     "fulcrum-control.service",
     "fulcrum-control.socket",
     "fulcrum-ipvsadm.service",
+    "fulcrum-ipvs.socket",
 ];
 
 /// A folder that goes away.

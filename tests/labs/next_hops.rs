@@ -50,7 +50,8 @@ fn answers(director: &Director) -> Vec<(String, bool)> {
     let rows: Vec<serde_json::Value> =
         serde_json::from_str(&director.fulcrum("route list --json")).expect("a list");
     let gateways = rows.iter().filter(|row| row["weight"] == 1);
-    let gateway = |row: &serde_json::Value| Some((row["via"].as_str()?.to_owned(), row["answers"].as_bool()?));
+    let gateway =
+        |row: &serde_json::Value| Some((row["via"].as_str()?.to_owned(), row["answers"].as_bool()?));
     gateways.filter_map(gateway).collect()
 }
 
@@ -108,7 +109,8 @@ fn connections_of_a_router_whose_link_is_cut_go_on_by_the_other_and_return() {
     let [_, second] = &routers;
     second.sh("ip link set dir down");
     wait_for("the second one silent", Duration::from_secs(10), || {
-        (answers(&director) == [("10.8.1.254".to_owned(), true), ("10.8.2.254".to_owned(), false)]).then_some(())
+        (answers(&director) == [("10.8.1.254".to_owned(), true), ("10.8.2.254".to_owned(), false)])
+            .then_some(())
     });
     std::thread::sleep(Duration::from_secs(2));
     // What the kernel takes off with a link.
