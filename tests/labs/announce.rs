@@ -12,7 +12,7 @@ use fulcrum_e2e::server::Server;
 
 use crate::door::through;
 
-const SOON: Duration = Duration::from_secs(10);
+pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 /// A director with what stands beside it.
 pub(super) struct Beside {
@@ -22,7 +22,7 @@ pub(super) struct Beside {
 }
 
 /// BIRD with a configuration, started in a namespace.
-fn bird(lab: &Lab, inside: &Namespace, name: &str, configuration: &str) -> Process {
+pub(crate) fn bird(lab: &Lab, inside: &Namespace, name: &str, configuration: &str) -> Process {
     let file = |end: &str| lab.directory().join(format!("{name}.{end}"));
     std::fs::write(file("conf"), configuration).expect("the lab's directory is writable");
     let mut command = inside.command("bird");
@@ -31,14 +31,14 @@ fn bird(lab: &Lab, inside: &Namespace, name: &str, configuration: &str) -> Proce
 }
 
 /// Where a director keeps its files.
-fn room(lab: &Lab, name: &str) -> PathBuf {
+pub(crate) fn room(lab: &Lab, name: &str) -> PathBuf {
     let room = lab.directory().join(name);
     std::fs::create_dir_all(&room).expect("the lab's directory is writable");
     room
 }
 
 /// VIP 10.77.0.9, in no subnet: who announces it gets its packets.
-const VIP: &str = "10.77.0.9";
+pub(crate) const VIP: &str = "10.77.0.9";
 
 /// A director between the top-of-rack router (10.1.N.254) and the servers, whose answers come back to its pool; BIRD
 /// beside it speaks to the router through the exception path.
@@ -115,7 +115,7 @@ fn announcing(lab: &Lab, tor: &Namespace, lan: &mut Switch, n: u8) -> Beside {
 }
 
 /// The next hops of the VIP at the router.
-fn hops(tor: &Namespace) -> Vec<String> {
+pub(crate) fn hops(tor: &Namespace) -> Vec<String> {
     let routes = tor.sh(&format!("ip route show {VIP}"));
     let mut hops: Vec<String> = routes
         .split_whitespace()
@@ -127,12 +127,12 @@ fn hops(tor: &Namespace) -> Vec<String> {
     hops
 }
 
-fn wait_hops(tor: &Namespace, expected: &[&str]) {
+pub(crate) fn wait_hops(tor: &Namespace, expected: &[&str]) {
     wait_for(&format!("the router to go by {expected:?}"), SOON, || (hops(tor) == expected).then_some(()));
 }
 
 /// Connections that each director has forwarded.
-fn connections(director: &Director) -> u64 {
+pub(crate) fn connections(director: &Director) -> u64 {
     director.stats().first().map_or(0, |service| service.numbers[0])
 }
 

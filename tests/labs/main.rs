@@ -33,5 +33,6 @@ mod tools;
 mod translation;
 mod translation_log;
 mod tunnels;
+mod upgrade;
 mod vlan;
 mod watching;

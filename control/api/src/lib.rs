@@ -1,7 +1,7 @@
 //! How Fulcrum's programs talk to each other: gRPC over Unix sockets.
 //!
 //! Lives here: the generated messages and services (`state`, `dataplane`, `control`), their conversion from
-//! and to fulcrum-model (`convert`, `edit`), states as streams of changes (`change`), statuses (`status`), rows of lists (`listing`),
+//! and to fulcrum-model (`convert`, `edit`), states as streams of changes (`change`), statuses (`status`), which versions go together (`version`), rows of lists (`listing`),
 //! what a process tells of itself (`process`) and sockets (`socket`).
 //! Does not live here: what the services do (fulcrum-manager, fulcrum-runtime).
 
@@ -12,6 +12,7 @@ pub mod listing;
 pub mod process;
 pub mod socket;
 pub mod status;
+pub mod version;
 
 pub use change::{apply_change, apply_changes, changes, difference, fingerprint};
 pub use convert::BadMessage;

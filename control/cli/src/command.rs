@@ -14,8 +14,8 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::{
     capture, configuration, doctor, events, generate, import, ipvsadm, local_pool, mark, neighbour, port,
-    probe, reference, route, run, server, service, session, setting, snat, status, timeout, top, trace, vip,
-    worker,
+    probe, reference, route, run, server, service, session, setting, snat, status, timeout, top, trace,
+    upgrade, vip, worker,
 };
 
 /// Operates Fulcrum, a layer-4 load balancer.
@@ -111,6 +111,8 @@ pub enum Command {
     Doctor(doctor::Arguments),
     /// Put a configuration file into effect, all or nothing
     Apply(configuration::FileArguments),
+    /// Start the data plane again without losing connections, or fulcrum-control, as an upgrade of packages asks for
+    Upgrade(upgrade::Arguments),
     /// Have fulcrum-control read its own configuration file and certificates again, as SIGHUP does
     Reload,
     /// Show what applying a configuration file would change
@@ -192,6 +194,7 @@ async fn run(arguments: Arguments, out: &mut Output<'_>) -> Result<ExitCode, Fai
         Command::Doctor(arguments) => return doctor::run(global, arguments, out).await,
         Command::Trace(arguments) => trace::run(global, arguments, out).await,
         Command::Apply(arguments) => configuration::apply(global, &arguments, out).await,
+        Command::Upgrade(arguments) => upgrade::run(global, arguments, out).await,
         Command::Reload => configuration::reload(global).await,
         Command::Diff(arguments) => configuration::diff(global, &arguments, out).await,
         Command::Save(arguments) => configuration::save(global, arguments, out).await,

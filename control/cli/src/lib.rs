@@ -38,6 +38,7 @@ pub mod table;
 pub mod timeout;
 pub mod top;
 pub mod trace;
+pub mod upgrade;
 pub mod vip;
 pub mod worker;
 

@@ -114,6 +114,14 @@ impl Room {
         serde_json::from_str(&self.fulcrum(&format!("{words} --json"))).unwrap()
     }
 
+    /// What it says when it exits with `code`, whatever it printed before.
+    pub(crate) fn refused_with_output(&self, code: i32, words: &str) -> String {
+        let output = self.try_fulcrum(words);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "fulcrum {words}: {errors}");
+        errors
+    }
+
     /// What it says when it exits with `code`.
     pub(crate) fn refused(&self, code: i32, words: &str) -> String {
         let output = self.try_fulcrum(words);

@@ -224,7 +224,11 @@ impl Announcer {
             };
             match host.take_off(there).await {
                 Ok(()) => warn!(vip = %place.1, interface = place.0, why, "withdrawn"),
-                Err(error) => tell(&mut memory.told, &place, Some(&error)),
+                Err(error) => {
+                    tell(&mut memory.told, &place, Some(&error));
+                    // It is there still.
+                    shown.entry(place).and_modify(|standing| *standing = Standing::Announced);
+                }
             }
         }
         self.board.shown().places = shown;
