@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use libc::{sockaddr_un, timeval};
 
+use crate::descriptor::watch_again;
 use crate::errno::last;
 use crate::{next, table};
 
@@ -69,7 +70,9 @@ pub(crate) fn again(fd: c_int) -> Result<(), c_int> {
     let put = table::with(fd, |entry| {
         entry.socket = socket;
         // SAFETY: both are descriptors; what was behind the second one is closed by it.
-        unsafe { next::dup3(new, fd, on_exec) }
+        let put = unsafe { next::dup3(new, fd, on_exec) };
+        watch_again(fd, &entry.watched);
+        put
     });
     close(new);
     if put == Some(fd) { Ok(()) } else { Err(libc::EBADF) }

@@ -6,7 +6,7 @@
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use libc::{FILE, iovec, mode_t, msghdr, sockaddr, socklen_t, ssize_t};
+use libc::{FILE, epoll_event, iovec, mode_t, msghdr, sockaddr, socklen_t, ssize_t};
 
 /// Where a function is, once it has been asked for.
 struct Next {
@@ -71,6 +71,7 @@ functions! {
     fn recv(fd: c_int, bytes: *mut c_void, length: usize, flags: c_int) -> ssize_t;
     fn recvfrom(fd: c_int, bytes: *mut c_void, length: usize, flags: c_int, from: *mut sockaddr, from_length: *mut socklen_t) -> ssize_t;
     fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t;
+    fn epoll_ctl(poll: c_int, operation: c_int, fd: c_int, event: *mut epoll_event) -> c_int;
     fn dup(fd: c_int) -> c_int;
     fn dup2(fd: c_int, other: c_int) -> c_int;
     fn dup3(fd: c_int, other: c_int, flags: c_int) -> c_int;

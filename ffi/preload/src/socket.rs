@@ -58,7 +58,8 @@ unsafe extern "C" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_in
     };
     door::dress(fd, kind & libc::SOCK_NONBLOCK != 0, kind & libc::SOCK_CLOEXEC == 0);
     let socket = table::identity(fd).unwrap_or_default();
-    if !table::insert(fd, Entry { socket, kind: of_netlink, port: 0, asked: Vec::new() }) {
+    let entry = Entry { socket, kind: of_netlink, port: 0, asked: Vec::new(), watched: Vec::new() };
+    if !table::insert(fd, entry) {
         door::close(fd);
         return fail(libc::EMFILE);
     }

@@ -10,11 +10,13 @@ use std::ptr;
 use std::sync::Once;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+use libc::epoll_event;
+
 /// Descriptors from here on are none that this library gives out.
 const MAX: usize = 65536;
 
 /// A netlink socket in the program's eyes.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Entry {
     /// Which socket it is in the kernel's eyes: the number of its inode.
     pub(crate) socket: u64,
@@ -24,6 +26,8 @@ pub(crate) struct Entry {
     pub(crate) port: u32,
     /// What was sent last and not answered yet.
     pub(crate) asked: Vec<u8>,
+    /// By which epoll instances it is watched, and for what: they watch a socket, which another one may replace.
+    pub(crate) watched: Vec<(c_int, epoll_event)>,
 }
 
 static TABLE: [AtomicPtr<Entry>; MAX] = [const { AtomicPtr::new(ptr::null_mut()) }; MAX];

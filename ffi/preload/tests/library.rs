@@ -15,7 +15,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 /// What every program begins with: a socket as libnl makes it.
 const BEGIN: &str = "
-import errno, os, socket, struct, sys
+import errno, os, select, socket, struct, sys
 def netlink(kind=socket.SOCK_RAW, flags=socket.SOCK_CLOEXEC):
     return socket.socket(socket.AF_NETLINK, kind | flags, 16)
 def refused(work, reason):
@@ -278,12 +278,15 @@ def say(line):
 s = netlink()
 s.bind((0, 0))
 other = netlink(flags=socket.SOCK_NONBLOCK)
+poll = select.epoll()
+poll.register(s.fileno(), select.EPOLLIN)
 s.send(b'one')
 assert s.recv(100) == b'one'
 other.send(b'quit')
 say('ended')
-# Another one is there.
+# Another one is there. Who watches the socket goes on watching it.
 s.send(b'two')
+assert poll.poll(5) == [(s.fileno(), select.EPOLLIN)]
 assert s.recv(100) == b'two'
 assert s.getsockname() == (os.getpid(), 0) and not os.get_inheritable(s.fileno())
 other.send(b'quit')
