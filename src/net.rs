@@ -220,6 +220,11 @@ impl Switch {
         }
     }
 
+    /// The same for a single cable, by its number: the first one connected is 1.
+    pub fn set_port(&self, number: usize, up: bool) {
+        self.inner.sh(&format!("ip link set p{number} {}", if up { "up" } else { "down" }));
+    }
+
     /// Frames that its ports have lost.
     pub fn lost(&self) -> u64 {
         self.inner.lost()

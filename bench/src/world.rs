@@ -86,6 +86,7 @@ impl World {
             ports: vec![Port {
                 name: "port".to_owned(),
                 device: "memory".to_owned(),
+                bond: None,
                 mac: Some(Mac(DIRECTOR)),
                 steering: Default::default(),
             }],

@@ -12,6 +12,8 @@ const SHOWN: &[&str] = &[
     "fulcrum.dataplane.v1.PortSteering",
     "fulcrum.dataplane.v1.ExceptionStatus",
     "fulcrum.dataplane.v1.ExceptionClass",
+    "fulcrum.dataplane.v1.BondStatus",
+    "fulcrum.dataplane.v1.BondMember",
     "fulcrum.dataplane.v1.LocalPoolUse",
     "fulcrum.dataplane.v1.SnatUse",
     "fulcrum.dataplane.v1.FramePool",

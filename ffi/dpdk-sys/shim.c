@@ -1,12 +1,18 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <limits.h>
+#include <link.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/types.h>
 
 #include <rte_mbuf_pool_ops.h>
+#if __has_include(<rte_eth_bond_8023ad.h>)
+#include <rte_eth_bond_8023ad.h>
+#define HAS_BOND
+#endif
 
 #include "shim.h"
 
@@ -323,6 +329,133 @@ int fulcrum_port_set_mac(uint16_t port, const uint8_t mac[6])
 	memcpy(address.addr_bytes, mac, sizeof(address.addr_bytes));
 	return rte_eth_dev_default_mac_addr_set(port, &address);
 }
+
+#ifdef HAS_BOND
+/* DPDK 23.11 gave them other names. */
+#if RTE_VERSION >= RTE_VERSION_NUM(23, 11, 0, 0)
+#define MEMBER "member"
+typedef struct rte_eth_bond_8023ad_member_info lacp_info;
+#else
+#define MEMBER "slave"
+typedef struct rte_eth_bond_8023ad_slave_info lacp_info;
+#endif
+
+/* The driver is loaded by EAL from its folder, if at all: its functions are looked up there. */
+static struct {
+	int (*primary_get)(uint16_t bond);
+	int (*members_get)(uint16_t bond, uint16_t *members, uint16_t count);
+	int (*active_get)(uint16_t bond, uint16_t *members, uint16_t count);
+	int (*lacp_info)(uint16_t bond, uint16_t member, lacp_info *info);
+} bond_calls;
+
+static int is_bonding(struct dl_phdr_info *info, size_t size, void *name)
+{
+	(void)size;
+	if (info->dlpi_name == NULL || strstr(info->dlpi_name, "librte_net_bond.so") == NULL)
+		return 0;
+	snprintf(name, PATH_MAX, "%s", info->dlpi_name);
+	return 1;
+}
+
+int fulcrum_bond_find(void)
+{
+	char name[PATH_MAX];
+	void *library = NULL;
+
+	if (bond_calls.primary_get != NULL)
+		return 0;
+	if (dl_iterate_phdr(is_bonding, name) == 1)
+		library = dlopen(name, RTLD_NOW | RTLD_NOLOAD);
+	if (library == NULL)
+		return -ENOTSUP;
+	*(void **)&bond_calls.members_get = dlsym(library, "rte_eth_bond_" MEMBER "s_get");
+	*(void **)&bond_calls.active_get = dlsym(library, "rte_eth_bond_active_" MEMBER "s_get");
+	*(void **)&bond_calls.lacp_info = dlsym(library, "rte_eth_bond_8023ad_" MEMBER "_info");
+	if (bond_calls.members_get == NULL || bond_calls.active_get == NULL || bond_calls.lacp_info == NULL)
+		return -ENOTSUP;
+	*(void **)&bond_calls.primary_get = dlsym(library, "rte_eth_bond_primary_get");
+	return bond_calls.primary_get == NULL ? -ENOTSUP : 0;
+}
+
+int fulcrum_bond_active(uint16_t bond)
+{
+	return bond_calls.primary_get == NULL ? -ENOTSUP : bond_calls.primary_get(bond);
+}
+
+int fulcrum_bond_has_up(uint16_t bond, uint16_t member)
+{
+	uint16_t members[RTE_MAX_ETHPORTS];
+	int count, each;
+
+	if (bond_calls.primary_get == NULL)
+		return -ENOTSUP;
+	count = bond_calls.active_get(bond, members, RTE_MAX_ETHPORTS);
+	if (count < 0)
+		return count;
+	for (each = 0; each < count; each++)
+		if (members[each] == member)
+			return 1;
+	return 0;
+}
+
+int fulcrum_bond_members(uint16_t bond)
+{
+	uint16_t members[RTE_MAX_ETHPORTS];
+
+	return bond_calls.primary_get == NULL ? -ENOTSUP : bond_calls.members_get(bond, members, RTE_MAX_ETHPORTS);
+}
+
+int fulcrum_bond_lacp(uint16_t bond, uint16_t member, struct fulcrum_lacp *lacp)
+{
+	lacp_info info;
+	int error;
+
+	if (bond_calls.primary_get == NULL)
+		return -ENOTSUP;
+	memset(&info, 0, sizeof(info));
+	error = bond_calls.lacp_info(bond, member, &info);
+	if (error != 0)
+		return error;
+	lacp->selected = info.selected == SELECTED;
+	lacp->actor = info.actor_state;
+	lacp->partner = info.partner_state;
+	memcpy(lacp->partner_system, info.partner.system.addr_bytes, sizeof(lacp->partner_system));
+	lacp->aggregator = info.agg_port_id;
+	return 0;
+}
+#else
+int fulcrum_bond_find(void)
+{
+	return -ENOTSUP;
+}
+
+int fulcrum_bond_active(uint16_t bond)
+{
+	(void)bond;
+	return -ENOTSUP;
+}
+
+int fulcrum_bond_has_up(uint16_t bond, uint16_t member)
+{
+	(void)bond;
+	(void)member;
+	return -ENOTSUP;
+}
+
+int fulcrum_bond_members(uint16_t bond)
+{
+	(void)bond;
+	return -ENOTSUP;
+}
+
+int fulcrum_bond_lacp(uint16_t bond, uint16_t member, struct fulcrum_lacp *lacp)
+{
+	(void)bond;
+	(void)member;
+	(void)lacp;
+	return -ENOTSUP;
+}
+#endif
 
 /* Each thread has an epoll instance of its own in EAL. */
 int fulcrum_rx_interrupt_add(uint16_t port, uint16_t queue)

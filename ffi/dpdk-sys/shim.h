@@ -111,6 +111,19 @@ struct fulcrum_port_link {
 	uint32_t speed_mbps; /* 0 = unknown */
 };
 
+/* What LACP has agreed on for a member of a bond; states as in IEEE 802.1AX. */
+struct fulcrum_lacp {
+	bool selected;
+	uint8_t actor, partner;
+	uint8_t partner_system[6];
+	uint16_t aggregator; /* the member whose aggregate it belongs to */
+};
+
+enum fulcrum_lacp_state {
+	FULCRUM_LACP_COLLECTING = 0x10,
+	FULCRUM_LACP_DISTRIBUTING = 0x20,
+};
+
 /* Takes one message of DPDK's log; level as in rte_log.h. */
 typedef void (*fulcrum_log_sink)(uint32_t level, const char *text, size_t length);
 
@@ -140,6 +153,15 @@ int fulcrum_port_adjust_desc(uint16_t port, uint16_t *rx_desc, uint16_t *tx_desc
 int fulcrum_port_stats(uint16_t port, struct fulcrum_port_stats *stats);
 int fulcrum_port_link(uint16_t port, struct fulcrum_port_link *link);
 int fulcrum_port_set_mac(uint16_t port, const uint8_t mac[6]);
+
+/* Looks for the bonding driver, which nobody links; -ENOTSUP where it does not tell what is asked below. */
+int fulcrum_bond_find(void);
+/* The member that an active-backup bond uses, negative when there is none. */
+int fulcrum_bond_active(uint16_t bond);
+/* Whether the bond has taken in that a member's link is up; negative when it does not tell. */
+int fulcrum_bond_has_up(uint16_t bond, uint16_t member);
+int fulcrum_bond_members(uint16_t bond);
+int fulcrum_bond_lacp(uint16_t bond, uint16_t member, struct fulcrum_lacp *lacp);
 
 int fulcrum_rx_interrupt_add(uint16_t port, uint16_t queue);
 int fulcrum_rx_interrupt_wait(int milliseconds);

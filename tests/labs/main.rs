@@ -4,6 +4,7 @@
 //! welcome: `--test-threads` decides how many labs rest side by side.
 
 mod announce;
+mod bond;
 mod client_address;
 mod configuration;
 mod continuity;

@@ -262,12 +262,21 @@ fn services() -> impl Strategy<Value = Vec<Service>> {
     })
 }
 
+fn bond() -> impl Strategy<Value = Bond> {
+    let mode = prop_oneof![
+        of(name()).prop_map(|primary| BondMode::ActiveBackup { primary }),
+        (0..BondHash::WORDS.len()).prop_map(|hash| BondMode::Lacp { hash: BondHash::WORDS[hash].1 }),
+    ];
+    (mode, vec(name(), 0..3)).prop_map(|(mode, members)| Bond { mode, members })
+}
+
 fn network() -> impl Strategy<Value = State> {
     let ports = vec(
-        (name(), name(), of(mac()), 0..PortSteering::WORDS.len()).prop_map(
-            |(name, device, mac, steering)| Port {
+        (name(), name(), of(bond()), of(mac()), 0..PortSteering::WORDS.len()).prop_map(
+            |(name, device, bond, mac, steering)| Port {
                 name,
                 device,
+                bond,
                 mac,
                 steering: PortSteering::WORDS[steering].1,
             },

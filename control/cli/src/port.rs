@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use clap::Subcommand;
-use fulcrum_api::dataplane::{ExceptionClass, NamedCount, PortStatus};
+use fulcrum_api::dataplane::{BondMember, ExceptionClass, NamedCount, PortStatus};
 use serde::Serialize;
 
 use crate::command::Global;
@@ -146,6 +146,11 @@ fn show(json: bool, port: &PortStatus, out: &mut Output<'_>) -> Result<(), Failu
     for note in &port.notes {
         writeln!(out, "note      {note}")?;
     }
+    if let Some(bond) = &port.bond {
+        writeln!(out, "\n{} bond of", bond.mode)?;
+        let members: Vec<MemberRow<'_>> = bond.members.iter().map(MemberRow).collect();
+        table::print_indented(out, "  ", &members)?;
+    }
     let classes: Vec<ClassRow> = port.exception_classes.iter().cloned().map(ClassRow).collect();
     if !classes.is_empty() {
         writeln!(out, "\ngiven to the host, which sent {} packets itself", port.exception_down)?;
@@ -159,9 +164,33 @@ fn show(json: bool, port: &PortStatus, out: &mut Output<'_>) -> Result<(), Failu
     Ok(())
 }
 
+/// A device of a bond.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+struct MemberRow<'a>(&'a BondMember);
+
+impl Row for MemberRow<'_> {
+    const HEAD: &'static [&'static str] =
+        &["MEMBER", "DRIVER", "MAC", "LINK", "STATE", "PARTNER", "RX-PACKETS", "TX-PACKETS"];
+
+    fn cells(&self) -> Vec<String> {
+        let member = self.0;
+        vec![
+            member.device.clone(),
+            member.driver.clone(),
+            member.mac.clone(),
+            if member.link { "up" } else { "down" }.to_owned(),
+            member.state.clone(),
+            if member.partner.is_empty() { "-".to_owned() } else { member.partner.clone() },
+            member.rx_packets.to_string(),
+            member.tx_packets.to_string(),
+        ]
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use fulcrum_api::dataplane::PortSteering;
+    use fulcrum_api::dataplane::{BondStatus, PortSteering};
 
     use super::*;
 
@@ -184,6 +213,34 @@ mod tests {
         out.flush().unwrap();
         drop(out);
         String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn a_bond_shows_its_members() {
+        let member = |device: &str, active: bool, state: &str| BondMember {
+            device: device.into(),
+            driver: "net_ice".into(),
+            mac: "02:00:00:00:00:01".into(),
+            link: active,
+            active,
+            state: state.into(),
+            ..BondMember::default()
+        };
+        let members = vec![member("0000:03:00.0", true, "active"), member("0000:03:00.1", false, "down")];
+        let bond = Some(BondStatus { mode: "active-backup".into(), members });
+        let mut text = Vec::new();
+        let mut out = Output::new(&mut text);
+        show(false, &PortStatus { bond, ..PortStatus::default() }, &mut out).unwrap();
+        out.flush().unwrap();
+        drop(out);
+        let text = String::from_utf8(text).unwrap();
+        let lines: Vec<Vec<&str>> = text
+            .lines()
+            .skip_while(|line| *line != "active-backup bond of")
+            .map(|l| l.split_whitespace().collect())
+            .collect();
+        assert_eq!(lines[2], ["0000:03:00.0", "net_ice", "02:00:00:00:00:01", "up", "active", "-", "0", "0"]);
+        assert_eq!(lines[3][3..5], ["down", "down"]);
     }
 
     fn rss(checked: u64, disagreed: u64) -> PortSteering {

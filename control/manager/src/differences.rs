@@ -58,7 +58,7 @@ fn things(state: &State) -> Vec<Thing> {
     let mut add =
         |name: String, properties: Vec<(&'static str, String)>| list.push(Thing { name, properties });
     for port in &state.ports {
-        add(format!("port {}", port.name), vec![("device", port.device.clone()), ("mac", text(&port.mac))]);
+        add(format!("port {}", port.name), vec![("device", port.made_of()), ("mac", text(&port.mac))]);
     }
     for interface in &state.interfaces {
         add(

@@ -5,6 +5,7 @@
 //! time-outs (`timeouts`), VIPs (`vip`), behaviour switches (`settings`). Rules that span several objects are in
 //! `validate`.
 
+mod bond;
 mod check;
 mod exception;
 mod health;
@@ -22,6 +23,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub use bond::{Bond, BondHash, BondMode};
 pub use check::{
     BodyDigest, Check, CheckKind, CheckTls, DnsRcode, DnsRecord, EXEC_VIP_WORDS, HttpMethod, StatusRange,
     StatusSet, UnknownWord, Via,

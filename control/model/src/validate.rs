@@ -129,8 +129,13 @@ pub fn state(state: &State) -> Vec<(Place, Problem)> {
             Place::Port(at),
             names.check("name", &port.name, || format!("two ports are called `{}`", port.name)),
         );
-        let why = || format!("two ports have the device `{}`", port.device);
-        put(Place::Port(at), devices.check("device", &port.device, why));
+        let key = if port.bond.is_some() { "bond" } else { "device" };
+        let mut own = HashSet::new();
+        // What a bond lists twice itself is said above.
+        for device in port.devices().iter().filter(|device| own.insert(*device)) {
+            let why = || format!("two ports have the device `{device}`");
+            put(Place::Port(at), devices.check(key, device, why));
+        }
     }
     let (mut names, mut wires, mut own) = (Twice::default(), Twice::default(), Twice::default());
     for (at, interface) in state.interfaces.iter().enumerate() {

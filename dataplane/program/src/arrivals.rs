@@ -3,17 +3,21 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use fulcrum_director::snapshot::{Arrival, FastMap, Local};
+use fulcrum_director::snapshot::{Arrival, FastMap, InterfaceId, Local};
 
 /// The arrivals of the snapshot of `generation`, which has these addresses; the same list as `before` when nothing
-/// came or went.
+/// came or went. Those of interfaces that are to be heard of `again` come up anew.
 pub(crate) fn arrivals(
     before: &Arc<[Arrival]>,
     locals: &FastMap<IpAddr, Local>,
     generation: u64,
+    again: impl Fn(InterfaceId) -> bool,
 ) -> Arc<[Arrival]> {
-    let known: FastMap<_, _> =
-        before.iter().map(|arrival| ((arrival.interface, arrival.address), arrival.since)).collect();
+    let known: FastMap<_, _> = before
+        .iter()
+        .filter(|arrival| !again(arrival.interface))
+        .map(|arrival| ((arrival.interface, arrival.address), arrival.since))
+        .collect();
     let now = locals.iter().filter_map(|(&address, local)| {
         let interface = local.arp?;
         let since = known.get(&(interface, address)).copied().unwrap_or(generation);

@@ -22,7 +22,7 @@ mod terms;
 mod tests;
 mod traffic;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -67,6 +67,8 @@ pub struct Program {
     twins: HashMap<String, String>,
     /// Addresses of the host, with the twin that has them, if one does.
     hosts: BTreeMap<IpAddr, Option<String>>,
+    /// Ports whose addresses the next snapshot announces again.
+    again: HashSet<u16>,
     registry: Registry,
     offered: Arc<AtomicU64>,
     /// The last snapshot, for what the next one leaves as it is.
@@ -110,6 +112,7 @@ impl Program {
             locals: LocalAddresses::default(),
             twins: HashMap::new(),
             hosts: BTreeMap::new(),
+            again: HashSet::new(),
             registry: Registry::new(workers),
             offered: Arc::default(),
             last: Arc::default(),
@@ -144,6 +147,11 @@ impl Program {
     /// The gateways of routes that have several, as they are known to workers.
     pub fn gateways(&self) -> &[Gateway] {
         &self.last.next_hops.gateways
+    }
+
+    /// Has the next snapshot announce the addresses on a port once more: they are reached by another way from now on.
+    pub fn announce_again(&mut self, port: u16) {
+        self.again.insert(port);
     }
 
     /// Says which probes of the host are for which servers; all of them. The next snapshot is to know.
@@ -183,7 +191,9 @@ impl Program {
             compilation;
         let generations = (generation, self.registry.acknowledged);
         let locals = self.locals.compile(state, &network, &self.pools, self.registry.workers, generations);
-        let arrivals = arrivals::arrivals(&self.last.arrivals, &locals, generation);
+        let again = std::mem::take(&mut self.again);
+        let again = |interface| again.contains(&network.of(interface).port);
+        let arrivals = arrivals::arrivals(&self.last.arrivals, &locals, generation, again);
         let destinations = self.registry.destinations();
         let tunnels = match same_ways {
             true => self.last.tunnels.clone(),

@@ -195,6 +195,22 @@ impl Control {
         }
     }
 
+    /// Looks after bonds, and has neighbours told where one uses another member.
+    pub(crate) fn look_after_bonds(&mut self) {
+        for number in 0..self.ports.len() {
+            if self.ports[number].look_after() {
+                self.program.announce_again(u16::try_from(number).unwrap_or(u16::MAX));
+                self.stale = true;
+            }
+        }
+        self.pump();
+    }
+
+    /// Whether a port is a bond.
+    pub(crate) fn has_bonds(&self) -> bool {
+        self.ports.iter().any(|port| !port.members.is_empty())
+    }
+
     /// Takes in all probes that go through the data plane; gives the number of the snapshot that knows them.
     pub(crate) fn probes(&mut self, probes: Vec<Probe>) -> u64 {
         self.program.probes(probes);
@@ -267,8 +283,11 @@ impl Control {
             let open = self.ports.iter().find(|open| open.name == wanted.name);
             let problem = match open {
                 None => format!("port {} is not open", wanted.name),
-                Some(open) if open.device != wanted.device => {
-                    format!("port {} is {} here, not {}", wanted.name, open.device, wanted.device)
+                Some(open) if open.device != wanted.made_of() => {
+                    format!("port {} is {} here, not {}", wanted.name, open.device, wanted.made_of())
+                }
+                Some(open) if open.bond != wanted.bond => {
+                    format!("port {} uses the members of its bond otherwise here", wanted.name)
                 }
                 Some(open) if wanted.mac.is_some_and(|mac| mac.0 != open.mac) => {
                     format!("port {} has another MAC address here", wanted.name)

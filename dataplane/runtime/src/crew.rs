@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use fulcrum_director::rss::Rss;
 use fulcrum_director::snapshot::InterfaceId;
-use fulcrum_director::{Engine, EngineConfig, InitialNumbers, Snapshot, WorkerCounters};
+use fulcrum_director::{Engine, EngineConfig, InitialNumbers, Nanos, Snapshot, WorkerCounters};
 use fulcrum_dpdk::{Lcore, Mempool, Queues};
 use fulcrum_model::file::Idle as Policy;
 use tokio::time::sleep;
@@ -68,6 +68,7 @@ impl Crew {
         workers: usize,
     ) -> (Vec<Recruit>, Option<Lines>) {
         let largest: Vec<usize> = ports.iter().map(|port| port.largest).collect();
+        let bonds = ports.iter().any(|port| !port.members.is_empty());
         let (receiving, sending) = deal_out(queues, gauges, workers);
         let messages = mesh::rings(workers, mesh::RING);
         let frames = mesh::rings(workers, mesh::RING);
@@ -126,6 +127,7 @@ impl Crew {
                     fault,
                     tap: None,
                     translations,
+                    tending: if bonds { 0 } else { Nanos::MAX },
                     lap: 0,
                 };
                 Recruit { desk, counters, board, begin: Box::new(begin) }

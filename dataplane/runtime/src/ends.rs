@@ -10,6 +10,9 @@ pub trait Ingress {
     /// Takes up to `limit` frames, at most [`fulcrum_dpdk::BURST`], in order; says how many there were.
     fn poll(&mut self, limit: usize, each: impl FnMut(Mbuf)) -> usize;
 
+    /// As [`RxQueue::tend`].
+    fn tend(&mut self) {}
+
     /// As [`RxQueue::watch`].
     fn watch(&mut self) -> bool {
         false
@@ -26,6 +29,9 @@ pub trait Ingress {
 pub trait Egress {
     /// Takes frames from the front, in order, and says how many; those that it did not take stay.
     fn send(&mut self, frames: &mut Vec<Mbuf>) -> usize;
+
+    /// As [`TxQueue::tend`].
+    fn tend(&mut self) {}
 }
 
 /// What decides on a worker's frames.
@@ -51,6 +57,10 @@ impl Egress for TxQueue {
     #[inline]
     fn send(&mut self, frames: &mut Vec<Mbuf>) -> usize {
         TxQueue::send(self, frames)
+    }
+
+    fn tend(&mut self) {
+        TxQueue::tend(self);
     }
 }
 

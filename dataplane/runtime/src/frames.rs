@@ -14,7 +14,7 @@ pub(crate) const PER_QUEUE: usize = 6144;
 
 /// Frames that ports and workers need.
 pub(crate) fn count(plans: &[Plan], workers: usize) -> usize {
-    SPARE + plans.iter().map(|plan| plan.queues().max(workers) * PER_QUEUE).sum::<usize>()
+    SPARE + plans.iter().map(|plan| plan.queues(workers) * PER_QUEUE).sum::<usize>()
 }
 
 /// `count` frames with `room` bytes each, shared out among the nodes that workers are on: the pool of each worker.

@@ -135,6 +135,10 @@ impl Ingress for Inlet {
         self.queue.watch()
     }
 
+    fn tend(&mut self) {
+        self.queue.tend();
+    }
+
     fn arm(&mut self) {
         self.queue.arm();
     }

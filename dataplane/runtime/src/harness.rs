@@ -69,6 +69,7 @@ pub fn crew<D: Decide, I: Ingress, E: Egress>(
                 fault: None,
                 tap: None,
                 translations: None,
+                tending: Nanos::MAX,
                 lap: cycles(),
             };
             Harness { hands: worker.hands(), worker, desk }

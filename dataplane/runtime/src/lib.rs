@@ -13,6 +13,7 @@
 mod advice;
 mod args;
 mod board;
+mod bond;
 mod control;
 mod crew;
 mod deal;

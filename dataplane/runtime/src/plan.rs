@@ -1,6 +1,7 @@
 //! What is known of configured ports before DPDK starts, and without touching a device.
 
 use fulcrum_model as model;
+use fulcrum_model::BondMode;
 
 use crate::device::Device;
 use crate::host;
@@ -33,17 +34,33 @@ pub(crate) enum PlanError {
     NotBound { port: String, device: String },
     #[error("ports {first} and {second} are the same device, {device}")]
     Twice { first: String, second: String, device: String },
+    #[error("port {port}: {device} is two of its members")]
+    TwiceMember { port: String, device: String },
+    #[error(
+        "port {port}: {device} cannot be in an active-backup bond, because DPDK's AF_XDP driver does not change MAC \
+         addresses; name its interface alone"
+    )]
+    NoBackup { port: String, device: String },
 }
 
-/// A configured port, its device looked at.
+/// A configured port, its devices looked at.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) config: model::Port,
+    /// One, or those of a bond.
+    pub(crate) on: Vec<Footing>,
+    /// Largest IP packet in bytes: the Linux interfaces', else that of the configured interfaces.
+    pub(crate) mtu: u16,
+}
+
+/// A device that a port needs.
+#[derive(Debug)]
+pub(crate) struct Footing {
+    /// As configured.
+    pub(crate) text: String,
     pub(crate) device: Device,
     /// The Linux interface that it stands on.
     pub(crate) link: Option<host::Link>,
-    /// Largest IP packet in bytes: the Linux interface's, else that of the configured interfaces.
-    pub(crate) mtu: u16,
 }
 
 impl Plan {
@@ -51,26 +68,71 @@ impl Plan {
     pub(crate) fn make(state: &model::State) -> Result<Vec<Plan>, PlanError> {
         let plan = |port| Plan::of(port, &state.interfaces);
         let plans = state.ports.iter().map(plan).collect::<Result<Vec<_>, _>>()?;
-        for (nth, second) in plans.iter().enumerate() {
-            let same = |first: &&Plan| match (&first.link, &second.link) {
-                (Some(first), Some(second)) => first.index == second.index,
-                _ => first.device == second.device,
-            };
-            if let Some(first) = plans[..nth].iter().find(same) {
-                return Err(PlanError::Twice {
-                    first: first.config.name.clone(),
-                    second: second.config.name.clone(),
-                    device: second.device.to_string(),
-                });
-            }
+        let all: Vec<_> =
+            plans.iter().flat_map(|plan| plan.on.iter().map(move |on| (&plan.config.name, on))).collect();
+        for (nth, (port, second)) in all.iter().enumerate() {
+            let Some((first, _)) = all[..nth].iter().find(|(_, first)| first.is(second)) else { continue };
+            let (port, device) = ((*port).clone(), second.device.to_string());
+            return Err(match **first == port {
+                true => PlanError::TwiceMember { port, device },
+                false => PlanError::Twice { first: (*first).clone(), second: port, device },
+            });
         }
         Ok(plans)
     }
 
     fn of(config: &model::Port, interfaces: &[model::Interface]) -> Result<Plan, PlanError> {
-        let (port, device) = (config.name.clone(), config.device.clone());
-        let kind = Device::parse(&device);
-        let link = match &kind {
+        let twin = interfaces.iter().any(|i| i.port == config.name && i.vlan == 0 && i.exception.is_some());
+        let footing = |device: &String| Footing::of(&config.name, device, twin);
+        let on = config.devices().iter().map(footing).collect::<Result<Vec<_>, _>>()?;
+        let backup = matches!(&config.bond, Some(bond) if matches!(bond.mode, BondMode::ActiveBackup { .. }));
+        let is_xdp =
+            |on: &&Footing| matches!(&on.device, Device::Virtual { driver, .. } if driver == "net_af_xdp");
+        if let Some(on) = on.iter().find(is_xdp).filter(|_| backup) {
+            return Err(PlanError::NoBackup { port: config.name.clone(), device: on.text.clone() });
+        }
+        let wanted = interfaces.iter().filter(|interface| interface.port == config.name).map(|i| i.mtu).max();
+        let links = on.iter().filter_map(|on| on.link.as_ref());
+        let mtu = match links.map(|link| link.mtu).min() {
+            Some(mtu) => u16::try_from(mtu).unwrap_or(u16::MAX).min(LARGEST_MTU),
+            None => wanted.unwrap_or(0).max(STANDARD_MTU),
+        };
+        Ok(Plan { config: config.clone(), on, mtu })
+    }
+
+    /// Queue pairs of its devices, of which each worker has one, but none fewer than it needs.
+    pub(crate) fn queues(&self, workers: usize) -> usize {
+        self.on.iter().map(|on| on.queues().max(workers)).sum()
+    }
+
+    /// MiB that its driver takes beside frames.
+    pub(crate) fn driver_mb(&self, workers: usize) -> usize {
+        match self.config.bond.as_ref().map(|bond| &bond.mode) {
+            // A frame of LACP for every place in a member's transmit queues.
+            Some(BondMode::Lacp { .. }) => self.on.len() * (1 + workers),
+            _ => 0,
+        }
+    }
+
+    /// The port's name and the folders of its devices in /sys, where the kernel knows them.
+    pub(crate) fn folders(&self) -> impl Iterator<Item = (String, String)> {
+        self.on.iter().filter_map(|on| Some((self.config.name.clone(), on.folder()?)))
+    }
+
+    /// The addresses of its PCI devices.
+    pub(crate) fn pci(&self) -> impl Iterator<Item = &str> {
+        self.on.iter().filter_map(|on| match &on.device {
+            Device::Pci(address) => Some(address.as_str()),
+            _ => None,
+        })
+    }
+}
+
+impl Footing {
+    fn of(port: &str, text: &str, twin: bool) -> Result<Footing, PlanError> {
+        let port = port.to_owned();
+        let device = Device::parse(text);
+        let link = match &device {
             Device::Interface(name) | Device::Virtual { interface: Some(name), .. } => match host::find(name)
             {
                 Ok(link) => Some(link),
@@ -89,40 +151,29 @@ impl Plan {
                 None
             }
         };
-        if let Some(link) = &link
-            && !interfaces.iter().any(|i| i.port == config.name && i.vlan == 0 && i.exception.is_some())
-            && host::carries_default_route(&link.name)
-        {
+        if let Some(link) = link.as_ref().filter(|link| !twin && host::carries_default_route(&link.name)) {
             return Err(PlanError::WayOut { port, device: link.name.clone() });
         }
-        let wanted = interfaces.iter().filter(|interface| interface.port == config.name).map(|i| i.mtu).max();
-        let mtu = match &link {
-            Some(link) => u16::try_from(link.mtu).unwrap_or(u16::MAX).min(LARGEST_MTU),
-            None => wanted.unwrap_or(0).max(STANDARD_MTU),
-        };
-        Ok(Plan { config: config.clone(), device: kind, link, mtu })
+        Ok(Footing { text: text.to_owned(), device, link })
+    }
+
+    fn is(&self, other: &Footing) -> bool {
+        match (&self.link, &other.link) {
+            (Some(first), Some(second)) => first.index == second.index,
+            _ => self.device == other.device,
+        }
     }
 
     /// Queue pairs that the device cannot do without.
-    pub(crate) fn queues(&self) -> usize {
+    fn queues(&self) -> usize {
         let queues = self.link.as_ref().map_or(1, |link| host::receive_queues(link.index));
         usize::try_from(queues).unwrap_or(1)
     }
 
-    /// The device's name and its folder in /sys, where the kernel knows it.
-    pub(crate) fn folder(&self) -> Option<(String, String)> {
-        let folder = match (&self.device, &self.link) {
-            (Device::Pci(address), _) => format!("/sys/bus/pci/devices/{address}"),
-            (_, Some(link)) => format!("/sys/class/net/{}/device", link.name),
-            _ => return None,
-        };
-        Some((self.config.name.clone(), folder))
-    }
-
-    /// The PCI address, when it is a PCI device.
-    pub(crate) fn pci(&self) -> Option<&str> {
-        match &self.device {
-            Device::Pci(address) => Some(address),
+    fn folder(&self) -> Option<String> {
+        match (&self.device, &self.link) {
+            (Device::Pci(address), _) => Some(format!("/sys/bus/pci/devices/{address}")),
+            (_, Some(link)) => Some(format!("/sys/class/net/{}/device", link.name)),
             _ => None,
         }
     }
@@ -169,7 +220,13 @@ mod tests {
     use super::*;
 
     fn port(name: &str, device: &str) -> model::Port {
-        model::Port { name: name.into(), device: device.into(), mac: None, steering: Default::default() }
+        model::Port {
+            name: name.into(),
+            device: device.into(),
+            bond: None,
+            mac: None,
+            steering: Default::default(),
+        }
     }
 
     fn state(ports: &[(&str, &str)]) -> model::State {
@@ -194,6 +251,27 @@ mod tests {
         );
         let lo = refusal(&[("a", "lo"), ("b", "net_af_packet0,iface=lo")]);
         assert!(lo.contains("ports a and b are the same device"), "{lo}");
+    }
+
+    #[test]
+    fn members_of_a_bond_are_devices_too() {
+        let bond = |mode: BondMode, members: &[&str]| {
+            let members = members.iter().map(|&member| member.to_owned()).collect();
+            let mut state = state(&[("a", ""), ("b", "net_null0")]);
+            state.ports[0].bond = Some(model::Bond { mode, members });
+            Plan::make(&state).map_err(|error| error.to_string())
+        };
+        let backup = || BondMode::ActiveBackup { primary: None };
+        let lacp = || BondMode::Lacp { hash: Default::default() };
+        let twice = bond(backup(), &["lo", "net_af_packet0,iface=lo"]).unwrap_err();
+        assert_eq!(twice, "port a: net_af_packet0,iface=lo is two of its members");
+        let twice = bond(lacp(), &["lo", "net_null0"]).unwrap_err();
+        assert_eq!(twice, "ports a and b are the same device, net_null0");
+        let xdp = bond(backup(), &["net_af_xdp0,iface=lo"]).unwrap_err();
+        assert!(xdp.starts_with("port a: net_af_xdp0,iface=lo cannot be in an active-backup bond"), "{xdp}");
+        let plans = bond(lacp(), &["lo", "net_null1"]).unwrap();
+        assert_eq!((plans[0].on.len(), plans[0].driver_mb(2), plans[1].driver_mb(2)), (2, 6, 0));
+        assert!(plans[0].queues(4) >= 8, "each member has queues of its own");
     }
 
     #[test]

@@ -9,16 +9,19 @@ use fulcrum_director::rss::KEY;
 use fulcrum_dpdk::{Eal, Link, Mempool, PortConfig, PortError, PortInfo, Queues, RssConfig, Stats};
 use fulcrum_model as model;
 
+use crate::bond::Member;
 use crate::deal;
 use crate::device::Device;
 use crate::host::{self, Ledger, Taken, Use};
-use crate::plan::{LAYER2, Plan, STANDARD_MTU, slot};
+use crate::plan::{Footing, LAYER2, Plan, STANDARD_MTU, slot};
 use crate::steering::{Way, wanted};
 
 /// Frames in each device queue, where the device allows it.
 const DESCRIPTORS: u16 = 2048;
 /// This driver looks at checksums itself, those of TCP and UDP too.
 const CHECKS_IN_SOFTWARE: &str = "net_tap";
+
+pub(crate) const COMPLETED: &str = "checksums that the kernel left unfinished are completed";
 
 /// Why a port did not open.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +30,10 @@ pub(crate) enum OpenError {
     Host { port: String, device: String, source: io::Error },
     #[error("port {port}: {source}{}", refusal_hint(source))]
     Dpdk { port: String, source: PortError },
+    #[error(
+        "port {port}: its members have {counts} queues, which would not all be polled: give them the same number"
+    )]
+    Queues { port: String, counts: String },
 }
 
 fn root_hint(error: &io::Error) -> &'static str {
@@ -39,6 +46,9 @@ fn root_hint(error: &io::Error) -> &'static str {
 
 fn refusal_hint(error: &PortError) -> &'static str {
     let text = error.to_string();
+    if text.contains("no DPDK driver took `net_bonding") && !text.contains("bond_probe") {
+        return "; bonds need DPDK's bonding driver (Debian: apt-get install librte-net-bond23)";
+    }
     if text.contains("not permitted") || text.contains("ermission denied") {
         "; run it as root or with CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF"
     } else {
@@ -52,6 +62,9 @@ pub(crate) struct Port {
     pub(crate) name: String,
     /// As configured.
     pub(crate) device: String,
+    pub(crate) bond: Option<model::Bond>,
+    /// The devices of a bond.
+    pub(crate) members: Vec<Member>,
     pub(crate) driver: String,
     pub(crate) mac: [u8; 6],
     pub(crate) partial_checksums: bool,
@@ -88,7 +101,11 @@ pub(crate) struct Opener<'a> {
 impl Opener<'_> {
     /// Opens the `number`th port; its queues are ready to be polled.
     pub(crate) fn open(&mut self, number: usize, plan: Plan) -> Result<(Port, Queues), OpenError> {
-        let Plan { config, device, link, mtu } = plan;
+        let Plan { config, mut on, mtu } = plan;
+        if let Some(bond) = &config.bond {
+            return self.open_bond(number, &config, bond, &on, mtu);
+        }
+        let Footing { device, link, .. } = on.swap_remove(0);
         match (&device, &link) {
             (Device::Interface(_), Some(link)) => self.open_interface(number, &config, link, mtu),
             (Device::Virtual { text, driver, .. }, Some(link)) => {
@@ -133,12 +150,7 @@ impl Opener<'_> {
                 }
             }
         };
-        let frame = slot(mtu);
-        let text = format!(
-            "net_af_packet{number},iface={name},qpairs={},blocksz={},framesz={frame},framecnt=2048",
-            self.workers.min(16),
-            16 * u32::from(frame),
-        );
+        let text = af_packet(&number.to_string(), name, self.workers, mtu);
         let (mut port, queues) = self.open_on(number, config, link, Use::AfPacket, &text, mtu)?;
         port.notes.insert(0, refusal);
         if link.kind == "veth" {
@@ -161,21 +173,14 @@ impl Opener<'_> {
     ) -> Result<(Port, Queues), OpenError> {
         let failed =
             |source| OpenError::Host { port: config.name.clone(), device: link.name.clone(), source };
-        // Unless told otherwise the driver polls the device's NAPI itself, and a veth whose ring has run full is then
-        // never woken up again. On hardware the driver would wait in poll(2) instead, so that it is left as it is.
-        let text = match how {
-            Use::AfXdp if !link.kind.is_empty() && !text.contains("busy_budget=") => {
-                &format!("{text},busy_budget=0")
-            }
-            _ => text,
-        };
-        let (taken, notes) = Taken::take(link, how, self.ledger).map_err(failed)?;
+        let text = &patient(text, how, link);
+        let (taken, notes) = Taken::take(link, how, false, self.ledger).map_err(failed)?;
         match self.start(number, config, text, mtu) {
             Ok((mut port, queues)) => {
                 port.partial_checksums = true;
                 port.taken = Some(taken);
                 port.notes.extend(notes);
-                port.notes.push("checksums that the kernel left unfinished are completed".to_owned());
+                port.notes.push(COMPLETED.to_owned());
                 Ok((port, queues))
             }
             Err(source) => {
@@ -192,13 +197,30 @@ impl Opener<'_> {
         text: &str,
         mtu: u16,
     ) -> Result<(Port, Queues), PortError> {
-        let mut port = fulcrum_dpdk::Port::open(self.eal, text)?;
+        let port = fulcrum_dpdk::Port::open(self.eal, text)?;
         let info = port.info()?;
         let spreads = info.rss || config.steering == model::PortSteering::Flow;
-        let (rx_queues, tx_queues) = queue_counts(&info, self.workers, spreads);
+        let counts = queue_counts(&info, self.workers, spreads);
+        self.begin(number, config, port, counts, mtu)
+    }
+
+    /// Sets a device up and starts it.
+    pub(crate) fn begin(
+        &mut self,
+        number: usize,
+        config: &model::Port,
+        mut port: fulcrum_dpdk::Port,
+        (rx_queues, tx_queues): (u16, u16),
+        mtu: u16,
+    ) -> Result<(Port, Queues), PortError> {
+        let info = port.info()?;
         let mut notes = Vec::new();
         let mac = config.mac.map_or(info.mac, |mac| mac.0);
+        let bonded = config.bond.is_some();
         let (rss, way) = match wanted(config.steering, &info, self.workers, rx_queues, &self.key) {
+            _ if bonded => {
+                (None, Way::Software("the members of a bond spread packets each in its way".to_owned()))
+            }
             Ok(rss) => (Some(rss), Way::Software("the device has not been asked".to_owned())),
             Err(why) => (None, Way::Software(why)),
         };
@@ -212,7 +234,7 @@ impl Opener<'_> {
             // Packets of the standard size fit into any device's buffers.
             scatter: mtu > STANDARD_MTU,
             rss,
-            interrupts: self.interrupts,
+            interrupts: self.interrupts && !bonded,
         };
         let pool_of =
             |queue: u16| self.pools[deal::receiver(number, queue.into(), rx_queues.into(), self.workers)];
@@ -233,7 +255,9 @@ impl Opener<'_> {
         }
         let port = Port {
             name: config.name.clone(),
-            device: config.device.clone(),
+            device: config.made_of(),
+            bond: config.bond.clone(),
+            members: Vec::new(),
             driver: info.driver,
             mac,
             partial_checksums: false,
@@ -256,6 +280,11 @@ impl Port {
     /// State of the link and counters now.
     pub(crate) fn now(&self) -> (Link, Stats) {
         let (link, stats) = (self.port.link(), self.port.stats().unwrap_or_default());
+        if !self.members.is_empty() {
+            let lost = self.members.iter().filter_map(|member| Some(member.taken.as_ref()?.now().1)).sum();
+            let link = Link { up: self.carries(link.up), ..link };
+            return (link, Stats { rx_missed: stats.rx_missed.max(lost), ..stats });
+        }
         match &self.taken {
             Some(taken) => {
                 let (up, lost) = taken.now();
@@ -269,19 +298,25 @@ impl Port {
     /// Whether it has a link.
     pub(crate) fn has_link(&self) -> bool {
         match &self.taken {
+            _ if !self.members.is_empty() => self.carries(self.port.link().up),
             Some(taken) => taken.now().0,
             None => self.port.link().up,
         }
     }
 
-    /// Moves what the host has on the port's interface to its twin, if there is such an interface.
+    /// Moves what the host has on the port's interfaces to its twin, if there are such interfaces.
     pub(crate) fn move_host_to(
         &mut self,
         twin: &str,
         index: u32,
         ledger: &mut Ledger,
     ) -> io::Result<Vec<String>> {
-        self.taken.as_mut().map_or(Ok(Vec::new()), |taken| taken.move_host_to(twin, index, ledger))
+        let members = self.members.iter_mut().filter_map(|member| member.taken.as_mut());
+        let mut notes = Vec::new();
+        for taken in self.taken.iter_mut().chain(members) {
+            notes.extend(taken.move_host_to(twin, index, ledger)?);
+        }
+        Ok(notes)
     }
 
     /// What the device does for the director, by name.
@@ -295,13 +330,34 @@ impl Port {
         if let Err(error) = self.port.close() {
             tracing::warn!("port {}: {error}", self.name);
         }
-        if let Some(taken) = self.taken {
-            taken.give_back(ledger);
-        }
+        let members = self.members.into_iter().filter_map(|member| member.taken);
+        self.taken.into_iter().chain(members).for_each(|taken| taken.give_back(ledger));
     }
 }
 
-fn dpdk(config: &model::Port, source: PortError) -> OpenError {
+/// AF_PACKET's string for a Linux interface.
+pub(crate) fn af_packet(number: &str, interface: &str, queues: usize, mtu: u16) -> String {
+    let frame = slot(mtu);
+    format!(
+        "net_af_packet{number},iface={interface},qpairs={},blocksz={},framesz={frame},framecnt=2048",
+        queues.min(16),
+        16 * u32::from(frame),
+    )
+}
+
+/// A driver's string as it is used on a Linux interface. Unless told otherwise AF_XDP's polls the device's NAPI itself,
+/// and a veth whose ring has run full is then never woken up again. On hardware it would wait in poll(2) instead, so
+/// that it is left as it is.
+pub(crate) fn patient(text: &str, how: Use, link: &host::Link) -> String {
+    match how {
+        Use::AfXdp if !link.kind.is_empty() && !text.contains("busy_budget=") => {
+            format!("{text},busy_budget=0")
+        }
+        _ => text.to_owned(),
+    }
+}
+
+pub(crate) fn dpdk(config: &model::Port, source: PortError) -> OpenError {
     OpenError::Dpdk { port: config.name.clone(), source }
 }
 
@@ -311,7 +367,7 @@ fn own_mac(port: &mut fulcrum_dpdk::Port, info: &PortInfo, mac: [u8; 6]) -> bool
 }
 
 /// Lets a device take multicast, by which neighbours ask for IPv6 addresses; gives what is to be said about it.
-fn multicast(port: &mut fulcrum_dpdk::Port) -> Option<String> {
+pub(crate) fn multicast(port: &mut fulcrum_dpdk::Port) -> Option<String> {
     port.set_all_multicast().err()?;
     match port.set_promiscuous() {
         Ok(()) => Some("cannot take every multicast: promiscuous instead".to_owned()),
@@ -332,13 +388,17 @@ fn without_xdp(link: &host::Link) -> Option<String> {
         .then(|| format!("AF_XDP is not used on {}: its MTU {} is too large", link.name, link.mtu))
 }
 
+/// Whether the kernel spreads over all queues that there are, each of which is a pair.
+pub(crate) fn has_all_queues(driver: &str) -> bool {
+    matches!(driver, "net_af_xdp" | "net_af_packet")
+}
+
 /// Receive and transmit queues to use.
-fn queue_counts(info: &PortInfo, workers: usize, spreads: bool) -> (u16, u16) {
+pub(crate) fn queue_counts(info: &PortInfo, workers: usize, spreads: bool) -> (u16, u16) {
     let workers = u16::try_from(workers).unwrap_or(u16::MAX);
     let (rx, tx) = (info.max_rx_queues.max(1), info.max_tx_queues.max(1));
     match info.driver.as_str() {
-        // The kernel spreads over all queues that there are, each of which is a pair.
-        "net_af_xdp" | "net_af_packet" => (rx, rx),
+        driver if has_all_queues(driver) => (rx, rx),
         // Each is a file, to be read whoever there is.
         "net_pcap" => (rx, tx.min(workers)),
         // These spread over those in use by themselves, or have queues that do not differ.

@@ -151,7 +151,7 @@ fn wants(dataplane: &Dataplane, plans: &[Plan], config: &EalConfig) -> Wants {
         cpus: config.workers.clone(),
         polls: dataplane.idle == Idle::Poll,
         huge_mb: if config.hugepages == Hugepages::Auto { config.memory_mb() } else { 0 },
-        devices: plans.iter().filter_map(Plan::folder).collect(),
+        devices: plans.iter().flat_map(Plan::folders).collect(),
     }
 }
 
@@ -262,7 +262,8 @@ fn eal_config(
         },
         frames: frames::count(plans, lcores.len()),
         room: plan::room(plans).into(),
-        pci: plans.iter().filter_map(|plan| plan.pci().map(str::to_owned)).collect(),
+        drivers_mb: plans.iter().map(|plan| plan.driver_mb(lcores.len())).sum(),
+        pci: plans.iter().flat_map(Plan::pci).map(str::to_owned).collect(),
         drivers: args.drivers.clone(),
     })
 }
@@ -430,6 +431,8 @@ async fn tend(
     let mut pumping = every(Duration::from_millis(5));
     let mut links = every(LINKS);
     let mut looking = every(PERIOD);
+    let bonds = lock(control).has_bonds();
+    let mut bonding = every(Duration::from_millis(50));
     let mut measuring = every(Duration::from_secs(1));
     // IPVS's estimator counts on two seconds; late ticks are made up for.
     let mut rating = interval(Duration::from_secs(2));
@@ -449,6 +452,7 @@ async fn tend(
                 watch.look_or_abort();
                 supervisor::alive();
             }
+            _ = bonding.tick(), if bonds => lock(control).look_after_bonds(),
             _ = measuring.tick() => lock(control).measure(),
             _ = rating.tick() => lock(control).meters.tick(),
         }

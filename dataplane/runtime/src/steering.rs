@@ -352,7 +352,13 @@ mod tests {
     }
 
     fn port(steering: PortSteering) -> fulcrum_model::Port {
-        fulcrum_model::Port { name: "wan".into(), device: "net_null0".into(), mac: None, steering }
+        fulcrum_model::Port {
+            name: "wan".into(),
+            device: "net_null0".into(),
+            bond: None,
+            mac: None,
+            steering,
+        }
     }
 
     #[test]

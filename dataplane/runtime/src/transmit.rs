@@ -55,6 +55,15 @@ impl<E: Egress> Transmitter<E> {
         }
     }
 
+    /// Does for own queues what their devices want now and then.
+    pub(crate) fn tend(&mut self) {
+        for way in &mut self.ways {
+            if let Way::Own(queue) = way {
+                queue.tend();
+            }
+        }
+    }
+
     /// Sends frames on their way, in order for each port.
     #[inline]
     pub(crate) fn send(&mut self, frames: &mut Vec<Transmit<Mbuf>>, tap: &mut Option<Box<Tap>>) {

@@ -26,6 +26,9 @@ const SLICE: u32 = 2048;
 /// Of these, in one turn: each may be a cache miss, and packets wait meanwhile.
 const BITE: usize = 32;
 
+/// Time between two looks after bonds: these want ten a second, and whoever stops a member waits for one.
+const TENDING: Nanos = 2_000_000;
+
 /// How far the end has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 #[repr(u8)]
@@ -106,6 +109,8 @@ pub(crate) struct Worker<D = Engine<Mempool>, I = Inlet, E = TxQueue> {
     pub(crate) tap: Option<Box<Tap>>,
     /// Where translations go, if somebody wants to know of them.
     pub(crate) translations: Option<Outlet>,
+    /// When queues of bonds are to be tended next; never where there are none.
+    pub(crate) tending: Nanos,
     /// The cycle counter when the turn began.
     pub(crate) lap: u64,
 }
@@ -194,6 +199,9 @@ impl<D: Decide, I: Ingress, E: Egress> Worker<D, I, E> {
         self.board.enter(Stage::Sending);
         work += self.transmitter.forward(&mut self.tap);
         work += self.answer(now);
+        if now >= self.tending {
+            self.tend(now);
+        }
         self.board.turns.add(1);
         self.board.enter(Stage::Idle);
         let end = cycles();
@@ -214,6 +222,14 @@ impl<D: Decide, I: Ingress, E: Egress> Worker<D, I, E> {
         }
         self.lap = cycles();
         self.board.asleep.add(self.lap.wrapping_sub(end));
+    }
+
+    /// Does for queues what their devices want now and then.
+    #[cold]
+    fn tend(&mut self, now: Nanos) {
+        self.rx.iter_mut().for_each(|(_, queue)| queue.tend());
+        self.transmitter.tend();
+        self.tending = now + TENDING;
     }
 
     /// Has the worker's ports wake it, where all of them can and nobody else may want it: what other workers send

@@ -33,6 +33,8 @@ pub struct EalConfig {
     pub frames: usize,
     /// Room in each of them, in bytes.
     pub room: usize,
+    /// Memory that drivers take beside frames, in MiB.
+    pub drivers_mb: usize,
     /// Addresses of the PCI devices to take; no others are touched.
     pub pci: Vec<String>,
     /// Folder or file of drivers to load beside the distribution's.
@@ -78,7 +80,7 @@ const OWN_MEMORY: usize = 32;
 impl EalConfig {
     /// Memory that all of it takes, in MiB.
     pub fn memory_mb(&self) -> usize {
-        (bytes_needed(self.frames, self.room) >> 20) + OWN_MEMORY
+        (bytes_needed(self.frames, self.room) >> 20) + OWN_MEMORY + self.drivers_mb
     }
 }
 

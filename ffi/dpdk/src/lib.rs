@@ -4,6 +4,7 @@
 //! out [`RxQueue`]s and [`TxQueue`]s, each used by one thread at a time (they are not `Clone` and want `&mut`);
 //! an [`Mbuf`] is owned like a `Box`. Does not live here: which devices to open and what to do with frames.
 
+mod bond;
 mod cpus;
 mod eal;
 mod flow;
@@ -15,6 +16,7 @@ mod port;
 mod queue;
 mod rss;
 
+pub use bond::{BondMode, Lacp, MemberState};
 pub use cpus::{BadCpuList, allowed_cpus, parse_cpu_list};
 pub use eal::{Eal, EalConfig, EalError, Hugepages, version};
 pub use flow::{Flow, FlowRule};

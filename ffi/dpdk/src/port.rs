@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use fulcrum_dpdk_sys as sys;
 
+use crate::bond::Members;
 use crate::queue::Lease;
 use crate::rss::{RssConfig, Spread};
 use crate::{Eal, Mempool, RxQueue, TxQueue, eal, log, mbuf, rss};
@@ -147,6 +148,8 @@ pub struct Port {
     device: String,
     lease: Lease,
     started: bool,
+    /// Where it is a bond. They are closed after it.
+    pub(crate) members: Option<Members>,
 }
 
 impl Port {
@@ -180,7 +183,7 @@ impl Port {
         // The AF_XDP driver's libraries were perhaps loaded just now.
         // SAFETY: looks up already loaded libraries only.
         unsafe { sys::fulcrum_quiet_libbpf() };
-        Ok(Port { id, device: device.to_owned(), lease: Arc::new(()), started: false })
+        Ok(Port { id, device: device.to_owned(), lease: Arc::new(()), started: false, members: None })
     }
 
     /// What the device is.
@@ -266,14 +269,17 @@ impl Port {
             self.check("does not start", sys::rte_eth_dev_start(self.id))?;
         }
         self.started = true;
-        Ok(Queues {
-            rx: (0..config.rx_queues)
-                .map(|queue| RxQueue { port: self.id, queue, keep, _lease: self.lease.clone() })
-                .collect(),
-            tx: (0..config.tx_queues)
-                .map(|queue| TxQueue { port: self.id, queue, _lease: self.lease.clone() })
-                .collect(),
-        })
+        let (port, lease) = (self.id, &self.lease);
+        let seats =
+            self.members.as_mut().map(|members| members.seats(port, config.rx_queues, config.tx_queues));
+        let mut seats = seats.into_iter().flatten();
+        let rx = (0..config.rx_queues)
+            .map(|queue| RxQueue { port, queue, keep, seat: seats.next(), _lease: lease.clone() })
+            .collect();
+        let tx = (0..config.tx_queues)
+            .map(|queue| TxQueue { port, queue, seat: seats.next(), _lease: lease.clone() })
+            .collect();
+        Ok(Queues { rx, tx })
     }
 
     /// Gives the device another MAC address.
@@ -350,6 +356,11 @@ impl Port {
         self.device.clear();
     }
 
+    /// DPDK's name for the device.
+    pub(crate) fn name(&self) -> &str {
+        self.device.split(',').next().unwrap_or(&self.device)
+    }
+
     pub(crate) fn lease(&self) -> &Lease {
         &self.lease
     }
@@ -375,7 +386,10 @@ impl Port {
 impl Drop for Port {
     /// Closes a device that nobody closed, unless queues are still out: then it stays open until the process ends.
     fn drop(&mut self) {
-        if !self.device.is_empty() && Arc::strong_count(&self.lease) == 1 {
+        if Arc::strong_count(&self.lease) > 1 {
+            // A bond's queues are its members'.
+            std::mem::forget(self.members.take());
+        } else if !self.device.is_empty() {
             self.shut();
         }
     }

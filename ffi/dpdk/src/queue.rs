@@ -7,6 +7,7 @@ use std::time::Duration;
 use fulcrum_dpdk_sys as sys;
 
 use crate::Mbuf;
+use crate::bond::Seat;
 
 /// Frames that one poll takes at most.
 pub const BURST: usize = 64;
@@ -21,6 +22,8 @@ pub struct RxQueue {
     pub(crate) queue: u16,
     /// Offload flags of received frames that mean something.
     pub(crate) keep: u64,
+    /// Where the port is a bond.
+    pub(crate) seat: Option<Seat>,
     pub(crate) _lease: Lease,
 }
 
@@ -28,6 +31,9 @@ impl RxQueue {
     /// Takes up to `limit` (at most [`BURST`]) received frames in order; says how many there were.
     #[inline]
     pub fn poll(&mut self, limit: usize, mut each: impl FnMut(Mbuf)) -> usize {
+        if self.seat.as_ref().is_some_and(Seat::closed) {
+            return 0;
+        }
         let mut frames = [ptr::null_mut(); BURST];
         let limit = limit.min(BURST) as u16;
         // SAFETY: the port is started (the lease keeps it so), the queue was set up, `&mut self` makes this its only
@@ -43,6 +49,15 @@ impl RxQueue {
             }
         }
         count
+    }
+
+    /// To be called every few milliseconds, whatever comes: a bond's members want it.
+    pub fn tend(&mut self) {
+        if let Some(seat) = &self.seat
+            && !seat.closed()
+        {
+            seat.drain(self.queue);
+        }
     }
 
     /// Has frames of this queue end the calling thread's [`wait_for_frames`] from now on, while the queue is armed;
@@ -79,6 +94,8 @@ pub fn wait_for_frames(limit: Duration) {
 pub struct TxQueue {
     pub(crate) port: u16,
     pub(crate) queue: u16,
+    /// Where the port is a bond.
+    pub(crate) seat: Option<Seat>,
     pub(crate) _lease: Lease,
 }
 
@@ -86,6 +103,9 @@ impl TxQueue {
     /// Gives the frames to the device, in order; those that it did not take stay, in order. Says how many it took.
     #[inline]
     pub fn send(&mut self, frames: &mut Vec<Mbuf>) -> usize {
+        if self.seat.as_ref().is_some_and(Seat::closed) {
+            return 0;
+        }
         let count = u16::try_from(frames.len()).unwrap_or(u16::MAX);
         // SAFETY: the port is started (the lease keeps it so), the queue was set up and is ours alone; an Mbuf is a
         // transparent pointer to an mbuf, and there are `count` of them.
@@ -107,5 +127,16 @@ impl TxQueue {
             frames.set_len(left);
         }
         sent
+    }
+
+    /// To be called every few milliseconds, whatever is sent: LACP's frames go out by it.
+    pub fn tend(&mut self) {
+        if let Some(seat) = &self.seat
+            && !seat.closed()
+            && seat.beats()
+        {
+            // SAFETY: as in `send`; no frame is read.
+            unsafe { sys::fulcrum_tx_burst(self.port, self.queue, ptr::null_mut(), 0) };
+        }
     }
 }

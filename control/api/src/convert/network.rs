@@ -14,7 +14,50 @@ impl From<&model::Port> for wire::Port {
             device: port.device.clone(),
             mac: port.mac.map(|mac| mac.0.to_vec()),
             steering: wire::PortSteering::from(port.steering).into(),
+            bond: port.bond.as_ref().map(wire::Bond::from),
         }
+    }
+}
+
+impl From<&model::Bond> for wire::Bond {
+    fn from(bond: &model::Bond) -> wire::Bond {
+        let mode = match &bond.mode {
+            model::BondMode::ActiveBackup { primary } => {
+                wire::bond::Mode::ActiveBackup(wire::bond::ActiveBackup { primary: primary.clone() })
+            }
+            model::BondMode::Lacp { hash } => {
+                let hash = match hash {
+                    model::BondHash::Layer34 => wire::BondHash::Layer34,
+                    model::BondHash::Layer23 => wire::BondHash::Layer23,
+                    model::BondHash::Layer2 => wire::BondHash::Layer2,
+                };
+                wire::bond::Mode::Lacp(wire::bond::Lacp { hash: hash.into() })
+            }
+        };
+        wire::Bond { members: bond.members.clone(), mode: Some(mode) }
+    }
+}
+
+impl TryFrom<wire::Bond> for model::Bond {
+    type Error = BadMessage;
+
+    fn try_from(bond: wire::Bond) -> Checked<model::Bond> {
+        let mode = match present("mode", bond.mode)? {
+            wire::bond::Mode::ActiveBackup(mode) => model::BondMode::ActiveBackup { primary: mode.primary },
+            wire::bond::Mode::Lacp(mode) => {
+                let hash = match wire::BondHash::try_from(mode.hash) {
+                    Ok(wire::BondHash::Layer34) => model::BondHash::Layer34,
+                    Ok(wire::BondHash::Layer23) => model::BondHash::Layer23,
+                    Ok(wire::BondHash::Layer2) => model::BondHash::Layer2,
+                    Err(_) => {
+                        let problem = format!("{} is none of LAYER34 0, LAYER23 1, LAYER2 2", mode.hash);
+                        return Err(BadMessage::new("hash", problem));
+                    }
+                };
+                model::BondMode::Lacp { hash }
+            }
+        };
+        Ok(model::Bond { mode, members: bond.members })
     }
 }
 
@@ -54,7 +97,9 @@ impl TryFrom<wire::Port> for model::Port {
 
     fn try_from(port: wire::Port) -> Checked<model::Port> {
         let mac = port.mac.map(|bytes| mac("mac", &bytes)).transpose()?;
-        Ok(model::Port { name: port.name, device: port.device, mac, steering: steering(port.steering)? })
+        let bond = port.bond.map(model::Bond::try_from).transpose().map_err(|bad| bad.within("bond"))?;
+        let steering = steering(port.steering)?;
+        Ok(model::Port { name: port.name, device: port.device, bond, mac, steering })
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use fulcrum_api::dataplane::{BondMember, BondStatus, PortStatus};
 use fulcrum_director::Concern;
 use fulcrum_director::explain::{self, Way};
 use fulcrum_model::Forward;
@@ -79,6 +80,7 @@ pub(super) fn ports(facts: &Facts) -> Vec<Finding> {
             );
             findings.push(Finding::new(Level::Error, &about, "no link", advice));
         }
+        findings.extend(port.bond.iter().flat_map(|bond| bond_members(port, bond)));
         if port.rx_missed * 1000 > port.rx_packets * MISSED_PER_MILLE {
             let what =
                 format!("{} frames found no place in its queues, {} did", port.rx_missed, port.rx_packets);
@@ -104,6 +106,30 @@ pub(super) fn ports(facts: &Facts) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Members of a bond that others stand in for.
+fn bond_members(port: &PortStatus, bond: &BondStatus) -> Vec<Finding> {
+    let finding = |member: &BondMember| {
+        let about = format!("port {}, member {}", port.name, member.device);
+        let (what, advice) = match member.state.as_str() {
+            "down" => (
+                "no link",
+                "look at cable, transceiver and switch: while it is down nothing stands in for the rest",
+            ),
+            "no-partner" => (
+                "nobody answers its LACP",
+                "set up the switch's port for LACP (802.3ad, active or passive), in the group of the other members'",
+            ),
+            "negotiating" => (
+                "LACP has not put it into the bond",
+                "the other end has to be the same switch (or stack) and the same group as the other members', of equal speed",
+            ),
+            _ => return None,
+        };
+        Some(Finding::new(Level::Warning, &about, what, advice))
+    };
+    bond.members.iter().filter_map(finding).collect()
 }
 
 /// Whether a way leads to every server, and its next hop answers.

@@ -1,7 +1,8 @@
 use clap::CommandFactory as _;
 use fulcrum_api::control::{ControlStatus, Link, ListVipsReply, ServerStanding, Vip, VipPlace, Withdrawal};
 use fulcrum_api::dataplane::{
-    LocalPoolUse, NamedCount, NeighbourStatus, PortStatus, ServerCounters, ServiceCounters, Worker,
+    BondMember, BondStatus, LocalPoolUse, NamedCount, NeighbourStatus, PortStatus, ServerCounters,
+    ServiceCounters, Worker,
 };
 use fulcrum_director::Reason;
 use fulcrum_model::file::Config;
@@ -194,6 +195,18 @@ fn vips_that_are_released_withdrawn_or_not_announced() {
 #[test]
 fn links_and_ways() {
     let mut setup = Setup::good(web("nat"));
+    let member = |device: &str, state: &str| BondMember {
+        device: device.into(),
+        state: state.into(),
+        ..BondMember::default()
+    };
+    let members = vec![member("eth2", "aggregated"), member("eth3", "no-partner")];
+    setup.dataplane().ports[1].bond = Some(BondStatus { mode: "lacp".into(), members });
+    assert_says(
+        &setup.finding(),
+        &["warning port lan, member eth3: nobody answers its lacp", "set up the switch's port"],
+    );
+    setup.dataplane().ports[1].bond = None;
     setup.dataplane().ports[1].link = false;
     assert_says(&setup.finding(), &["error port lan: no link"]);
 

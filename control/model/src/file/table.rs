@@ -212,6 +212,11 @@ impl<'a> Table<'a> {
         self.places.keys.contains_key(key)
     }
 
+    /// Whether the file has a key that nobody has asked for yet.
+    pub(super) fn has_key(&self, key: &str) -> bool {
+        self.entries.contains_key(key)
+    }
+
     /// A list of texts that stand for values; what cannot be read is complained about and left out.
     pub(super) fn list<T>(
         &mut self,

@@ -137,8 +137,8 @@ fn every_mistake_is_named_with_its_line() {
     assert_eq!(
         found,
         [
-            "f:1: [[port]] needs `device`, such as device = \"eth1\"",
-            "f:3: unknown key `speed` in [[port]]; known: name, device, mac, steering",
+            "f:1: [[port]] needs `device`, such as device = \"eth1\", or a bond",
+            "f:3: unknown key `speed` in [[port]]; known: name, device, bond, mac, steering",
             "f:4: [[interface]] needs `port`, such as port = \"wan\"",
             "f:5: name is an integer; it must be a text in quotes",
             "f:6: vlan of 5000 is out of range; 0 to 4094",

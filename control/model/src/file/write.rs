@@ -8,10 +8,10 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::{Config, ControlSettings, Dataplane, HugePages};
 use crate::state::{
-    Admin, Announce, Announcement, ClientAddress, DEFAULT_ANNOUNCE_AFTER, Exception, Family, Interface,
-    LocalPool, MarkRule, Neighbour, NextHop, Port, PortRange, PortSteering, Route, RouteTarget, Server,
-    ServerHealth, ServerKey, Service, ServiceHealth, ServiceKey, Settings, Snat, State, Timeouts, Tunnel,
-    TunnelChecksum, TunnelKind, TunnelSource, VipOwner,
+    Admin, Announce, Announcement, Bond, BondHash, BondMode, ClientAddress, DEFAULT_ANNOUNCE_AFTER,
+    Exception, Family, Interface, LocalPool, MarkRule, Neighbour, NextHop, Port, PortRange, PortSteering,
+    Route, RouteTarget, Server, ServerHealth, ServerKey, Service, ServiceHealth, ServiceKey, Settings, Snat,
+    State, Timeouts, Tunnel, TunnelChecksum, TunnelKind, TunnelSource, VipOwner,
 };
 
 pub use check::{KEYS as CHECK_KEYS, entries as check_entries};
@@ -104,12 +104,26 @@ fn state(out: &mut Out, state: &State) {
 fn port(out: &mut Out, port: &Port) {
     out.table("[[port]]");
     out.text("name", &port.name);
-    out.text("device", &port.device);
+    if port.bond.is_none() {
+        out.text("device", &port.device);
+    }
     if let Some(mac) = port.mac {
         out.text("mac", mac);
     }
     if port.steering != PortSteering::default() {
         out.text("steering", port.steering);
+    }
+    if let Some(Bond { mode, members }) = &port.bond {
+        out.table("[port.bond]");
+        out.text("mode", mode.name());
+        out.list("members", members);
+        match mode {
+            BondMode::ActiveBackup { primary } => {
+                primary.iter().for_each(|primary| out.text("primary", primary));
+            }
+            BondMode::Lacp { hash } if *hash != BondHash::default() => out.text("hash", hash),
+            BondMode::Lacp { .. } => {}
+        }
     }
 }
 

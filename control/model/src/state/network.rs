@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Family, Mac};
+use super::{Bond, Family, Mac};
 
 /// A device the data plane drives.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,14 +14,33 @@ use super::{Family, Mac};
 pub struct Port {
     /// Name that interfaces refer to.
     pub name: String,
-    /// PCI address, DPDK vdev string or Linux interface name.
+    /// PCI address, DPDK vdev string or Linux interface name; empty where the port is a bond.
+    #[serde(default)]
     pub device: String,
+    /// The devices that it is made of, where it is a bond.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bond: Option<Bond>,
     /// MAC address to use instead of the device's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<Mac>,
     /// How its packets are to come to the workers that own them.
     #[serde(default)]
     pub steering: PortSteering,
+}
+
+impl Port {
+    /// The devices that it needs.
+    pub fn devices(&self) -> &[String] {
+        match &self.bond {
+            Some(bond) => &bond.members,
+            None => std::slice::from_ref(&self.device),
+        }
+    }
+
+    /// What it is, for people.
+    pub fn made_of(&self) -> String {
+        self.bond.as_ref().map_or_else(|| self.device.clone(), Bond::to_string)
+    }
 }
 
 /// How packets come to the workers that own their flows.

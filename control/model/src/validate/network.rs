@@ -8,24 +8,57 @@ use super::{
     unicast, unicast_mac,
 };
 use crate::state::{
-    Exception, Interface, LocalPool, Neighbour, NextHop, Port, Route, RouteTarget, Service, State,
+    Bond, BondMode, Exception, Interface, LocalPool, Neighbour, NextHop, Port, PortSteering, Route,
+    RouteTarget, Service, State,
 };
 
 /// Rules for a device.
 pub fn port(port: &Port) -> Vec<Problem> {
     let mut found = Vec::new();
     name(&mut found, "a port", &port.name);
-    if port.device.trim().is_empty() {
-        add(
+    match &port.bond {
+        Some(its_bond) => bond(&mut found, port, its_bond),
+        None if port.device.trim().is_empty() => add(
             &mut found,
             "device",
             "device is empty; a PCI address, a DPDK vdev string or a Linux interface name",
-        );
+        ),
+        None => {}
     }
     if let Some(mac) = port.mac {
         unicast_mac(&mut found, mac);
     }
     found
+}
+
+fn bond(found: &mut Vec<Problem>, port: &Port, bond: &Bond) {
+    let mut say = |message: String| add(found, "bond", message);
+    if !port.device.is_empty() {
+        say(format!("a port has a device or a bond; leave `{}` or the bond out", port.device));
+    }
+    let members = &bond.members;
+    if members.is_empty() || members.len() > Bond::MOST {
+        say(format!("a bond has 1 to {} members, not {}", Bond::MOST, members.len()));
+    }
+    for (nth, member) in members.iter().enumerate() {
+        if member.trim().is_empty() {
+            say("a member is empty; a PCI address, a DPDK vdev string or a Linux interface name".to_owned());
+        } else if members[..nth].contains(member) {
+            say(format!("member `{member}` is listed twice"));
+        }
+    }
+    if let BondMode::ActiveBackup { primary: Some(primary) } = &bond.mode
+        && !members.contains(primary)
+    {
+        say(format!("primary `{primary}` is none of the members; {}", listed(members.iter())));
+    }
+    if !matches!(port.steering, PortSteering::Auto | PortSteering::Software) {
+        let message = format!(
+            "steering `{}` is not for a bond, whose members spread packets each in its own way; leave it out",
+            port.steering
+        );
+        add(found, "steering", message);
+    }
 }
 
 /// Rules for an interface in a state.
@@ -61,7 +94,7 @@ pub fn interface(state: &State, interface: &Interface) -> Vec<Problem> {
             let message =
                 format!("interface `{}` has the exception `{name}` too; each needs its own", other.name);
             add(&mut found, "exception", message);
-        } else if state.ports.iter().any(|port| port.device == *name) {
+        } else if state.ports.iter().any(|port| port.devices().contains(name)) {
             add(
                 &mut found,
                 "exception",

@@ -1,5 +1,6 @@
 //! What is compiled from one state to the next is what is compiled from nothing, and shares what stays.
 
+use fulcrum_director::snapshot::Arrival;
 use fulcrum_director::snapshot::Steering;
 
 use super::*;
@@ -89,6 +90,23 @@ fn a_weight_copies_pointers() {
     assert_eq!(wide.servers[&(6, ip("10.1.0.11"), 8000)], Steering::Address(32));
     // Both services have these servers.
     assert_eq!(found(&wide, key("10.0.0.100", 81)).steering, Steering::Address(32));
+}
+
+#[test]
+fn addresses_of_a_port_come_up_again_when_it_is_reached_by_another_way() {
+    let mut state = two_arms();
+    state.services = vec![service(key("10.0.0.100", 80), vec![server("10.1.0.11", 8000)])];
+    let mut bench = Bench::new();
+    let before = bench.apply(&state);
+    let wan = before.by_vlan[&(0, 0)];
+    bench.program.announce_again(0);
+    let after = bench.apply(&state);
+    let (again, left): (Vec<Arrival>, Vec<Arrival>) =
+        after.arrivals.iter().copied().partition(|arrival| arrival.since == after.generation);
+    assert!(!again.is_empty() && again.iter().all(|arrival| arrival.interface == wan));
+    assert!(!left.is_empty() && left.iter().all(|arrival| arrival.interface != wan));
+    assert!(again.iter().any(|arrival| arrival.address == ip("10.0.0.100")));
+    assert!(Arc::ptr_eq(&after.arrivals, &bench.apply(&state).arrivals), "once");
 }
 
 #[test]

@@ -53,6 +53,7 @@ fn two_arms() -> State {
             .map(|name| model::Port {
                 name: name.to_owned(),
                 device: format!("dev-{name}"),
+                bond: None,
                 mac: None,
                 steering: Default::default(),
             })

@@ -232,6 +232,7 @@ fn what_cannot_be_used_is_left_out_with_a_warning() {
     state.ports.push(model::Port {
         name: "p9".to_owned(),
         device: "eth9".to_owned(),
+        bond: None,
         mac: None,
         steering: Default::default(),
     });

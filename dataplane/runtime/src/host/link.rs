@@ -33,6 +33,8 @@ const IFF_ALLMULTI: u32 = 0x200;
 pub(crate) struct Link {
     pub(crate) index: u32,
     pub(crate) name: String,
+    /// Its MAC address, if it has one.
+    pub(crate) mac: Option<[u8; 6]>,
     pub(crate) mtu: u32,
     /// Such as `veth`; empty for devices.
     pub(crate) kind: String,
@@ -65,13 +67,25 @@ pub(crate) fn all() -> io::Result<Vec<Link>> {
 /// Gives an interface that was just made its MAC address and MTU, and brings it up; gives its index.
 pub(crate) fn set_up_twin(name: &str, mac: [u8; 6], mtu: u16) -> io::Result<u32> {
     let index = find(name)?.index;
-    let message = Message::new(RTM_NEWLINK, REQUEST | ACK)
-        .raw(&header(index, 0, 0))
-        .attribute(IFLA_ADDRESS, &mac)
-        .attribute(IFLA_MTU, &u32::from(mtu).to_ne_bytes());
-    Socket::open(SockProtocol::NetlinkRoute)?.request(message)?;
+    set_mac(index, mac)?;
+    set_mtu(index, mtu.into())?;
     set_up(index, true)?;
     Ok(index)
+}
+
+/// Gives the interface another MAC address.
+pub(crate) fn set_mac(index: u32, mac: [u8; 6]) -> io::Result<()> {
+    let message =
+        Message::new(RTM_NEWLINK, REQUEST | ACK).raw(&header(index, 0, 0)).attribute(IFLA_ADDRESS, &mac);
+    Socket::open(SockProtocol::NetlinkRoute)?.request(message).map(drop)
+}
+
+/// Gives the interface another MTU.
+pub(crate) fn set_mtu(index: u32, mtu: u32) -> io::Result<()> {
+    let message = Message::new(RTM_NEWLINK, REQUEST | ACK)
+        .raw(&header(index, 0, 0))
+        .attribute(IFLA_MTU, &mtu.to_ne_bytes());
+    Socket::open(SockProtocol::NetlinkRoute)?.request(message).map(drop)
 }
 
 /// Brings the interface up or down.
@@ -128,6 +142,7 @@ fn parse(payload: &[u8]) -> Option<Link> {
     Some(Link {
         index: u32_of(&head[4..8]),
         name: text_of(attribute(attributes, IFLA_IFNAME)?),
+        mac: attribute(attributes, IFLA_ADDRESS).and_then(|mac| mac.try_into().ok()),
         mtu: netlink::attribute(attributes, IFLA_MTU).map_or(1500, u32_of),
         kind: kind.map(text_of).unwrap_or_default(),
         up: flags & IFF_UP != 0,

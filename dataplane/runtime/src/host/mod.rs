@@ -13,7 +13,7 @@ mod taken;
 
 pub(crate) use addresses::{Addresses, watch as watch_addresses};
 pub(crate) use ledger::Ledger;
-pub(crate) use link::{Link, carries_default_route, find, set_up_twin};
+pub(crate) use link::{Link, carries_default_route, find, set_mtu, set_up_twin};
 pub(crate) use taken::{Taken, Use};
 
 /// Receive queues that the interface uses now; 1 where it does not say.

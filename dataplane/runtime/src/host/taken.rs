@@ -34,6 +34,11 @@ pub(crate) struct Before {
     promiscuous: bool,
     all_multicast: bool,
     xdp: bool,
+    /// MAC address and MTU, which are changed as a member of a bond only.
+    #[serde(default)]
+    mac: Option<[u8; 6]>,
+    #[serde(default)]
+    mtu: Option<u32>,
     /// Offloads that were switched.
     features: BTreeMap<String, bool>,
     /// Addresses and routes that were moved away.
@@ -54,7 +59,12 @@ pub(crate) struct Taken {
 
 impl Taken {
     /// Brings the interface up and switches off what would spoil frames. Gives also what was done, for the operator.
-    pub(crate) fn take(link: &Link, how: Use, ledger: &mut Ledger) -> io::Result<(Taken, Vec<String>)> {
+    pub(crate) fn take(
+        link: &Link,
+        how: Use,
+        bonded: bool,
+        ledger: &mut Ledger,
+    ) -> io::Result<(Taken, Vec<String>)> {
         let claim = claim(link)?;
         let mut unwanted = MERGING.to_vec();
         // A veth keeps its tags as they come; switching there would only be noise.
@@ -74,6 +84,8 @@ impl Taken {
             promiscuous: link.promiscuous,
             all_multicast: link.all_multicast,
             xdp: link.xdp,
+            mac: link.mac.filter(|_| bonded),
+            mtu: bonded.then_some(link.mtu),
             features: active.into_iter().map(|name| (name, true)).collect(),
             moved: Moved::default(),
         };
@@ -203,6 +215,12 @@ pub(crate) fn restore(before: &Before) {
     }
     if now.all_multicast != before.all_multicast {
         complain("what multicast it takes", link::set_all_multicast(now.index, before.all_multicast));
+    }
+    if let Some(mac) = before.mac.filter(|mac| now.mac != Some(*mac)) {
+        complain("its MAC address", link::set_mac(now.index, mac));
+    }
+    if let Some(mtu) = before.mtu.filter(|mtu| now.mtu != *mtu) {
+        complain("its MTU", link::set_mtu(now.index, mtu));
     }
     if now.up != before.up {
         complain("its state", link::set_up(now.index, before.up));

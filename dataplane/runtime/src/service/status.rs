@@ -1,15 +1,17 @@
 //! How the data plane is, in one message.
 
 use fulcrum_api::dataplane::{
-    DataplaneStatus, ExceptionClass, ExceptionStatus, FramePool, GatewayStatus, GetStatusRequest,
-    LocalPoolUse, NamedCount, PortStatus, PortSteering, SnatUse, TranslationLog, Worker,
+    BondMember, BondStatus, DataplaneStatus, ExceptionClass, ExceptionStatus, FramePool, GatewayStatus,
+    GetStatusRequest, LocalPoolUse, NamedCount, PortStatus, PortSteering, SnatUse, TranslationLog, Worker,
 };
 use fulcrum_director::counters::ClassCells;
 use fulcrum_director::exception::Class;
 use fulcrum_director::snapshot::{Interface, LocalRange, Service, SnatRule};
 use fulcrum_director::{Event, Reason, WorkerCounters};
+use fulcrum_dpdk::MemberState;
 use fulcrum_model::{Family, Mac, Protocol, ServiceKey};
 
+use crate::bond::MemberNow;
 use crate::control::{Control, WorkerLink};
 use crate::deal;
 use crate::ports::Port;
@@ -151,6 +153,35 @@ fn port(control: &Control, number: usize, open: &Port, workers: &[&WorkerCounter
         exception_classes: classes.iter().map(|class| exception_class(*class, number, workers)).collect(),
         exception_down: workers.iter().map(|counters| counters.exception(number).down.get()).sum(),
         exceptions,
+        bond: open.bond.as_ref().map(|bond| BondStatus {
+            mode: bond.mode.name().to_owned(),
+            members: open.members_now().iter().map(member).collect(),
+        }),
+    }
+}
+
+fn member(member: &MemberNow<'_>) -> BondMember {
+    let MemberState { up, active, lacp } = member.state;
+    let partner = lacp.map(|lacp| lacp.partner).filter(|partner| *partner != [0; 6]);
+    let state = match (active, lacp) {
+        _ if !member.up || up == Some(false) => "down",
+        (None, _) => "unknown",
+        (Some(true), None) => "active",
+        (Some(false), None) => "backup",
+        (Some(true), Some(_)) => "aggregated",
+        (Some(false), Some(_)) if partner.is_some() => "negotiating",
+        (Some(false), Some(_)) => "no-partner",
+    };
+    BondMember {
+        device: member.device.to_owned(),
+        driver: member.driver.clone(),
+        mac: Mac(member.mac).to_string(),
+        link: member.up,
+        active: active == Some(true),
+        state: state.to_owned(),
+        partner: partner.map(|mac| Mac(mac).to_string()).unwrap_or_default(),
+        rx_packets: member.stats.rx_packets,
+        tx_packets: member.stats.tx_packets,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Workers, ports and what became of packets.
 
-use fulcrum_api::dataplane::{NamedCount, PortStatus, Worker};
+use fulcrum_api::dataplane::{BondMember, NamedCount, PortStatus, Worker};
 
 use super::{Family, Labels, counter, gauge, info};
 use crate::metrics::scrape::Scrape;
@@ -8,6 +8,7 @@ use crate::metrics::text::Samples;
 
 const WORKER: Labels = &["worker"];
 const PORT: Labels = &["port"];
+const MEMBER: Labels = &["port", "member"];
 
 /// What the data plane counts beside services.
 pub(super) const FAMILIES: &[Family] = &[
@@ -95,6 +96,12 @@ pub(super) const FAMILIES: &[Family] = &[
     gauge("port_up", PORT, "1 when the port has a link.", |s, out| {
         ports(s, out, |out, name, it| out.put(&[name], it.link));
     }),
+    gauge("port_member_up", MEMBER, "1 when the member of the bond has a link.", |s, out| {
+        members(s, out, |out, labels, it| out.put(labels, it.link));
+    }),
+    gauge("port_member_active", MEMBER, "1 when the member of the bond carries traffic.", |s, out| {
+        members(s, out, |out, labels, it| out.put(labels, it.active));
+    }),
     gauge(
         "gateway_up",
         &["interface", "address"],
@@ -170,6 +177,13 @@ fn workers(scrape: &Scrape, out: &mut Samples<'_>, each: impl Fn(&mut Samples<'_
 
 fn ports(scrape: &Scrape, out: &mut Samples<'_>, each: impl Fn(&mut Samples<'_>, &str, &PortStatus)) {
     scrape.dataplane.iter().flat_map(|it| &it.ports).for_each(|port| each(out, &port.name, port));
+}
+
+fn members(scrape: &Scrape, out: &mut Samples<'_>, each: impl Fn(&mut Samples<'_>, &[&str], &BondMember)) {
+    ports(scrape, out, |out, name, port| {
+        let members = port.bond.iter().flat_map(|bond| &bond.members);
+        members.for_each(|member| each(out, &[name, &member.device], member));
+    });
 }
 
 fn named(counts: &[NamedCount], mut each: impl FnMut(&str, u64)) {

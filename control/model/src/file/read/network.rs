@@ -4,18 +4,63 @@ use ipnet::IpNet;
 
 use super::super::table::Table;
 use crate::state::{
-    AddressRange, Exception, Interface, LocalPool, Neighbour, NextHop, Port, PortRange, PortSteering, Route,
-    RouteTarget,
+    AddressRange, Bond, BondHash, BondMode, Exception, Interface, LocalPool, Neighbour, NextHop, Port,
+    PortRange, PortSteering, Route, RouteTarget,
 };
 use crate::validate::{MAX_MTU, MAX_RATE, MSS, WEIGHTS};
 
 pub(super) fn port(table: &mut Table<'_>) -> Option<Port> {
     let name = table.text("name");
     let device = table.text("device");
+    let bonded = table.has_key("bond");
+    let bond = table.table("bond", "[port.bond]").and_then(bond);
     let mac = table.parsed("mac", "a MAC address, such as 02:00:00:00:01:01");
     let steering = table.word("steering", &PortSteering::WORDS).unwrap_or_default();
     let name = table.required("name", "\"wan\"", name);
-    Some(Port { device: table.required("device", "\"eth1\"", device)?, name: name?, mac, steering })
+    let device = match (bonded, device) {
+        (true, Some(_)) => {
+            table.complain("device", "a port has a device or a bond; leave one of the two out");
+            return None;
+        }
+        (true, None) => bond.as_ref().map(|_| String::new()),
+        (false, None) if !table.has("device") => {
+            table.complain("", "[[port]] needs `device`, such as device = \"eth1\", or a bond");
+            None
+        }
+        (false, device) => device,
+    };
+    Some(Port { name: name?, device: device?, bond, mac, steering })
+}
+
+/// A mode has keys of its own.
+fn bond(mut table: Table<'_>) -> Option<Bond> {
+    let mode = table.word("mode", &[("active-backup", false), ("lacp", true)]);
+    let members = table.list("members", |text| Ok(text.to_owned()));
+    let primary = table.text("primary");
+    let hash = table.word("hash", &BondHash::WORDS);
+    let mode = table.required("mode", "\"active-backup\"", mode);
+    let members = table.required("members", "[\"eth1\", \"eth2\"]", members);
+    let mode = match (mode, &primary, hash) {
+        (Some(true), Some(_), _) => {
+            table.complain(
+                "primary",
+                "primary is a key of mode `active-backup`; with `lacp` all members carry traffic",
+            );
+            None
+        }
+        (Some(false), _, Some(_)) => {
+            table.complain(
+                "hash",
+                "hash is a key of mode `lacp`; with `active-backup` one member carries all traffic",
+            );
+            None
+        }
+        (Some(true), None, hash) => Some(BondMode::Lacp { hash: hash.unwrap_or_default() }),
+        (Some(false), ..) => Some(BondMode::ActiveBackup { primary }),
+        (None, ..) => None,
+    };
+    table.finish();
+    Some(Bond { mode: mode?, members: members? })
 }
 
 pub(super) fn interface(table: &mut Table<'_>) -> Option<Interface> {

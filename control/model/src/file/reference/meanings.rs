@@ -147,9 +147,27 @@ const TABLES: &[Table] = &[
         about: "A device of the data plane; opened at its start.",
         keys: &[
             ("name", "", "What other tables call it."),
-            ("device", "", "PCI address, DPDK's vdev string, or Linux interface."),
+            ("device", "none: a bond", "PCI address, DPDK's vdev string, or Linux interface."),
             ("mac", "the device's own", "Its MAC address."),
             ("steering", "\"auto\"", "How packets come to their workers, as the operating guide describes."),
+        ],
+    },
+    Table {
+        title: "[port.bond]",
+        about: "Devices that are one port, by DPDK's bonding driver: [operating](operating.md#bonds).",
+        keys: &[
+            (
+                "mode",
+                "",
+                "One member carries everything and another takes over, or all that LACP has agreed on do.",
+            ),
+            ("members", "", "Its devices, 1 to 8, written as a port's device is."),
+            (
+                "primary",
+                "none: the one in use stays",
+                "`active-backup`: the member in use whenever its link is up.",
+            ),
+            ("hash", "\"layer3+4\"", "`lacp`: what of a packet chooses the member that sends it."),
         ],
     },
     Table {

@@ -118,6 +118,70 @@ fn a_port_says_how_its_packets_find_their_workers() {
 }
 
 #[test]
+fn a_bond_is_read_and_written() {
+    let bond = |text: &str| {
+        let config = Config::parse("f", &format!("[[port]]\nname = \"p\"\nbond = {text}\n")).unwrap();
+        assert_eq!(Config::parse("g", &to_toml(&config)).unwrap(), config);
+        assert_eq!(config.state.ports[0].device, "");
+        config.state.ports[0].bond.clone().unwrap()
+    };
+    let backup = bond("{ mode = \"active-backup\", members = [\"eth1\", \"0000:03:00.0\"] }");
+    assert_eq!(backup.mode, BondMode::ActiveBackup { primary: None });
+    assert_eq!(backup.to_string(), "active-backup:eth1+0000:03:00.0");
+    let backup = bond("{ mode = \"active-backup\", members = [\"a\", \"b\"], primary = \"b\" }");
+    assert_eq!(backup.mode, BondMode::ActiveBackup { primary: Some("b".to_owned()) });
+    assert_eq!(
+        bond("{ mode = \"lacp\", members = [\"a\"] }").mode,
+        BondMode::Lacp { hash: BondHash::Layer34 }
+    );
+    for (word, hash) in BondHash::WORDS {
+        let lacp = bond(&format!("{{ mode = \"lacp\", members = [\"a\", \"b\"], hash = \"{word}\" }}"));
+        assert_eq!((lacp.mode, hash.to_string().as_str()), (BondMode::Lacp { hash }, word));
+    }
+}
+
+#[test]
+fn what_is_no_bond_is_refused() {
+    let wrong = |text: &str| errors(&format!("[[port]]\nname = \"p\"\nbond = {text}\n"));
+    let modes = "one of \"active-backup\", \"lacp\"";
+    for (text, error) in [
+        ("{ members = [\"a\"] }", "f:3: [port.bond] needs `mode`, such as mode = \"active-backup\""),
+        ("{ mode = \"lacp\" }", "f:3: [port.bond] needs `members`, such as members = [\"eth1\", \"eth2\"]"),
+        ("{ mode = \"rr\", members = [\"a\"] }", &format!("f:3: mode `rr` does not exist; {modes}")),
+        (
+            "{ mode = \"lacp\", members = [\"a\"], primary = \"a\" }",
+            "f:3: primary is a key of mode `active-backup`; with `lacp` all members carry traffic",
+        ),
+        (
+            "{ mode = \"active-backup\", members = [\"a\"], hash = \"layer2\" }",
+            "f:3: hash is a key of mode `lacp`; with `active-backup` one member carries all traffic",
+        ),
+        ("{ mode = \"lacp\", members = [] }", "f:3: a bond has 1 to 8 members, not 0"),
+        ("{ mode = \"lacp\", members = [\"a\", \"a\"] }", "f:3: member `a` is listed twice"),
+        (
+            "{ mode = \"active-backup\", members = [\"a\", \"b\"], primary = \"c\" }",
+            "f:3: primary `c` is none of the members; known: a, b",
+        ),
+        (
+            "{ mode = \"lacp\", members = [\"a\"] }\ndevice = \"b\"",
+            "f:4: a port has a device or a bond; leave one of the two out",
+        ),
+        (
+            "{ mode = \"lacp\", members = [\"a\"] }\nsteering = \"rss\"",
+            "f:4: steering `rss` is not for a bond, whose members spread packets each in its own way; leave it out",
+        ),
+        (
+            "{ mode = \"lacp\", members = [\"a\"] }\n[[port]]\nname = \"q\"\ndevice = \"a\"",
+            "f:6: two ports have the device `a`",
+        ),
+    ] {
+        assert_eq!(wrong(text), [error], "{text}");
+    }
+    let neither = errors("[[port]]\nname = \"p\"\n");
+    assert_eq!(neither, ["f:1: [[port]] needs `device`, such as device = \"eth1\", or a bond"]);
+}
+
+#[test]
 fn everything_is_read_and_written() {
     let config = Config::parse("f", EVERYTHING).unwrap();
     assert_eq!(Config::parse("g", &to_toml(&config)).unwrap(), config);
