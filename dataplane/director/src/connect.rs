@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use fulcrum_packet::{ipv4, sctp, tcp, udp};
 
 use crate::buffer::Pool;
-use crate::engine::{Context, Engine};
+use crate::engine::{Context, Engine, ROOM};
 use crate::host::Error;
 use crate::marks::network;
 use crate::packet::{Packet, is_balanced};
@@ -85,7 +85,7 @@ impl<P: Pool> Engine<P> {
         if !self.sessions.is_full() {
             return true;
         }
-        let Some(left) = self.may_make_room.checked_sub(1) else { return false };
+        let Some(left) = self.may_make_room.checked_sub(ROOM) else { return false };
         let Some(id) = self.sessions.most_dispensable() else { return false };
         self.may_make_room = left;
         self.counters.event(Event::SessionReclaimed);

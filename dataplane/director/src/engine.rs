@@ -36,9 +36,11 @@ pub(crate) const RESOLVER: u16 = 0;
 /// Sessions looked at for expiry per step at most.
 const EXPIRY_BUDGET: usize = 128;
 
-/// Sessions that may be ended for others in a row. Each step adds one: a worker that has time takes many steps, one that
-/// has none takes a step for each full burst.
+/// Sessions that may be ended for others in a row. Each step adds one, and each with a full burst, behind which more wait,
+/// a half: a worker that has time takes many steps, one that has none takes a step for each full burst.
 const ROOM_IN_A_ROW: u32 = 64;
+/// What ending one takes, in halves.
+pub(crate) const ROOM: u32 = 2;
 
 /// Sessions looked at per step while those of deleted servers are searched for.
 const FLUSH_BUDGET: SessionId = 128;
@@ -64,23 +66,20 @@ pub struct EngineConfig {
     pub short_way: bool,
 }
 
-/// A received frame.
+/// A frame with a port. Those that come and those that go are of one type, so that a burst can become the other.
 #[derive(Debug)]
-pub struct Received<B> {
+pub struct Framed<B> {
     /// Port number.
     pub port: u16,
     /// The frame.
     pub buf: B,
 }
 
+/// A received frame.
+pub type Received<B> = Framed<B>;
+
 /// A frame to send.
-#[derive(Debug)]
-pub struct Transmit<B> {
-    /// Port number.
-    pub port: u16,
-    /// The frame.
-    pub buf: B,
-}
+pub type Transmit<B> = Framed<B>;
 
 /// What a step gives back; the caller empties it and uses it again, so that it does not allocate.
 #[derive(Debug)]
@@ -133,7 +132,7 @@ pub struct Engine<P: Pool> {
     /// Where the search for sessions of deleted servers goes on, while there is one.
     flush: Option<SessionId>,
     pub(crate) defence: Defence,
-    /// How many sessions may be ended for others now.
+    /// How many sessions may be ended for others now, in halves.
     pub(crate) may_make_room: u32,
     /// How frames are judged that come in by a port, by port.
     pub(crate) gates: Vec<Gate>,
@@ -192,7 +191,7 @@ impl<P: Pool> Engine<P> {
             local_cursors: LocalCursors::default(),
             flush: None,
             defence: Defence::default(),
-            may_make_room: ROOM_IN_A_ROW,
+            may_make_room: ROOM_IN_A_ROW * ROOM,
             gates: Gate::all(&snapshot, 1),
             era: 1,
             turns: 0,
@@ -238,7 +237,8 @@ impl<P: Pool> Engine<P> {
             self.turns = snapshot.next_hops.turns();
             self.forget_courses(&snapshot);
         }
-        self.may_make_room = (self.may_make_room + 1).min(ROOM_IN_A_ROW);
+        let spare = if burst.len() < BURST { ROOM } else { ROOM / 2 };
+        self.may_make_room = (self.may_make_room + spare).min(ROOM_IN_A_ROW * ROOM);
         self.counters.rx_packets.add(burst.len() as u64);
         if let Some(journal) = &mut self.journal {
             journal.now = now;
@@ -249,7 +249,9 @@ impl<P: Pool> Engine<P> {
             // What goes to a wrong worker first has to go the whole way there.
             let offered = if self.config.misdirect { &[] } else { &burst[..count] };
             self.look(ctx.snap, offered);
-            let mut frames = burst.drain(..count);
+            let short = self.send_at_once(&mut ctx, &mut burst[..count]);
+            ctx.out.tx.extend(burst.drain(..short));
+            let mut frames = burst.drain(..count - short);
             while let Some(Received { port, buf }) = self.send_short(&mut ctx, &mut frames) {
                 self.receive_seen(&mut ctx, (port, 0, Stage::Arrived), buf);
             }

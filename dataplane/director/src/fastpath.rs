@@ -19,7 +19,7 @@ use fulcrum_packet::{ethernet, ipv4, ipv6};
 
 use crate::buffer::{Buf, Pool};
 use crate::cells::WorkerCells;
-use crate::counters::{DestinationCells, Traffic};
+use crate::counters::{DestinationCells, Traffic, WorkerCounters};
 use crate::engine::{Context, Engine, Received};
 use crate::forward::{MIN_MTU, tunnel};
 use crate::message::{Message, Stage};
@@ -28,7 +28,7 @@ use crate::output::Way;
 use crate::packet::Packet;
 use crate::reason::{Event, VerdictKind};
 use crate::session::terms::ERAS;
-use crate::session::{Direction, SessionId, Sessions};
+use crate::session::{Direction, Session, SessionId, Sessions, Wide};
 use crate::snapshot::{Forward, InterfaceId, Snapshot, TunnelKind};
 use crate::{Nanos, Transmit};
 pub(crate) use course::Courses;
@@ -158,26 +158,72 @@ struct Hands<'a> {
     /// What servers' packets are counted in.
     servers: WorkerCells<'a, DestinationCells>,
     ip_id: &'a mut u16,
-    /// Whether sessions have come or gone since the burst was looked at.
-    stale: bool,
     now: Nanos,
     /// Whether all tunnels take what their ways take.
     tunnels: bool,
     /// Whether what is in a tunnel may be cut on its way.
     may_cut: bool,
+    counters: &'a WorkerCounters,
     /// How many of each of [`EVENTS`] there were.
     sent: [u64; EVENTS.len()],
 }
 
-impl Hands<'_> {
+impl<'a> Hands<'a> {
+    /// For what the engine has looked at, with what it saw; `None` where nothing is counted.
+    #[inline(always)]
+    fn of<P: Pool>(engine: &'a mut Engine<P>, ctx: &Context<'a, P>) -> Option<(Hands<'a>, &'a mut Glances)> {
+        let Engine { sessions, neighbours, counters, path_mtus, ip_id, era, glances, config, .. } = engine;
+        let hands = Hands {
+            sessions,
+            // What was read of a former era may not go by a hop of this one.
+            hops: if *era == glances.era { neighbours.hops() } else { &[] },
+            servers: ctx.snap.destination_cells.of(config.worker.into())?,
+            ip_id,
+            now: ctx.now,
+            tunnels: path_mtus.is_empty(),
+            may_cut: !ctx.snap.settings.pmtu_disc,
+            counters,
+            sent: [0; EVENTS.len()],
+        };
+        Some((hands, glances))
+    }
+
+    /// Sends a frame that was looked at by the short way and gives its port, or `None`.
+    #[inline(always)]
+    fn take<B: Buf>(&mut self, glance: &Glance, buf: &mut B) -> Option<u16> {
+        match glance.marks.way() {
+            Some((false, Direction::In)) => self.pass::<false, false, _>(glance, buf),
+            Some((false, Direction::Out)) => self.pass::<false, true, _>(glance, buf),
+            Some((true, Direction::In)) => self.pass::<true, false, _>(glance, buf),
+            Some((true, Direction::Out)) => self.pass::<true, true, _>(glance, buf),
+            None => None,
+        }
+    }
+
+    /// Makes frames that go out of those that came in as long as they are of one kind, and gives how many.
+    #[inline(never)]
+    fn pass_alike<const V6: bool, const OUT: bool, B: Buf>(
+        &mut self,
+        frames: &mut [Received<B>],
+        list: &[Glance],
+    ) -> usize {
+        let mut count = 0;
+        for (frame, glance) in frames.iter_mut().zip(list) {
+            if !glance.marks.is_way(V6, OUT) {
+                break;
+            }
+            let Some(port) = self.pass::<V6, OUT, _>(glance, &mut frame.buf) else { break };
+            frame.port = port;
+            count += 1;
+        }
+        count
+    }
+
     /// Makes the frame that goes out of the one that came in, and gives its port; `None`, and nothing done, when that
     /// is for the whole way to judge. A body of code for each family and direction, in which all places are known.
     #[inline(always)]
     fn pass<const V6: bool, const OUT: bool, B: Buf>(&mut self, glance: &Glance, buf: &mut B) -> Option<u16> {
         let direction = if OUT { Direction::Out } else { Direction::In };
-        if self.stale && !self.is_still(glance) {
-            return None;
-        }
         let (session, wide) = self.sessions.get_with_wide(glance.session);
         if !glance.terms.meet(session.terms(), direction) {
             return None;
@@ -207,35 +253,23 @@ impl Hands<'_> {
 
         // Where the packet begins, and where it is to begin.
         let (l3, front) = (usize::from(glance.l3), usize::from(hop.header_len));
-        if front != l3 && !begin(buf, l3, front) {
-            return None;
-        }
-        let frame = buf.bytes_mut();
-        hop.emit(frame);
-        let packet = frame.get_mut(front..)?;
-        count(traffic, direction, glance.total);
-        session.touch(self.now);
-        if !OUT {
-            session.count_in();
-        }
-        self.sent[if OUT { ANSWER } else { forward as usize }] += 1;
-        if !rewrites {
-            rewrite::route::<V6>(packet);
+        if (l3, front) == (ethernet::HEADER, ethernet::HEADER) {
+            let heads = rewrite::heads::<V6>(buf.bytes_mut())?;
+            let (ether, packet) = heads.split_first_chunk_mut()?;
+            hop.emit_plain(ether);
+            tally::<OUT>(session, traffic, glance.total, self.now);
+            change::<V6, OUT>(session, wide, glance, forward, packet);
         } else {
-            let change = if OUT {
-                session.deltas.to_client(session.offset)
-            } else {
-                session.deltas.to_server(session.offset)
-            };
-            let is_tcp = glance.marks.is_tcp();
-            if let (true, Some(wide)) = (V6, wide) {
-                let (src, dst) = session.other_ends_v6(wide, direction);
-                rewrite::rewrite_v6(packet, is_tcp, src, dst, change);
-            } else {
-                rewrite::rewrite_v4(packet, is_tcp, session.goes(direction), change);
+            if front != l3 && !begin(buf, l3, front) {
+                return None;
             }
+            let frame = buf.bytes_mut();
+            hop.emit(frame);
+            tally::<OUT>(session, traffic, glance.total, self.now);
+            change_tagged::<V6, OUT>(session, wide, glance, forward, frame.get_mut(front..)?);
         }
         buf.truncate(front + usize::from(glance.total));
+        self.sent[if OUT { ANSWER } else { forward as usize }] += 1;
         Some(hop.port)
     }
 
@@ -262,12 +296,17 @@ impl Hands<'_> {
         if let Some(server) = self.sessions.untranslated_server(glance.session) {
             tunnel::encapsulate_plain(packet, outer, (hop.source, server), self.may_cut, self.ip_id);
         }
-        count(traffic, Direction::In, glance.total);
-        let session = self.sessions.get_mut(glance.session);
-        session.touch(self.now);
-        session.count_in();
+        tally::<false>(self.sessions.get_mut(glance.session), traffic, glance.total, self.now);
         self.sent[Forward::Tun as usize] += 1;
         Some(hop.port)
+    }
+
+    /// Counts what was sent.
+    fn count(&self) {
+        for (event, count) in EVENTS.into_iter().zip(self.sent).filter(|&(_, count)| count > 0) {
+            self.counters.events(event, count);
+            self.counters.short_way.add(count);
+        }
     }
 
     /// Whether the index still says of a packet what it said when the burst was looked at, if that session is its own.
@@ -282,12 +321,51 @@ impl Hands<'_> {
     }
 }
 
-/// Counts a packet of so many bytes.
+/// Makes of a packet what the other side gets of its session.
 #[inline(always)]
-fn count(traffic: &Traffic, direction: Direction, total: u16) {
-    match direction {
-        Direction::In => traffic.count_in(1, total.into()),
-        Direction::Out => traffic.count_out(1, total.into()),
+fn change<const V6: bool, const OUT: bool>(
+    session: &Session,
+    wide: Option<&Wide>,
+    glance: &Glance,
+    forward: Forward,
+    packet: &mut [u8],
+) {
+    let direction = if OUT { Direction::Out } else { Direction::In };
+    if !OUT && forward == Forward::Dr {
+        return rewrite::route::<V6>(packet);
+    }
+    let change =
+        if OUT { session.deltas.to_client(session.offset) } else { session.deltas.to_server(session.offset) };
+    let is_tcp = glance.marks.is_tcp();
+    if let (true, Some(wide)) = (V6, wide) {
+        let (src, dst) = session.other_ends_v6(wide, direction);
+        rewrite::rewrite_v6(packet, is_tcp, src, dst, change);
+    } else {
+        rewrite::rewrite_v4(packet, is_tcp, session.goes(direction), change);
+    }
+}
+
+/// The same, where Ethernet headers are not as most are: not to be in the way of those.
+#[inline(never)]
+fn change_tagged<const V6: bool, const OUT: bool>(
+    session: &Session,
+    wide: Option<&Wide>,
+    glance: &Glance,
+    forward: Forward,
+    packet: &mut [u8],
+) {
+    change::<V6, OUT>(session, wide, glance, forward, packet);
+}
+
+/// Counts a packet of so many bytes, and lets its session live on.
+#[inline(always)]
+fn tally<const OUT: bool>(session: &mut Session, traffic: &Traffic, total: u16, now: Nanos) {
+    session.touch(now);
+    if OUT {
+        traffic.count_out(1, total.into());
+    } else {
+        traffic.count_in(1, total.into());
+        session.count_in();
     }
 }
 
@@ -331,7 +409,7 @@ impl<P: Pool> Engine<P> {
         }
         for glance in &mut *list {
             if glance.marks.is_keyed() {
-                let candidate = sessions.candidate(glance.hash);
+                let candidate = sessions.candidate_in(glance.session, glance.hash);
                 if let Some((id, _)) = candidate {
                     glance.session = id;
                     sessions.prefetch(id);
@@ -355,6 +433,38 @@ impl<P: Pool> Engine<P> {
         }
     }
 
+    /// The last stage of most bursts, right after they were looked at: makes frames that go out of those that came, in
+    /// their place, until one has to go the whole way; gives how many.
+    #[inline(never)]
+    pub(crate) fn send_at_once(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        frames: &mut [Received<P::Buf>],
+    ) -> usize {
+        if ctx.out.verdicts.is_some() {
+            return 0;
+        }
+        let Some((mut hands, glances)) = Hands::of(self, ctx) else { return 0 };
+        let list = &glances.list[..glances.count];
+        let mut count = 0;
+        while let (Some(frames), Some(list)) = (frames.get_mut(count..), list.get(count..)) {
+            let more = match list.first().and_then(|glance| glance.marks.way()) {
+                Some((false, Direction::In)) => hands.pass_alike::<false, false, _>(frames, list),
+                Some((false, Direction::Out)) => hands.pass_alike::<false, true, _>(frames, list),
+                Some((true, Direction::In)) => hands.pass_alike::<true, false, _>(frames, list),
+                Some((true, Direction::Out)) => hands.pass_alike::<true, true, _>(frames, list),
+                None => 0,
+            };
+            if more == 0 {
+                break;
+            }
+            count += more;
+        }
+        glances.next = count;
+        hands.count();
+        count
+    }
+
     /// The last stage: sends the frames that were looked at, until one comes that has to go the whole way, which is
     /// given back as it came.
     #[inline(never)]
@@ -363,41 +473,27 @@ impl<P: Pool> Engine<P> {
         ctx: &mut Context<'_, P>,
         frames: &mut impl Iterator<Item = T>,
     ) -> Option<T> {
-        let Engine { sessions, neighbours, counters, path_mtus, ip_id, era, glances, config, .. } = self;
+        let glances = &mut self.glances;
         let next = glances.list[..glances.count].get(glances.next);
-        if next.is_none_or(|glance| !glance.marks.is_plain()) {
+        if next.is_none_or(|glance| glance.marks.way().is_none()) {
             glances.next = (glances.next + 1).min(glances.count);
             return frames.next();
         }
-        let worker = usize::from(config.worker);
-        let Some(servers) = ctx.snap.destination_cells.of(worker) else {
-            glances.next += 1;
+        // Whether sessions have come or gone since the burst was looked at.
+        let stale = self.sessions.epoch() != glances.epoch;
+        let Some((mut hands, glances)) = Hands::of(self, ctx) else {
+            self.glances.next += 1;
             return frames.next();
-        };
-        let mut hands = Hands {
-            stale: sessions.epoch() != glances.epoch,
-            sessions,
-            // What was read of a former era may not go by a hop of this one.
-            hops: if *era == glances.era { neighbours.hops() } else { &[] },
-            servers,
-            ip_id,
-            now: ctx.now,
-            tunnels: path_mtus.is_empty(),
-            may_cut: !ctx.snap.settings.pmtu_disc,
-            sent: [0; EVENTS.len()],
         };
         let telling = ctx.out.verdicts.is_some();
         let mut rest = None;
         let mut list = glances.list[glances.next..glances.count].iter();
         for glance in list.by_ref() {
             let Some(mut frame) = frames.next() else { break };
-            let port = match (glance.marks.is_plain(), frame.frame_mut()) {
-                (true, Some(buf)) => match (glance.marks.is_v6(), glance.marks.direction()) {
-                    (false, Direction::In) => hands.pass::<false, false, _>(glance, buf),
-                    (false, Direction::Out) => hands.pass::<false, true, _>(glance, buf),
-                    (true, Direction::In) => hands.pass::<true, false, _>(glance, buf),
-                    (true, Direction::Out) => hands.pass::<true, true, _>(glance, buf),
-                },
+            let port = match frame.frame_mut() {
+                Some(buf) if glance.marks.is_plain() && (!stale || hands.is_still(glance)) => {
+                    hands.take(glance, buf)
+                }
                 _ => None,
             };
             let Some(port) = port else {
@@ -417,10 +513,7 @@ impl<P: Pool> Engine<P> {
             }
         }
         glances.next = glances.count - list.len();
-        for (event, count) in EVENTS.into_iter().zip(hands.sent).filter(|&(_, count)| count > 0) {
-            counters.events(event, count);
-            counters.short_way.add(count);
-        }
+        hands.count();
         rest
     }
 

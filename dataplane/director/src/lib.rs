@@ -51,7 +51,7 @@ pub use buffer::{Buf, Pool};
 pub use cells::Cells;
 pub use counters::{PerWorker, WorkerCounters};
 pub use dropped::{Dropped, Drops};
-pub use engine::{Engine, EngineConfig, Output, Received, Transmit};
+pub use engine::{Engine, EngineConfig, Framed, Output, Received, Transmit};
 pub use exception::Up;
 pub use export::{NeighbourView, SessionView};
 pub use journal::{Journal, Translation};

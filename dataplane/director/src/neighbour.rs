@@ -77,6 +77,13 @@ impl Hop {
         self.fresh_until > 0
     }
 
+    /// Puts an Ethernet header without a tag there, but for its type.
+    #[inline(always)]
+    pub(crate) fn emit_plain(&self, ether: &mut [u8; ethernet::HEADER]) {
+        const PLAIN: usize = ethernet::HEADER - 2;
+        ether[..PLAIN].copy_from_slice(&self.header[..PLAIN]);
+    }
+
     /// Puts the Ethernet header at the beginning of a frame, but for its type, which is where it was: before the
     /// packet.
     #[inline(always)]

@@ -21,12 +21,10 @@ pub fn sum(bytes: &[u8]) -> u64 {
 /// Folds a sum to 16 bits.
 #[inline]
 pub fn fold(sum: u64) -> u16 {
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    (sum & 0xffff) as u16
+    let (sum, carry) = ((sum >> 32) as u32).overflowing_add(sum as u32);
+    let sum = sum + u32::from(carry);
+    let (sum, carry) = ((sum >> 16) as u16).overflowing_add(sum as u16);
+    sum + u16::from(carry)
 }
 
 /// The checksum of `bytes`: what to put into a field that is zero in them. Zero when it is there and right.

@@ -213,10 +213,8 @@ impl Buf for Mbuf {
 
     #[inline]
     fn truncate(&mut self, len: usize) {
-        if let Ok(len) = u16::try_from(len)
-            && len < self.data_len()
-        {
-            self.set_len(len);
+        if len < usize::from(self.data_len()) {
+            self.set_len(len as u16);
         }
     }
 

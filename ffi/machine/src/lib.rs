@@ -17,7 +17,11 @@ pub use tap::open_tap;
 /// Asks for the cache line at which `value` begins, to be read or written soon.
 #[inline(always)]
 pub fn prefetch<T>(value: &T) {
-    let at = std::ptr::from_ref(value);
+    ask(value);
+}
+
+#[inline(always)]
+fn ask<T>(at: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch is a hint; it neither faults nor changes memory, whatever the address.
     unsafe {
@@ -39,6 +43,13 @@ pub fn prefetch_at<T>(slice: &[T], index: usize) {
     if let Some(value) = slice.get(index) {
         prefetch(value);
     }
+}
+
+/// The same without looking whether there is such an element: if there is none, some other line is asked for in vain,
+/// which takes longer than looking would have.
+#[inline(always)]
+pub fn prefetch_unseen<T>(slice: &[T], index: usize) {
+    ask(slice.as_ptr().wrapping_add(index));
 }
 
 /// A bit for each of eight numbers that equals `number`, the lowest for the first.
@@ -125,6 +136,8 @@ mod tests {
         prefetch(&list);
         prefetch_at(&list, 2);
         prefetch_at(&list, usize::MAX);
+        prefetch_unseen(&list, 1);
+        prefetch_unseen(&list, usize::MAX / 2);
     }
 
     #[test]

@@ -139,12 +139,13 @@ impl<P: Pool> Engine<P> {
         let deltas = if let (Some(ends), Some(wide)) = (ends, wide) {
             let deltas = Deltas::between((ends.client, ends.vip), (ends.local, ends.server));
             let (src, dst) = session.other_ends_v6(wide, Direction::In);
-            rewrite::rewrite_v6(&mut frame[front..], true, src, dst, deltas.to_server(offset));
+            let change = deltas.shifted(0, offset).to_server(offset);
+            rewrite::rewrite_v6(&mut frame[front..], true, src, dst, change);
             deltas
         } else {
             let goes = session.goes(Direction::In);
             let deltas = Deltas::between_v4(session.comes(Direction::In), goes);
-            rewrite::rewrite_v4(&mut frame[front..], true, goes, deltas.to_server(offset));
+            rewrite::rewrite_v4(&mut frame[front..], true, goes, deltas.shifted(0, offset).to_server(offset));
             deltas
         };
         let event =

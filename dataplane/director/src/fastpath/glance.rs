@@ -14,6 +14,7 @@ use crate::snapshot::{InterfaceId, Snapshot};
 
 /// A port, as frames that come in by it are judged.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(32))]
 pub(crate) struct Gate {
     /// The port's address as the first bytes of a frame are read.
     station: u64,
@@ -58,6 +59,7 @@ pub(super) struct Glance {
     pub(super) terms: Terms,
     /// Ends; of IPv6 only the ports.
     pub(super) ends: Narrow,
+    /// What the index names; before that is known, the part of it that is asked for.
     pub(super) session: SessionId,
     /// Length of the IP packet.
     pub(super) total: u16,
@@ -85,6 +87,8 @@ impl Marks {
     const TCP: u8 = 1 << 6;
     /// Of no session that the index knew.
     const NEW: u8 = 1 << 7;
+    /// Of a usual segment.
+    const SEGMENT: u8 = Marks::KEYED | Marks::PLAIN | Marks::TCP;
 
     #[inline(always)]
     pub(super) fn is_keyed(self) -> bool {
@@ -95,6 +99,27 @@ impl Marks {
     #[inline(always)]
     pub(super) fn is_plain(self) -> bool {
         self.0 & (Marks::PLAIN | Marks::KEYED) == Marks::PLAIN | Marks::KEYED
+    }
+
+    /// Whether it may go by this short way.
+    #[inline(always)]
+    pub(super) fn is_way(self, v6: bool, out: bool) -> bool {
+        let place = if v6 { Marks::V6 } else { 0 } | if out { Marks::OUT } else { 0 };
+        self.0 & (Marks::PLAIN | Marks::KEYED | Marks::V6 | Marks::OUT) == Marks::PLAIN | Marks::KEYED | place
+    }
+
+    /// By which short way it may go: whether it is of IPv6, and its direction.
+    #[inline(always)]
+    pub(super) fn way(self) -> Option<(bool, Direction)> {
+        const PLAIN: u8 = Marks::PLAIN | Marks::KEYED;
+        const OUT: u8 = PLAIN | Marks::OUT;
+        // Not a table of jumps: what comes is mostly of one kind.
+        match self.0 & (OUT | Marks::V6) {
+            PLAIN => Some((false, Direction::In)),
+            OUT => Some((false, Direction::Out)),
+            way if way & PLAIN == PLAIN => Some((true, self.direction())),
+            _ => None,
+        }
     }
 
     #[inline(always)]
@@ -168,9 +193,14 @@ impl Glance {
             return;
         }
         let good = buf.has_good_header_checksum();
-        match u16_of(head, 12) {
-            ethernet::IPV4 => self.read_v4(view, gate, L3, &head[L3..], (frame.len() - L3, good)),
-            other => self.read_other(view, gate, (port, other), frame, good),
+        // IPv4 with twenty bytes of header.
+        const KIND: u32 = u32::from_ne_bytes([0xff, 0xff, 0xff, 0]);
+        const V4: u32 = u32::from_ne_bytes([TYPE[0], TYPE[1], 0x45, 0]);
+        const TYPE: [u8; 2] = ethernet::IPV4.to_be_bytes();
+        if u32::from_ne_bytes(bytes_of(head, 12)) & KIND == V4 {
+            self.read_v4(view, gate, L3, &head[L3..], (frame.len(), good));
+        } else {
+            self.read_other(view, gate, (port, u16_of(head, 12)), frame, good);
         }
     }
 
@@ -195,45 +225,91 @@ impl Glance {
         }
         let gate = &Gate { terms: terms(view.era, Some(interface)), ..*gate };
         match u16_of(ether, 16) {
-            ethernet::IPV4 => self.read_v4(view, gate, L3, packet, (packet.len(), good)),
+            ethernet::IPV4 if packet.first() == Some(&0x45) => {
+                self.read_v4(view, gate, L3, packet, (frame.len(), good));
+            }
             ethernet::IPV6 => self.read_v6(view, gate, L3, packet),
             _ => {}
         }
     }
 
-    /// Reads a packet that begins at `l3` of its frame, with `head`, and that has so much room; `good` when somebody
-    /// has summed its header.
+    /// Reads a packet that begins at `l3` of a frame of so many bytes, with a header of twenty bytes; `good` when
+    /// somebody has summed that.
     #[inline(always)]
-    fn read_v4(&mut self, view: &View<'_>, gate: &Gate, l3: usize, head: &[u8], (room, good): (usize, bool)) {
-        let Some(head) = head.first_chunk::<HEADS_V4>() else { return };
-        // Twenty bytes of header, and no fragment.
-        const KIND: u64 = u64::from_ne_bytes([0xff, 0, 0, 0, 0, 0, PART[0], PART[1]]);
-        const PLAIN: u64 = u64::from_ne_bytes([0x45, 0, 0, 0, 0, 0, 0, 0]);
+    fn read_v4(
+        &mut self,
+        view: &View<'_>,
+        gate: &Gate,
+        l3: usize,
+        head: &[u8],
+        (length, good): (usize, bool),
+    ) {
+        let (Some(head), Some(most)) = (head.first_chunk(), length.checked_sub(l3)) else { return };
+        if !good && !is_right([u64_of(head, 0), u64_of(head, 8)], bytes_of(head, 16)) {
+            return;
+        }
+        // No fragment, with more than one hop to live.
         const PART: [u8; 2] = (ipv4::MF | ipv4::OFFSET).to_be_bytes();
-        let words = [u64_of(head, 0), u64_of(head, 8)];
-        if words[0] & KIND != PLAIN || !(good || is_right(words, bytes_of(head, 16))) {
+        const KIND: u32 = u32::from_ne_bytes([PART[0], PART[1], 0, 0xff]);
+        const TCP: u32 = u32::from_ne_bytes([0, 0, 0, ipv4::TCP]);
+        const UDP: u32 = u32::from_ne_bytes([0, 0, 0, ipv4::UDP]);
+        const HOPS: u32 = u32::from_ne_bytes([0, 0, 0xfe, 0]);
+        let (kind, total) = (u32::from_ne_bytes(bytes_of(head, 6)), u16_of(head, 2));
+        if kind & HOPS == 0 {
             return;
         }
-        let (total, protocol) = (u16_of(head, 2), head[9]);
-        if head[8] <= 1 || usize::from(total) > room {
-            return;
+        let size = usize::from(total);
+        let flags = u16::from_ne_bytes(bytes_of(head, ipv4::HEADER + 12));
+        // One comparison with both bounds of the length: shorter ones wrap.
+        if kind & KIND == TCP && flags & USUAL.0 == USUAL.1 && size.wrapping_sub(HEADS_V4) <= most - HEADS_V4
+        {
+            self.note_v4::<{ ipv4::TCP }>(view, gate, l3, head, (total, Marks::SEGMENT));
+        } else if size > most || size < ipv4::HEADER {
+        } else if kind & KIND == UDP {
+            if let Some(marks) = datagram(&head[ipv4::HEADER..], size - ipv4::HEADER) {
+                self.note_v4::<{ ipv4::UDP }>(view, gate, l3, head, (total, marks));
+            }
+        } else if kind & KIND == TCP {
+            self.read_segment_v4(view, gate, l3, head, (total, flags));
         }
-        let upper = i32::from(total) - ipv4::HEADER as i32;
-        let Some((marks, terms)) = upper_of(protocol, gate.terms, &head[ipv4::HEADER..], upper) else {
-            return;
-        };
+    }
+
+    #[inline(never)]
+    fn read_segment_v4(
+        &mut self,
+        view: &View<'_>,
+        gate: &Gate,
+        l3: usize,
+        head: &[u8; HEADS_V4],
+        (total, flags): (u16, u16),
+    ) {
+        if let Some(marks) = segment(flags, usize::from(total) - ipv4::HEADER) {
+            self.note_v4::<{ ipv4::TCP }>(view, gate, l3, head, (total, marks));
+        }
+    }
+
+    /// Notes what has been found of a packet.
+    #[inline(always)]
+    fn note_v4<const PROTOCOL: u8>(
+        &mut self,
+        view: &View<'_>,
+        gate: &Gate,
+        l3: usize,
+        head: &[u8; HEADS_V4],
+        (total, marks): (u16, u8),
+    ) {
         if gate.partial_checksums {
             let (src, dst) = (u32_of(head, 12), u32_of(head, 16));
-            let pseudo = pseudo_header(src.into(), dst.into(), protocol, upper as u16);
-            if checksum_of(protocol, &head[ipv4::HEADER..]) == Some(fold(pseudo)) {
+            let pseudo = pseudo_header(src.into(), dst.into(), PROTOCOL, total - ipv4::HEADER as u16);
+            if checksum_of(PROTOCOL, &head[ipv4::HEADER..]) == Some(fold(pseudo)) {
                 return;
             }
         }
-        let ends = Narrow::read(bytes_of(head, 12), bytes_of(head, ipv4::HEADER));
-        (self.terms, self.ends) = (terms, ends);
+        self.terms = if PROTOCOL == ipv4::TCP { gate.terms.of_tcp() } else { gate.terms.of_udp() };
+        self.ends = Narrow::read(bytes_of(head, 12), bytes_of(head, ipv4::HEADER));
         (self.total, self.l3, self.marks) = (total, l3 as u8, Marks(marks));
-        self.hash = view.sessions.hash_v4(protocol, ends);
-        view.sessions.prefetch_bucket(self.hash);
+        self.hash = view.sessions.hash_v4(PROTOCOL, self.ends);
+        self.session = view.sessions.prefetch_bucket(self.hash);
     }
 
     #[inline(always)]
@@ -244,10 +320,16 @@ impl Glance {
         if head[0] >> 4 != 6 || head[7] <= 1 || total > packet.len() || total > usize::from(u16::MAX) {
             return;
         }
-        let upper_length = upper as i32;
-        let Some((marks, terms)) = upper_of(protocol, gate.terms, &head[ipv6::HEADER..], upper_length) else {
-            return;
+        let flags = u16::from_ne_bytes(bytes_of(head, ipv6::HEADER + 12));
+        let (marks, terms) = match protocol {
+            ipv4::TCP if flags & USUAL.0 == USUAL.1 && upper >= tcp::HEADER => {
+                (Some(Marks::SEGMENT), gate.terms.of_tcp())
+            }
+            ipv4::TCP => (segment(flags, upper), gate.terms.of_tcp()),
+            ipv4::UDP => (datagram(&head[ipv6::HEADER..], upper), gate.terms.of_udp()),
+            _ => return,
         };
+        let Some(marks) = marks else { return };
         let (src, dst) = addresses_v6(head);
         if gate.partial_checksums {
             let pseudo = pseudo_header6(src.into(), dst.into(), protocol, upper as u32);
@@ -259,7 +341,7 @@ impl Glance {
         (self.total, self.l3, self.marks) = (total as u16, l3 as u8, Marks(marks | Marks::V6));
         let (sport, dport) = self.ports();
         self.hash = view.sessions.hash_v6(protocol, (src, sport), (dst, dport));
-        view.sessions.prefetch_bucket(self.hash);
+        self.session = view.sessions.prefetch_bucket(self.hash);
     }
 
     #[inline(always)]
@@ -303,35 +385,26 @@ fn is_multiple(number: u64) -> bool {
     number.wrapping_mul(INVERSE) <= u64::MAX / 0xffff
 }
 
-/// Marks and terms of a segment or datagram of `length` bytes that begins with `head`.
+/// Of a usual segment's length and flags, what counts, and what that is: neither options nor what opens or closes.
+const USUAL: (u16, u16) =
+    (u16::from_ne_bytes([0xf0, OPENS_OR_CLOSES | tcp::ACK]), u16::from_ne_bytes([0x50, tcp::ACK]));
+
+/// Marks of a datagram of so many bytes.
 #[inline(always)]
-fn upper_of(protocol: u8, terms: Terms, head: &[u8], length: i32) -> Option<(u8, Terms)> {
-    // Neither options nor flags that open or close.
-    const KIND: u16 = u16::from_ne_bytes([0xf0, OPENS_OR_CLOSES | tcp::ACK]);
-    const USUAL: u16 = u16::from_ne_bytes([0x50, tcp::ACK]);
-    let head: &[u8; tcp::HEADER] = head.first_chunk()?;
-    if protocol == ipv4::TCP {
-        let kind = u16::from_ne_bytes(bytes_of(head, 12));
-        if kind & KIND == USUAL && length >= tcp::HEADER as i32 {
-            return Some((Marks::KEYED | Marks::PLAIN | Marks::TCP, terms.of_tcp()));
-        }
-        return Some((segment(kind, length)?, terms.of_tcp()));
-    }
-    if protocol != ipv4::UDP || length < udp::HEADER as i32 {
-        return None;
-    }
+fn datagram(head: &[u8], length: usize) -> Option<u8> {
+    let head: &[u8; udp::HEADER] = head.first_chunk()?;
     let unsummed = if u16_of(head, 6) == 0 { Marks::UNSUMMED } else { 0 };
-    Some((Marks::KEYED | Marks::PLAIN | unsummed, terms.of_udp()))
+    (length >= udp::HEADER).then_some(Marks::KEYED | Marks::PLAIN | unsummed)
 }
 
 const OPENS_OR_CLOSES: u8 = tcp::SYN | tcp::FIN | tcp::RST;
 
 /// Marks of a segment of `length` bytes, with the word of length and flags in its header.
-#[inline(never)]
-fn segment(kind: u16, length: i32) -> Option<u8> {
+#[inline]
+fn segment(kind: u16, length: usize) -> Option<u8> {
     let [offset, flags] = kind.to_ne_bytes();
-    let header = i32::from(offset >> 4) * 4;
-    let options = match header.cmp(&(tcp::HEADER as i32)) {
+    let header = usize::from(offset >> 4) * 4;
+    let options = match header.cmp(&tcp::HEADER) {
         Ordering::Less => return None,
         Ordering::Equal => 0,
         Ordering::Greater => Marks::OPTIONS,

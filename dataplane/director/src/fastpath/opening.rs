@@ -25,8 +25,8 @@ use crate::stream::lead_numbers;
 
 impl Glances {
     /// Of the frame that was taken last, if it was looked at.
-    fn last(&self) -> Option<Glance> {
-        self.next.checked_sub(1).map(|last| self.list[last])
+    fn last(&self) -> Option<&Glance> {
+        self.list.get(self.next.checked_sub(1)?)
     }
 }
 
@@ -38,15 +38,18 @@ impl<P: Pool> Engine<P> {
         (port, hops, stage): (u16, u8, Stage),
         mut buf: P::Buf,
     ) {
-        let new = self.glances.last().filter(|glance| glance.marks.is_new() && ctx.snap.marks.is_empty());
-        if let Some(to) = new.and_then(|glance| self.other_owner(ctx.snap, &glance, hops, &buf)) {
-            return self.hand_over(ctx, to, port, hops, stage, buf);
-        }
-        let seen = new.and_then(|glance| Some((glance, self.service_to_open(ctx, &glance, &buf)?)));
-        let Some((glance, service)) = seen else {
+        let Some(glance) =
+            self.glances.last().filter(|glance| glance.marks.is_new() && ctx.snap.marks.is_empty())
+        else {
             return self.receive(ctx, port, hops, stage, buf);
         };
-        let glance = &glance;
+        let glance = &{ *glance };
+        if let Some(to) = self.other_owner(ctx.snap, glance, hops, &buf) {
+            return self.hand_over(ctx, to, port, hops, stage, buf);
+        }
+        let Some(service) = self.service_to_open(ctx, glance, &buf) else {
+            return self.receive(ctx, port, hops, stage, buf);
+        };
         if !is_simple(service, glance) {
             return self.connect_to(ctx, service, opening(glance, port, hops, buf));
         }

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use fulcrum_packet::checksum::fold;
-use fulcrum_packet::{ipv4, ipv6, tcp, udp};
+use fulcrum_packet::{ethernet, ipv4, ipv6, tcp, udp};
 
 use crate::session::Narrow;
 
@@ -12,18 +12,18 @@ use crate::session::Narrow;
 /// stand in headers, whatever the machine's order of bytes: sums may be made in any (RFC 1071, 2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Deltas {
-    /// Of the IPv4 header.
+    /// Of the IPv4 header, with a hop less.
     pub(crate) header: u16,
-    /// Of TCP or UDP.
+    /// Of TCP or UDP; the session's offset is part of it, as if no number ever wrapped.
     pub(crate) upper: u16,
 }
 
-/// What is added to the complement of a checksum; never zero, so that sums keep the form in which RFC 1624's never
-/// give the other zero.
+/// What is added to the complement of a checksum; of TCP and UDP never zero, so that sums keep the form in which
+/// RFC 1624's never give the other zero.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Change {
-    header: u32,
-    upper: u32,
+    header: [u16; 2],
+    upper: u16,
     number: Number,
     offset: u32,
 }
@@ -43,7 +43,7 @@ impl Deltas {
         // The complement of a sum of sixteen halves is the sum of sixteen complements.
         let header = 16 * 0xffff - addresses(old) + addresses(new);
         let upper = header + 2 * 0xffff - ports(old) + ports(new);
-        Deltas { header: fold(header).to_be(), upper: fold(upper).to_be() }
+        Deltas { header: plus(fold(header).to_be(), TTL), upper: fold(upper).to_be() }
     }
 
     /// The same of IPv4.
@@ -57,21 +57,29 @@ impl Deltas {
         let ports = |ends: Narrow| u64::from(u32::from_ne_bytes(ends.ports()));
         let header = 2 * u64::from(u32::MAX) - addresses(old) + addresses(new);
         let upper = header + u64::from(u32::MAX) - ports(old) + ports(new);
-        Deltas { header: fold(header), upper: fold(upper) }
+        Deltas { header: plus(fold(header), TTL), upper: fold(upper) }
     }
 
-    /// What changes on the way to the server, when its numbers are `offset` ahead of the client's.
+    /// The same with another offset.
+    #[inline]
+    pub(crate) fn shifted(self, from: u32, to: u32) -> Deltas {
+        let halves = |offset: u32| u64::from(offset.to_be() >> 16) + u64::from(offset.to_be() & 0xffff);
+        Deltas { upper: fold(u64::from(self.upper) + 2 * 0xffff - halves(from) + halves(to)), ..self }
+    }
+
+    /// What changes on the way to the server, whose numbers are `offset` ahead of the client's.
     #[inline(always)]
     pub(super) fn to_server(self, offset: u32) -> Change {
-        Change { header: self.header.into(), upper: self.upper.into(), number: Number::Sequence, offset }
+        Change { header: [self.header, 0], upper: self.upper, number: Number::Sequence, offset }
     }
 
     /// What changes on the way back.
     #[inline(always)]
     pub(super) fn to_client(self, offset: u32) -> Change {
-        let opposite = |delta: u16| 0xffff + u32::from(!delta);
-        let (header, upper) = (opposite(self.header), opposite(self.upper));
-        Change { header, upper, number: Number::Acknowledgment, offset: offset.wrapping_neg() }
+        // Also on the way back there is a hop less, not one more.
+        const HOPS: u16 = plus(TTL, TTL);
+        let upper = if self.upper == 0xffff { 0xffff } else { !self.upper };
+        Change { header: [HOPS, !self.header], upper, number: Number::Acknowledgment, offset }
     }
 }
 
@@ -86,17 +94,33 @@ fn halves(address: IpAddr) -> u64 {
 }
 
 /// What an IPv4 header's checksum changes by when its TTL is one less (RFC 1141).
-const TTL: u32 = 0xfeff_u16.to_be() as u32;
+const TTL: u16 = 0xfeff_u16.to_be();
 
-/// Adds a change, of at most sixteen sums, to the checksum at `at`; gives the new one.
+/// The sum, as checksums add (RFC 1071): zero only of zeros.
 #[inline(always)]
-fn mend<const N: usize>(head: &mut [u8; N], at: usize, change: u32) -> u16 {
+const fn plus(a: u16, b: u16) -> u16 {
+    let (sum, carry) = a.overflowing_add(b);
+    sum + carry as u16
+}
+
+/// Adds changes to the checksum at `at`, of which the first is not zero; gives the new one.
+#[inline(always)]
+fn mend<const N: usize>(head: &mut [u8; N], at: usize, first: u16, second: u16) -> u16 {
     let old = u16::from_ne_bytes([head[at], head[at + 1]]);
-    let total = u32::from(!old) + change;
-    // The upper half is the sum of both halves and of what that carries.
-    let new = !((total.wrapping_add(total.rotate_left(16))) >> 16) as u16;
+    let new = !plus(plus(!old, first), second);
     head[at..at + 2].copy_from_slice(&new.to_ne_bytes());
     new
+}
+
+/// The headers of a frame that begins with a plain Ethernet header, up to that of TCP.
+#[inline(always)]
+pub(super) fn heads<const V6: bool>(frame: &mut [u8]) -> Option<&mut [u8]> {
+    const V4_HEADS: usize = ethernet::HEADER + ipv4::HEADER + tcp::HEADER;
+    const V6_HEADS: usize = ethernet::HEADER + ipv6::HEADER + tcp::HEADER;
+    match V6 {
+        true => frame.first_chunk_mut::<V6_HEADS>().map(<[u8; V6_HEADS]>::as_mut_slice),
+        false => frame.first_chunk_mut::<V4_HEADS>().map(<[u8; V4_HEADS]>::as_mut_slice),
+    }
 }
 
 /// One hop less of a packet.
@@ -108,7 +132,7 @@ pub(super) fn route<const V6: bool>(packet: &mut [u8]) {
     } else {
         let Some(head) = packet.first_chunk_mut::<{ ipv4::HEADER }>() else { return };
         head[8] -= 1;
-        mend(head, 10, TTL);
+        mend(head, 10, TTL, 0);
     }
 }
 
@@ -118,7 +142,8 @@ pub(super) fn route<const V6: bool>(packet: &mut [u8]) {
 pub(super) fn rewrite_v4(packet: &mut [u8], is_tcp: bool, ends: Narrow, change: Change) {
     let Some(head) = packet.first_chunk_mut::<{ ipv4::HEADER + tcp::HEADER }>() else { return };
     head[8] -= 1;
-    mend(head, 10, TTL + change.header);
+    let [first, second] = change.header;
+    mend(head, 10, first, second);
     head[12..20].copy_from_slice(&ends.addresses());
     rewrite_upper(&mut head[ipv4::HEADER..], is_tcp, ends.ports(), change);
 }
@@ -148,28 +173,37 @@ fn rewrite_upper(upper: &mut [u8], is_tcp: bool, ports: [u8; 4], change: Change)
             0 => 0,
             by => renumber(head, change.number, by),
         };
-        mend(head, 16, change.upper + renumbered);
+        mend(head, 16, change.upper, renumbered);
     } else {
         let Some(head) = upper.first_chunk_mut::<{ udp::HEADER }>() else { return };
         head[..4].copy_from_slice(&ports);
-        if mend(head, 6, change.upper) == 0 {
+        if mend(head, 6, change.upper, 0) == 0 {
             head[6..].fill(0xff);
         }
     }
 }
 
-/// Adds to a number of TCP's; gives what that changes in sums.
+/// Leads a number of TCP's to the other side's; gives what that changes in sums beyond the offset itself.
 #[inline(always)]
-fn renumber(head: &mut [u8; tcp::HEADER], number: Number, by: u32) -> u32 {
+fn renumber(head: &mut [u8; tcp::HEADER], number: Number, offset: u32) -> u16 {
     let at = number as usize;
-    let Some(number) = head.get_mut(at..at + 4).and_then(|number| number.first_chunk_mut::<4>()) else {
+    let Some(place) = head.get_mut(at..at + 4).and_then(|place| place.first_chunk_mut::<4>()) else {
         return 0;
     };
-    let (new, wraps) = u32::from_be_bytes(*number).overflowing_add(by);
-    *number = new.to_be_bytes();
-    // Sums are remainders by 2^16 - 1, of which 2^32 leaves one: what wraps has lost one.
-    let by = by.to_be();
-    (by >> 16) + (by & 0xffff) + 0xffff - u32::from(u16::from(wraps).to_be())
+    let old = u32::from_be_bytes(*place);
+    // Sums are remainders by 2^16 - 1, of which 2^32 leaves one: what wraps has lost one, or found it.
+    let (new, beyond) = match number {
+        Number::Sequence => {
+            let (new, wraps) = old.overflowing_add(offset);
+            (new, !u16::from(wraps).to_be())
+        }
+        Number::Acknowledgment => {
+            let (new, wraps) = old.overflowing_sub(offset);
+            (new, u16::from(wraps).to_be())
+        }
+    };
+    *place = new.to_be_bytes();
+    beyond
 }
 
 #[cfg(test)]
@@ -192,9 +226,16 @@ mod tests {
                     let right = |head: &[u8]| (!fulcrum_packet::checksum::fold(sum(head))).to_be_bytes();
                     let checksum = right(&head);
                     head[16..18].copy_from_slice(&checksum);
-                    let change = renumber(&mut head, number, by);
-                    mend(&mut head, 16, change);
-                    assert_eq!(head[at..at + 4], old.wrapping_add(by).to_be_bytes());
+                    let deltas = Deltas { header: 0xffff, upper: 0xffff }.shifted(0x0101_fefe, by);
+                    let deltas =
+                        deltas.shifted(by, 0x8000_0000).shifted(0x8000_0000, by).shifted(0, 0x0101_fefe);
+                    let (change, new) = match number {
+                        Number::Sequence => (deltas.to_server(by), old.wrapping_add(by)),
+                        Number::Acknowledgment => (deltas.to_client(by), old.wrapping_sub(by)),
+                    };
+                    let beyond = renumber(&mut head, number, by);
+                    mend(&mut head, 16, change.upper, beyond);
+                    assert_eq!(head[at..at + 4], new.to_be_bytes());
                     let mended = [head[16], head[17]];
                     head[16..18].fill(0);
                     assert_eq!(mended, right(&head), "{old:#x} + {by:#x}");
@@ -217,13 +258,17 @@ mod tests {
                 for sum in [0u16, 1, 0x1234, 0xfffe, 0xffff] {
                     let mended = |change| {
                         let mut bytes = sum.to_be_bytes();
-                        mend(&mut bytes, 0, change);
+                        let [first, second] = change;
+                        mend(&mut bytes, 0, first, second);
                         u16::from_be_bytes(bytes)
                     };
-                    assert_eq!(mended(deltas.to_server(0).header), plain.apply(sum));
-                    assert_eq!(mended(deltas.to_server(0).upper), upper.apply(sum));
+                    let less = Delta::default().word(0x4006, 0x3f06);
+                    let (to, from) = (deltas.to_server(0), deltas.to_client(0));
+                    assert_eq!(mended(to.header), less.and(plain).apply(sum));
+                    assert_eq!(mended([to.upper, 0]), upper.apply(sum));
                     let back = Delta::default().double(other, old).double(new, other);
-                    assert_eq!(mended(deltas.to_client(0).header), back.apply(sum));
+                    assert_eq!(mended(from.header), less.and(back).apply(sum));
+                    assert_eq!(mended([from.upper, 0]), back.word(5000, 1024).word(80, 80).apply(sum));
                 }
             }
         }

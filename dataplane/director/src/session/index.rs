@@ -9,7 +9,7 @@
 
 use std::net::IpAddr;
 
-use fulcrum_machine::{lanes_equal, prefetch, vec_on_huge_pages};
+use fulcrum_machine::{lanes_equal, prefetch_unseen, vec_on_huge_pages};
 
 use super::Key;
 use super::narrow::Narrow;
@@ -156,10 +156,12 @@ impl Index {
         if at + 1 == self.buckets.len() { 0 } else { at + 1 }
     }
 
-    /// Asks for the bucket where a search begins.
+    /// Asks for the bucket where a search begins, and gives its number.
     #[inline(always)]
-    pub(super) fn prefetch(&self, hash: u64) {
-        prefetch(&self.buckets[self.home(hash)]);
+    pub(super) fn prefetch(&self, hash: u64) -> u32 {
+        let home = self.home(hash);
+        prefetch_unseen(&self.buckets, home);
+        home as u32
     }
 
     /// A number that changes with every change.
@@ -190,7 +192,12 @@ impl Index {
     /// The first entry with a hash's tag, where a search for it would come by.
     #[inline(always)]
     pub(super) fn first(&self, hash: u64) -> Option<u32> {
-        let at = self.home(hash);
+        self.first_from(self.home(hash), hash)
+    }
+
+    /// The same, when it is known where the search begins.
+    #[inline(always)]
+    pub(super) fn first_from(&self, at: usize, hash: u64) -> Option<u32> {
         let bucket = &self.buckets[at];
         match bucket.matches(Index::tag(hash)).0 {
             0 if bucket.passed[class(hash)] == 0 => None,

@@ -1,6 +1,6 @@
 //! Which session a packet is of: by its key, from either end, at once or in the steps that a burst takes.
 
-use fulcrum_machine::prefetch_at;
+use fulcrum_machine::prefetch_unseen;
 
 use super::line::{self, Session};
 use super::narrow::Narrow;
@@ -72,10 +72,10 @@ impl Sessions {
         self.index.hash_v6(protocol.into(), src, dst)
     }
 
-    /// Asks for the part of the index that a hash leads to.
-    #[inline]
-    pub fn prefetch_bucket(&self, hash: u64) {
-        self.index.prefetch(hash);
+    /// Asks for the part of the index that a hash leads to, and gives its number.
+    #[inline(always)]
+    pub fn prefetch_bucket(&self, hash: u64) -> u32 {
+        self.index.prefetch(hash)
     }
 
     /// Asks for the part of the index that a key leads to.
@@ -90,6 +90,12 @@ impl Sessions {
         self.index.first(hash).map(meant)
     }
 
+    /// The same, from the part that [`Sessions::prefetch_bucket`] gave.
+    #[inline(always)]
+    pub(crate) fn candidate_in(&self, bucket: u32, hash: u64) -> Option<(SessionId, Direction)> {
+        self.index.first_from(bucket as usize, hash).map(meant)
+    }
+
     /// To be called before a burst's candidates are looked for.
     #[inline]
     pub(crate) fn begin_burst(&mut self) {
@@ -102,10 +108,10 @@ impl Sessions {
         self.index.may_have_come(hash) && self.candidate(hash).is_some()
     }
 
-    /// Asks for what packets need of a session.
-    #[inline]
+    /// Asks for what packets need of a session that the index has named.
+    #[inline(always)]
     pub fn prefetch(&self, id: SessionId) {
-        prefetch_at(&self.lines, id as usize);
+        prefetch_unseen(&self.lines, id as usize);
     }
 
     /// Whether some sessions' addresses are not in their lines.

@@ -323,6 +323,15 @@ impl Session {
         self.timeout = u32::try_from(timeout.div_ceil(MILLISECOND)).unwrap_or(u32::MAX);
     }
 
+    /// Has the client's sequence numbers shifted by this for the server.
+    #[inline]
+    pub(crate) fn set_offset(&mut self, offset: u32) {
+        if !self.is_of_era(0) {
+            self.deltas = self.deltas.shifted(self.offset, offset);
+        }
+        self.offset = offset;
+    }
+
     /// Starts the time-out anew.
     #[inline]
     pub fn touch(&mut self, now: Nanos) {
@@ -372,7 +381,7 @@ impl Session {
             self.hops = [NO_HOP; 2];
         }
         self.terms.set_era(era);
-        self.deltas = deltas;
+        self.deltas = if self.offset == 0 { deltas } else { deltas.shifted(0, self.offset) };
     }
 
     /// Remembers where packets in a direction go that come by this interface; not of one whose number is too large.

@@ -39,7 +39,8 @@ pub use line::{Ends, Session};
 pub use narrow::Narrow;
 pub use rank::Rank;
 use rank::Ranks;
-use side::{NOWHERE, Rare, Side, Wide};
+pub(crate) use side::Wide;
+use side::{NOWHERE, Rare, Side};
 pub use state::{State, View};
 use wheel::Wheel;
 

@@ -134,7 +134,8 @@ fn blank_timestamps<B: Buf>(packet: &mut Packet<B>, care: Care) -> Delta {
 #[inline]
 pub(crate) fn lead_numbers(session: &mut Session, numbers: &InitialNumbers, now: Nanos, syn: &mut [u8]) {
     let Ok(segment) = tcp::Segment::new_checked(&mut *syn) else { return };
-    session.offset = numbers.number_v4(session.goes(Direction::In), now).wrapping_sub(segment.seq());
+    let number = numbers.number_v4(session.goes(Direction::In), now);
+    session.set_offset(number.wrapping_sub(segment.seq()));
     session.care.add(Care::OFFSET);
     if segment.header_len() > tcp::HEADER {
         let delta = options::blank(syn, options::TIMESTAMPS).1;
@@ -195,7 +196,8 @@ impl<P: Pool> Engine<P> {
             }
         }
         let session = self.sessions.get_mut(id);
-        (session.care, session.offset) = (care, offset);
+        session.care = care;
+        session.set_offset(offset);
         if let Some(header) = header.filter(|_| opens)
             && let Some(edits) = self.sessions.make_edits(id)
         {
@@ -214,7 +216,8 @@ impl<P: Pool> Engine<P> {
         profile: &Profile,
     ) {
         let session = self.sessions.get_mut(id);
-        (session.care, session.offset) = (Care::default(), 0);
+        session.care = Care::default();
+        session.set_offset(0);
         if let Some(edits) = self.sessions.edits_mut(id) {
             *edits = Edits::default();
         }
