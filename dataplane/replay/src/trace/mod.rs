@@ -8,6 +8,7 @@ mod frame;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod ways;
 
 use std::net::IpAddr;
 use std::sync::Arc;
