@@ -128,6 +128,7 @@ impl From<&model::State> for wire::Network {
             checks: state.checks.iter().map(Into::into).collect(),
             exception: (state.exception != model::Exception::default()).then(|| (&state.exception).into()),
             snat: state.snat.iter().map(Into::into).collect(),
+            overrides: state.overrides.iter().map(Into::into).collect(),
         }
     }
 }
@@ -146,6 +147,7 @@ impl TryFrom<wire::Network> for model::State {
             marks: each("marks", network.marks)?,
             checks: each("checks", network.checks)?,
             snat: each("snat", network.snat)?,
+            overrides: each("overrides", network.overrides)?,
             services: Vec::new(),
             timeouts: present("timeouts", network.timeouts)?
                 .try_into()

@@ -97,6 +97,8 @@ impl From<&Edit> for wire::Edit {
                 Out::AddSnat(wire::PlacedSnat { rule: Some(rule.into()), at })
             }
             Edit::DeleteSnat(name) => Out::DeleteSnat(name.clone()),
+            Edit::SetOverride(over) => Out::SetOverride(over.into()),
+            Edit::DeleteOverride(key) => Out::DeleteOverride(key.into()),
             Edit::AddCheck(check) => Out::AddCheck(check.into()),
             Edit::UpdateCheck(check) => Out::UpdateCheck(check.into()),
             Edit::DeleteCheck(name) => Out::DeleteCheck(name.clone()),
@@ -184,6 +186,8 @@ impl TryFrom<wire::Edit> for Edit {
                 Edit::AddSnat(rule, placed.at.map(|at| at as usize))
             }
             In::DeleteSnat(name) => Edit::DeleteSnat(name),
+            In::SetOverride(over) => Edit::SetOverride(over.try_into()?),
+            In::DeleteOverride(key) => Edit::DeleteOverride(key.try_into()?),
             In::AddCheck(check) => Edit::AddCheck(check.try_into()?),
             In::UpdateCheck(check) => Edit::UpdateCheck(check.try_into()?),
             In::DeleteCheck(name) => Edit::DeleteCheck(name),
@@ -404,6 +408,14 @@ mod tests {
                 Some(1),
             ),
             Edit::DeleteSnat("servers".into()),
+            Edit::SetOverride(Override {
+                full_nat: true,
+                local_pool: Some("inside".into()),
+                client_address: Some(ClientAddress::Toa),
+                mss: Some(1400),
+                ..Override::new(SERVICE)
+            }),
+            Edit::DeleteOverride(SERVICE),
             Edit::AddCheck(Check::new("web", CheckKind::Tcp)),
             Edit::UpdateCheck(Check::new("web", CheckKind::Ping)),
             Edit::DeleteCheck("web".into()),

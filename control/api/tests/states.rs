@@ -187,6 +187,19 @@ fn snat() -> impl Strategy<Value = Snat> {
     })
 }
 
+/// Some whose values come from rules.
+fn overrides(rules: &[Snat]) -> Vec<Override> {
+    let over = |(at, rule): (usize, &Snat)| Override {
+        full_nat: at % 2 == 0,
+        local_pool: rule.pool.clone(),
+        interface: rule.destination.map(|_| rule.name.clone()),
+        mss: rule.destination_ports.first().map(|ports| ports.first),
+        client_address: rule.protocol.map(|_| ClientAddress::ALL[at % 4]),
+        ..Override::new(ServiceKey::new(Protocol::Tcp, rule.source.addr(), 80))
+    };
+    rules.iter().enumerate().map(over).collect()
+}
+
 fn check_tls() -> impl Strategy<Value = CheckTls> {
     (of(name()), of(name()), any::<bool>()).prop_map(|(name, ca, verify)| CheckTls { name, ca, verify })
 }
@@ -344,6 +357,7 @@ fn network() -> impl Strategy<Value = State> {
                 neighbours,
                 local_pools,
                 marks,
+                overrides: overrides(&snat),
                 snat,
                 checks,
                 services: Vec::new(),

@@ -112,6 +112,18 @@ fn things(state: &State) -> Vec<Thing> {
             ],
         );
     }
+    for over in &state.overrides {
+        add(
+            format!("override of service {}", over.service),
+            vec![
+                ("forward", if over.full_nat { "fullnat".to_owned() } else { String::new() }),
+                ("local-pool", text(&over.local_pool)),
+                ("interface", text(&over.interface)),
+                ("mss", text(&over.mss)),
+                ("client-address", text(&over.client_address)),
+            ],
+        );
+    }
     for check in &state.checks {
         let mut values: HashMap<_, _> = check_entries(check).into_iter().collect();
         let keys = CHECK_KEYS.map(|key| (key, values.remove(key).unwrap_or_default()));

@@ -19,6 +19,7 @@ pub fn merge(old: &State, run_time: &State, new: &State) -> State {
         }),
         local_pools: list(&old.local_pools, &run_time.local_pools, &new.local_pools, |p| p.name.clone()),
         checks: list(&old.checks, &run_time.checks, &new.checks, |check| check.name.clone()),
+        overrides: list(&old.overrides, &run_time.overrides, &new.overrides, |over| over.service),
         services: lists(&old.services, &run_time.services, &new.services, |service| service.key, service),
         // The order of the rules is their meaning, so they are one thing.
         marks: one(&old.marks, &run_time.marks, &new.marks).clone(),

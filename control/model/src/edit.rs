@@ -8,8 +8,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::state::{
-    Admin, Announcement, Check, ClientAddress, LocalPool, MarkRule, Neighbour, Route, Server, ServerHealth,
-    ServerKey, Service, ServiceHealth, ServiceKey, Settings, Snat, State, TimeoutState, Timeouts,
+    Admin, Announcement, Check, ClientAddress, LocalPool, MarkRule, Neighbour, Override, Route, Server,
+    ServerHealth, ServerKey, Service, ServiceHealth, ServiceKey, Settings, Snat, State, TimeoutState,
+    Timeouts,
 };
 use crate::validate;
 
@@ -110,6 +111,10 @@ pub enum Edit {
     AddSnat(Snat, Option<usize>),
     /// Removes the rule of that name.
     DeleteSnat(String),
+    /// Sets what a service has beside what tools of IPVS can say, in place of what was set before.
+    SetOverride(Override),
+    /// Takes that away.
+    DeleteOverride(ServiceKey),
     /// Adds a check that services may name.
     AddCheck(Check),
     /// Replaces the check of that name.
@@ -201,6 +206,7 @@ impl State {
             if judged.insert(key)
                 && let Some(service) = next.service(key)
             {
+                let service = &*next.rest().overridden(service);
                 validate::has_local_addresses(next.rest(), service)
                     .and_then(|()| validate::can_be_checked(next.rest(), service))
                     .map_err(|(_, problem)| (at, EditError::Invalid(problem.message)))?;
@@ -216,7 +222,9 @@ impl Edit {
     const fn settles(&self) -> Option<ServiceKey> {
         match self {
             Edit::AddService(service) => Some(service.key),
+            Edit::SetOverride(over) => Some(over.service),
             Edit::SetServicePool(key, _)
+            | Edit::DeleteOverride(key)
             | Edit::SetServiceHealth(key, _)
             | Edit::AddServer(key, _)
             | Edit::UpdateServer(key, _)

@@ -12,6 +12,7 @@ mod health;
 mod mac;
 mod mark;
 mod network;
+mod overrides;
 mod service;
 mod settings;
 mod snat;
@@ -36,6 +37,7 @@ pub use mark::MarkRule;
 pub use network::{
     AddressRange, Interface, LocalPool, Neighbour, NextHop, Port, PortRange, PortSteering, Route, RouteTarget,
 };
+pub use overrides::Override;
 pub use service::{
     ClientAddress, Forward, LocalAddress, Server, ServerKey, Service, ServiceKey, Tunnel, TunnelChecksum,
     TunnelKind, TunnelSource, prefix_of_mask, scheduler_flag_words,
@@ -147,6 +149,8 @@ pub struct State {
     pub marks: Vec<MarkRule>,
     /// Rules that masquerade, in order.
     pub snat: Vec<Snat>,
+    /// What services have beside what tools of IPVS can say, by their keys.
+    pub overrides: Vec<Override>,
     /// Checks that services name.
     pub checks: Vec<Check>,
     /// Virtual services in order of addition, oldest first.

@@ -18,6 +18,7 @@ mod check;
 mod health;
 mod mark;
 mod network;
+mod overrides;
 mod service;
 mod snat;
 mod switches;
@@ -29,6 +30,7 @@ pub use check::{
 pub use health::{MAX_DRAIN_UNTIL, can_be_checked, service_health, sorry_server};
 pub use mark::mark;
 pub use network::{WEIGHTS, exception, interface, local_pool, neighbour, port, route};
+pub use overrides::over;
 pub(crate) use service::{Holders, local_address_among, service_among};
 pub use service::{has_local_addresses, local_address, server, service};
 pub use snat::snat;
@@ -80,6 +82,8 @@ pub enum Place {
     Mark(usize),
     /// `state.snat[_]`
     Snat(usize),
+    /// `state.overrides[_]`
+    Override(usize),
     /// `state.checks[_]`
     Check(usize),
     /// `state.services[_]`
@@ -194,6 +198,12 @@ pub fn state(state: &State) -> Vec<(Place, Problem)> {
         let why = || format!("two checks are called `{}`", check.name);
         put(Place::Check(at), checks.check("name", &check.name, why));
     }
+    let mut overrides = Twice::default();
+    for (at, over) in state.overrides.iter().enumerate() {
+        put(Place::Override(at), self::over(state, over));
+        let why = || format!("two overrides of service {}", over.service);
+        put(Place::Override(at), overrides.check(service::name_key(&over.service), &over.service, why));
+    }
     let mut services = Twice::default();
     let holders = Holders::index(state);
     for (at, service) in state.services.iter().enumerate() {
@@ -215,6 +225,7 @@ pub fn state(state: &State) -> Vec<(Place, Problem)> {
         for (nth, own) in service.health.own_checks.iter().enumerate() {
             put(Place::OwnCheck(at, nth), health::own_check(own));
         }
+        let service = &*state.overridden(service);
         if let Err((nth, problem)) = can_be_checked(state, service) {
             put(nth.map_or(Place::Service(at), |nth| Place::Server(at, nth)), vec![problem]);
         }

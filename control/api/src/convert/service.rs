@@ -319,3 +319,32 @@ impl TryFrom<wire::Service> for model::Service {
         })
     }
 }
+
+impl From<&model::Override> for wire::Override {
+    fn from(over: &model::Override) -> wire::Override {
+        wire::Override {
+            service: Some((&over.service).into()),
+            full_nat: over.full_nat,
+            local_pool: over.local_pool.clone(),
+            interface: over.interface.clone(),
+            mss: over.mss.map(Into::into),
+            client_address: over.client_address.map(|way| wire::ClientAddress::from(way).into()),
+        }
+    }
+}
+
+impl TryFrom<wire::Override> for model::Override {
+    type Error = BadMessage;
+
+    fn try_from(over: wire::Override) -> Checked<model::Override> {
+        let service = present("service", over.service)?;
+        Ok(model::Override {
+            service: service.try_into().map_err(|bad: BadMessage| bad.within("service"))?,
+            full_nat: over.full_nat,
+            local_pool: over.local_pool,
+            interface: over.interface,
+            mss: over.mss.map(|mss| small("mss", mss)).transpose()?,
+            client_address: over.client_address.map(client_address).transpose()?,
+        })
+    }
+}

@@ -1,12 +1,12 @@
 //! What lists show, put together from the desired state and what the data plane counted.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use fulcrum_api::dataplane as wire;
 use fulcrum_api::listing;
 use fulcrum_model::ipvsadm::list::{ListedLocalAddress, ListedLocalAddresses, ListedService};
-use fulcrum_model::{LocalPool, Service, ServiceKey, State};
+use fulcrum_model::{Forward, LocalPool, Service, ServiceKey, State};
 
 use crate::{Client, Failure};
 
@@ -21,7 +21,16 @@ pub(super) async fn services(client: &mut Client) -> Result<(Vec<ListedService>,
         Err(Failure::NoDataplane(why)) => (Vec::new(), Some(why)),
         Err(failure) => return Err(failure),
     };
-    Ok((listing::services(state.services, counted)?, missing))
+    let mut services = listing::services(state.services, counted)?;
+    let masqueraded: HashSet<ServiceKey> =
+        state.overrides.iter().filter(|over| over.full_nat).map(|over| over.service).collect();
+    for listed in services.iter_mut().filter(|listed| masqueraded.contains(&listed.service.key)) {
+        // Who made it knows it by IPVS's word.
+        for server in listed.servers.iter_mut().filter(|listed| listed.server.forward == Forward::FullNat) {
+            server.server.forward = Forward::Nat;
+        }
+    }
+    Ok((services, missing))
 }
 
 /// Local addresses of a service or of all that have some: those of the named pool, then the service's own.

@@ -1,5 +1,6 @@
 //! `fulcrum service`: virtual services.
 
+mod overrides;
 mod row;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -60,6 +61,9 @@ pub enum Command {
     Delete(ServiceName),
     /// Zero the counters of a service, or of all
     Zero(AnyService),
+    /// What services have beside what tools written for IPVS can say, whether the services are there or not
+    #[command(subcommand)]
+    Override(overrides::Command),
 }
 
 /// Settings of a service.
@@ -299,6 +303,7 @@ pub async fn run(global: &Global, command: Command, out: &mut Output<'_>) -> Res
             global.edit(&edits).await
         }
         Command::Delete(name) => global.edit(&[Edit::DeleteService(name.key()?)]).await,
+        Command::Override(command) => overrides::run(global, command, out).await,
         Command::Zero(which) => {
             let key = which.key()?;
             global.client().await?.zero(key).await

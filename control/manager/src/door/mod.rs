@@ -212,6 +212,7 @@ mod tests {
         drop(root);
         assert!(guests.admit(7, 1, None).unwrap().privileged);
         assert!(guests.admit(5, 8, None).unwrap().privileged);
+        drop(stranger);
         let of_root = Guests { own: (0, 0), ..guests };
         assert!(!of_root.admit(1000, 0, None).unwrap().privileged);
     }

@@ -189,7 +189,12 @@ impl Control for Service {
 
     async fn get_state(&self, request: Request<wire::GetStateRequest>) -> Reply<wire::State> {
         let state = match request.into_inner().effective {
-            true => self.possession.on_top(&self.known().await.effective),
+            // What is listed tells which servers are masqueraded for those who know no other way.
+            true => {
+                let effective = self.possession.on_top(&self.known().await.effective);
+                let overrides = self.state().await.overrides.clone();
+                Arc::new(State { overrides, ..State::clone(&effective) })
+            }
             false => self.desired.lock().await.current().state,
         };
         Ok(Response::new(wire::State { changes: changes(&state) }))

@@ -51,7 +51,7 @@ pub struct Verdicts {
 /// All that is known at one moment.
 #[derive(Clone, Debug)]
 pub struct Known {
-    /// What is wanted.
+    /// What is wanted, services with their overrides.
     pub desired: Revision,
     /// What is asked for that.
     pub plan: Arc<Plan>,
@@ -68,7 +68,7 @@ impl Keeper {
     /// is what it was in the process before.
     pub fn new(mut desired: watch::Receiver<Revision>, store: &Path, prober: Prober) -> Keeper {
         let now = SystemTime::now();
-        let revision = desired.borrow_and_update().clone();
+        let revision = shaped(desired.borrow_and_update().clone());
         let (remembered, mut memory) = Remembered::load(store, &revision.state, now);
         let plan = Plan::new(&revision.state);
         prober.set_targets(plan.targets.iter().cloned());
@@ -124,6 +124,7 @@ impl Keeper {
         let desired = self.desired.borrow_and_update().clone();
         let mut known = self.verdicts.known();
         let edited = desired.number != known.desired.number;
+        let desired = if edited { shaped(desired) } else { known.desired.clone() };
         if edited {
             known.plan = Arc::new(Plan::new(&desired.state));
             known.desired = desired.clone();
@@ -189,6 +190,15 @@ impl Verdicts {
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The revision with every service as it is with its override.
+fn shaped(revision: Revision) -> Revision {
+    if revision.state.overrides.is_empty() {
+        return revision;
+    }
+    let state = revision.state.with_overrides();
+    Revision { fingerprint: fingerprint(&state), state: Arc::new(state), ..revision }
 }
 
 /// What probes say now, by the places of targets.

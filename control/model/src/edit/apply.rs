@@ -200,6 +200,14 @@ impl Draft {
                     );
                     return Err(EditError::Invalid(text));
                 }
+                let mut overrides = self.state.overrides.iter();
+                if let Some(user) = overrides.find(|over| over.local_pool.as_ref() == Some(name)) {
+                    let text = format!(
+                        "local pool `{name}` is used by the override of service {}; take it away there first",
+                        user.service
+                    );
+                    return Err(EditError::Invalid(text));
+                }
                 if let Some(rule) = self.state.snat.iter().find(|rule| rule.pool.as_ref() == Some(name)) {
                     let text = format!(
                         "local pool `{name}` is used by snat rule `{}`; take it away there first",
@@ -224,6 +232,16 @@ impl Draft {
             }
             Edit::DeleteSnat(name) => remove_where(&mut self.state.snat, |rule| rule.name == *name)
                 .ok_or_else(|| EditError::Missing(format!("snat rule `{name}`"))),
+            Edit::SetOverride(over) => {
+                valid(validate::over(self.whole(), over))?;
+                match self.state.overrides.iter_mut().find(|known| known.service == over.service) {
+                    Some(known) => known.clone_from(over),
+                    None => self.state.overrides.push(over.clone()),
+                }
+                Ok(())
+            }
+            Edit::DeleteOverride(key) => remove_where(&mut self.state.overrides, |o| o.service == *key)
+                .ok_or_else(|| EditError::Missing(format!("override of service {key}"))),
             Edit::AddCheck(check) => {
                 if self.state.checks.iter().any(|known| known.name == check.name) {
                     return Err(EditError::Exists(format!("check `{}`", check.name)));
@@ -260,7 +278,7 @@ impl Draft {
                     format!("check `{name}` is used by service {}; take it away there first", user.key);
                 return Err(EditError::Invalid(text));
             }
-            validate::can_be_checked(state, user)
+            validate::can_be_checked(state, &state.overridden(user))
                 .map_err(|(_, problem)| EditError::Invalid(problem.message))?;
         }
         Ok(())

@@ -252,3 +252,55 @@ fn a_check_in_use_stays_and_is_known() {
     let none = Edit::SetServerHealth(key, server, ServerHealth::default());
     state.apply_all(&[of_service(&[]), none, Edit::DeleteCheck("web".into())]).unwrap();
 }
+
+#[test]
+fn an_override_outlives_its_service_and_makes_its_nat_servers_fullnat() {
+    let mut state = state(&[]);
+    let key = ServiceKey::new(crate::state::Protocol::Tcp, [10, 9, 0, 1].into(), 80);
+    let lines = [
+        "-A -t 10.9.0.1:80 -s rr",
+        "-a -t 10.9.0.1:80 -r 10.1.0.1:80 -m",
+        "-a -t 10.9.0.1:80 -r 10.1.0.2:80 -g",
+    ];
+    state.apply_all(&all(&lines)).unwrap();
+    let bare = Override { full_nat: true, ..Override::new(key) };
+    let refused = state.apply(&Edit::SetOverride(bare.clone())).unwrap_err();
+    assert!(refused.to_string().contains("has no local address"), "{refused}");
+    let over = Override { local_pool: Some("l".into()), ..bare };
+    state.apply(&Edit::SetOverride(over.clone())).unwrap();
+    for _ in 0..2 {
+        let shaped = state.with_overrides();
+        let forwards: Vec<_> = shaped.services[0].servers.iter().map(|server| server.forward).collect();
+        assert_eq!(forwards, [Forward::FullNat, Forward::Dr]);
+        assert_eq!(shaped.services[0].local_pool.as_deref(), Some("l"));
+        assert_eq!(shaped.overrides, []);
+        // What was asked for is still what it was.
+        assert_eq!(state.services[0].servers[0].forward, Forward::Nat);
+        state.apply(&Edit::DeleteService(key)).unwrap();
+        state.apply_all(&all(&lines)).unwrap();
+    }
+    assert_eq!(state.overrides, [over]);
+    assert!(validate::state(&state).is_empty());
+    let text = crate::file::state_to_toml(&state);
+    assert_eq!(Config::parse("f", &text).unwrap().state, state);
+    let refused = state.apply(&Edit::DeleteLocalPool("l".into())).unwrap_err();
+    assert!(refused.to_string().contains("is used by the override of service tcp 10.9.0.1:80"), "{refused}");
+    state.apply(&Edit::DeleteOverride(key)).unwrap();
+    assert!(matches!(state.apply(&Edit::DeleteOverride(key)), Err(EditError::Missing(_))));
+}
+
+#[test]
+fn an_override_names_what_is_there() {
+    let mut state = state(&[]);
+    let key = ServiceKey::Mark { family: Family::V4, mark: 7 };
+    for (over, wanted) in [
+        (Override { local_pool: Some("x".into()), ..Override::new(key) }, "there is no local pool `x`"),
+        (Override { interface: Some("x".into()), ..Override::new(key) }, "there is no interface `x`"),
+        (Override { mss: Some(1), ..Override::new(key) }, "mss 1 is out of range"),
+        (Override::new(ServiceKey::Mark { family: Family::V4, mark: 0 }), "mark 0 is that of packets"),
+    ] {
+        let refused = state.apply(&Edit::SetOverride(over)).unwrap_err();
+        assert!(refused.to_string().starts_with(wanted), "{refused}");
+    }
+    assert_eq!(state.overrides, []);
+}

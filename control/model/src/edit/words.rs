@@ -62,6 +62,8 @@ impl fmt::Display for Edit {
             }
             Edit::AddLocalPool(pool) => write!(f, "add local pool {}", pool.name),
             Edit::DeleteLocalPool(name) => write!(f, "delete local pool {name}"),
+            Edit::SetOverride(over) => write!(f, "set override of service {}", over.service),
+            Edit::DeleteOverride(key) => write!(f, "delete override of service {key}"),
             Edit::AddSnat(rule, _) => write!(f, "add snat rule {}", rule.name),
             Edit::DeleteSnat(name) => write!(f, "delete snat rule {name}"),
             Edit::AddCheck(check) => write!(f, "add check {}", check.name),

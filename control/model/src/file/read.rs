@@ -1,7 +1,7 @@
 //! From TOML to a [`Config`]: shapes first, then the rules of `validate`, each mistake with its place.
 //!
 //! Ports to pools are in `network`, services and servers in `service`, what follows from checks in `health`, rules
-//! that mark packets in `mark` and that masquerade in `snat`, checks in `check`, time-outs
+//! that mark packets in `mark` and that masquerade in `snat`, checks in `check`, `overrides`, time-outs
 //! and settings in `switches`.
 
 use std::collections::HashMap;
@@ -18,6 +18,7 @@ mod check;
 mod health;
 mod mark;
 mod network;
+mod overrides;
 mod service;
 mod snat;
 mod switches;
@@ -157,6 +158,10 @@ fn state(root: &mut Table<'_>, places: &mut HashMap<Place, Places>) -> State {
     for mut table in root.tables("check", "[[check]]") {
         let read = check::check(&mut table);
         keep(&mut state.checks, read, Place::Check, table.finish(), places);
+    }
+    for mut table in root.tables("override", "[[override]]") {
+        let read = overrides::over(&mut table);
+        keep(&mut state.overrides, read, Place::Override, table.finish(), places);
     }
     for mut table in root.tables("service", "[[service]]") {
         let at = state.services.len();

@@ -143,7 +143,7 @@ fn every_mistake_is_named_with_its_line() {
             "f:5: name is an integer; it must be a text in quotes",
             "f:6: vlan of 5000 is out of range; 0 to 4094",
             "f:7: unknown key `rout` in the file; known: dataplane, control, port, interface, route, neighbour, \
-             local-pool, mark, snat, check, service, timeouts, exception, ipvs",
+             local-pool, mark, snat, check, override, service, timeouts, exception, ipvs",
         ]
     );
 }

@@ -9,9 +9,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::{Config, ControlSettings, Dataplane, HugePages};
 use crate::state::{
     Admin, Announce, Announcement, Bond, BondHash, BondMode, ClientAddress, DEFAULT_ANNOUNCE_AFTER,
-    Exception, Family, Interface, LocalPool, MarkRule, Neighbour, NextHop, Port, PortRange, PortSteering,
-    Route, RouteTarget, Server, ServerHealth, ServerKey, Service, ServiceHealth, ServiceKey, Settings, Snat,
-    State, Timeouts, Tunnel, TunnelChecksum, TunnelKind, TunnelSource, VipOwner,
+    Exception, Family, Interface, LocalPool, MarkRule, Neighbour, NextHop, Override, Port, PortRange,
+    PortSteering, Route, RouteTarget, Server, ServerHealth, ServerKey, Service, ServiceHealth, ServiceKey,
+    Settings, Snat, State, Timeouts, Tunnel, TunnelChecksum, TunnelKind, TunnelSource, VipOwner,
 };
 
 pub use check::{KEYS as CHECK_KEYS, entries as check_entries};
@@ -98,6 +98,7 @@ fn state(out: &mut Out, state: &State) {
     settings(out, &state.settings);
     state.checks.iter().for_each(|c| check::check(out, "[[check]]", c));
     exception(out, &state.exception);
+    state.overrides.iter().for_each(|o| over(out, o));
     state.services.iter().for_each(|s| service(out, s));
 }
 
@@ -234,6 +235,20 @@ fn snat(out: &mut Out, rule: &Snat) {
     }
 }
 
+fn over(out: &mut Out, over: &Override) {
+    out.table("[[override]]");
+    key(out, over.service);
+    if over.full_nat {
+        out.text("forward", "fullnat");
+    }
+    out.maybe("local-pool", over.local_pool.as_ref());
+    out.maybe("interface", over.interface.as_ref());
+    if let Some(mss) = over.mss {
+        out.bare("mss", mss);
+    }
+    out.maybe("client-address", over.client_address);
+}
+
 fn ports(ranges: &[PortRange]) -> Option<String> {
     let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
     (!ranges.is_empty()).then(|| ranges.join(","))
@@ -266,9 +281,8 @@ fn settings(out: &mut Out, settings: &Settings) {
     }
 }
 
-fn service(out: &mut Out, service: &Service) {
-    out.table("[[service]]");
-    match service.key {
+fn key(out: &mut Out, key: ServiceKey) {
+    match key {
         ServiceKey::Address { protocol, address, port } => {
             out.text("address", ServerKey { address, port });
             out.text("protocol", protocol);
@@ -278,6 +292,11 @@ fn service(out: &mut Out, service: &Service) {
             out.text("family", family.name());
         }
     }
+}
+
+fn service(out: &mut Out, service: &Service) {
+    out.table("[[service]]");
+    key(out, service.key);
     out.text("scheduler", &service.scheduler);
     let flags = service.scheduler_flag_names();
     if !flags.is_empty() {

@@ -100,7 +100,7 @@ pub(super) fn service(table: &mut Table<'_>, mut part_at: impl FnMut(Part, Place
 }
 
 /// `address` with `protocol`, or `mark` with `family`.
-fn key(table: &mut Table<'_>) -> Option<ServiceKey> {
+pub(super) fn key(table: &mut Table<'_>) -> Option<ServiceKey> {
     let address = table.read("address", |text| {
         address_port(text)
             .ok_or_else(|| format!("`{text}` is not an address with a port, such as 172.16.100.9:80"))

@@ -258,6 +258,25 @@ const TABLES: &[Table] = &[
         ],
     },
     Table {
+        title: "[[override]]",
+        about: "What a service has beside what tools written for IPVS can say; it stays when they delete the service. ipvs-door.md says how.",
+        keys: &[
+            ("address", "", "VIP and port of the service."),
+            ("protocol", "", "Its protocol."),
+            ("mark", "", "Its mark, in place of both."),
+            ("family", "\"ipv4\"", "Of the service by mark."),
+            (
+                "forward",
+                "as servers say",
+                "Its `nat` servers are reached by FULLNAT, and listed as masqueraded.",
+            ),
+            ("local-pool", "the service's", "Pool of local addresses for FULLNAT."),
+            ("interface", "the service's", "Interface on which the VIP answers ARP when no subnet decides."),
+            ("mss", "the service's", "Largest TCP segment in bytes that a SYN may announce."),
+            ("client-address", "the service's", "How FULLNAT servers learn the client's address."),
+        ],
+    },
+    Table {
         title: "[[check]]",
         about: "Asks servers whether they serve. Services name it; configuration.md says what each type calls good.",
         keys: &[
