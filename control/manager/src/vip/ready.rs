@@ -73,7 +73,7 @@ impl Sight<'_> {
             _ if !gateways.iter().all(dead) => None,
             [gateway] => Some(format!("gateway {gateway} does not answer")),
             [gateway, others @ ..] => {
-                Some(format!("gateway {gateway} does not answer, nor do {} others", others.len()))
+                Some(format!("none of {} gateways answers, such as {gateway}", others.len() + 1))
             }
         }
     }
@@ -157,6 +157,21 @@ interface = "lan"
                 "{known}"
             );
         }
+
+        // Of several gateways one is enough.
+        let several = STATE.replace("\"10.0.0.254\"", "[\"10.0.0.254\", \"10.0.0.253\"]");
+        let several = Config::parse("test", &several).unwrap().state;
+        let all_of_several = Sight { state: &several, ..all };
+        let next = |host, state: &str| NeighbourStatus {
+            address: vec![10, 0, 0, host],
+            state: state.to_owned(),
+            ..Default::default()
+        };
+        let one = [next(254, "failed"), next(253, "reachable")];
+        assert_eq!(objections(Sight { neighbours: &one, ..all_of_several }), [""; 3]);
+        let dead = [next(254, "failed"), next(253, "incomplete")];
+        let said = "none of 2 gateways answers, such as 10.0.0.254";
+        assert_eq!(objections(Sight { neighbours: &dead, ..all_of_several }), [said; 3]);
 
         state.services[1].withheld = true;
         state.services[0].servers[0].weight = 0;
