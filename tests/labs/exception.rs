@@ -20,7 +20,7 @@ const SERVICE: &str = "
 const HOST: &str = "172.16.100.1";
 
 /// The lab for NAT with a twin of wan in Linux, and `more` of the file.
-fn network(net: &Topology, more: &str) -> String {
+pub(crate) fn network(net: &Topology, more: &str) -> String {
     network_of(net) + more
 }
 
@@ -49,10 +49,10 @@ fn daemon(lab: &Lab, inside: &Namespace, words: &str, name: &str) -> Process {
     daemon
 }
 
-/// nginx on the director's host.
-fn web(lab: &Lab, inside: &Namespace, ports: &[u16], name: &str) -> Process {
+/// nginx on the director's host, where it listens: at ports, or at addresses and ports.
+pub(crate) fn web(lab: &Lab, inside: &Namespace, at: &[&str], name: &str) -> Process {
     let here = lab.directory().display();
-    let listen: String = ports.iter().map(|port| format!("listen {port}; ")).collect();
+    let listen: String = at.iter().map(|at| format!("listen {at}; ")).collect();
     let configuration = format!(
         "daemon off; pid {here}/{name}.pid; error_log {here}/{name}.nginx.log warn;
          events {{}}
@@ -64,7 +64,8 @@ fn web(lab: &Lab, inside: &Namespace, ports: &[u16], name: &str) -> Process {
     command.arg("-c").arg(&file);
     let process = Process::start(&mut command, lab.directory().join(format!("{name}.out")));
     wait_for("nginx", Duration::from_secs(10), || {
-        let asked = inside.try_sh(&format!("curl -s http://127.0.0.1:{}/", ports[0]));
+        let port = at[0].rsplit(':').next().unwrap_or_default();
+        let asked = inside.try_sh(&format!("curl -s http://localhost:{port}/"));
         asked.status.success().then_some(())
     });
     process
@@ -124,7 +125,7 @@ fn addresses_given_to_the_twin_are_the_hosts_and_it_serves_by_itself() {
     });
 
     // A VIP on the loopback interface, with a daemon behind it and a server elsewhere.
-    let _web = web(&lab, &net.director, &[80], "local");
+    let _web = web(&lab, &net.director, &["80"], "local");
     net.director.sh("ip addr add 172.16.100.9/32 dev lo
         ip addr add 172.16.100.34/24 dev fc-wan");
     director.fulcrum("service add tcp 172.16.100.9:80 --scheduler rr");
@@ -223,7 +224,7 @@ fn a_flood_at_the_host_starves_neither_bgp_nor_bfd_nor_ssh() {
     let _bfd = daemon(&lab, &net.director, "serve-udp bfd 0.0.0.0:4784", "bfd");
     let _other = daemon(&lab, &net.director, "serve-udp other 0.0.0.0:7000", "other");
     let director = Director::start(&net.director, lab.directory(), &Setup::ONE, &network(&net, limits));
-    let _web = web(&lab, &net.director, &[179, 8022], "host");
+    let _web = web(&lab, &net.director, &["179", "8022"], "host");
     let mut flood = net.client.command(program("fulcrum-lab"));
     flood.args(["load-udp", &format!("{HOST}:7000"), "20", "1", "6"]);
     let mut flood = Process::start(&mut flood, lab.directory().join("flood.log"));

@@ -12,6 +12,7 @@ mod crews;
 mod devices;
 mod door;
 mod exception;
+mod exception6;
 mod failures;
 mod fragments;
 mod ftp;

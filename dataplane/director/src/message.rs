@@ -23,6 +23,8 @@ pub enum First {
     Echo,
     /// An ICMP error about a packet with this key.
     Error(Key),
+    /// Nothing of the director's, to an address that the host has too.
+    Host,
 }
 
 /// What the worker is to a packet that it gets.

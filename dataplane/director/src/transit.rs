@@ -8,7 +8,7 @@ use fulcrum_packet::{ipv4, ipv6, tcp};
 use crate::buffer::Pool;
 use crate::engine::{Context, Engine};
 use crate::host::{Error, is_fragmented_echo, is_icmp_error};
-use crate::message::Stage;
+use crate::message::{First, Stage};
 use crate::next_hop;
 use crate::output::{Sent, way};
 use crate::packet::{Packet, follows_session, is_balanced, is_ipsec};
@@ -25,6 +25,9 @@ impl<P: Pool> Engine<P> {
         match packet.protocol {
             _ if !packet.has_ports() => self.leave(ctx, packet, Reason::Fragment),
             _ if is_fragmented_echo(&packet) => self.answer_echo_fragment(ctx, packet),
+            _ if matches!(packet.stage, Stage::Fragment { first: First::Host, .. }) => {
+                self.leave(ctx, packet, Reason::Fragment)
+            }
             // As in the kernel, without a service nothing is balanced, not even old sessions.
             protocol if follows_session(protocol) && ctx.snap.without_services() => {
                 self.refuse(ctx, packet, Reason::NoService)

@@ -206,6 +206,28 @@ fn icmp_is_answered_for_the_directors_addresses_and_given_up_for_the_hosts() {
 }
 
 #[test]
+fn an_answer_to_the_host_in_pieces_goes_up_in_pieces() {
+    for (workers, backwards) in [(1, false), (3, false), (3, true)] {
+        let mut director = director(workers, "");
+        let mut body = vec![7; 1608];
+        icmp::emit(&mut body, icmp::ECHO_REPLY, 0, 7);
+        icmp::Message::new_checked(&mut body[..]).unwrap().fill_checksum();
+        let (src, dst) = (CLIENT.into(), BOTH.into());
+        let pieces = both::fragments(WAN, src, dst, &body, 800).into_iter();
+        let mut pieces: Vec<_> = pieces.map(|piece| with_ip(piece, |ip| ip[9] = ipv4::ICMP)).collect();
+        if backwards {
+            pieces.reverse();
+        }
+        pieces.iter().for_each(|piece| assert_eq!(director.send(0, piece), []));
+        let mut sent: Vec<_> = up(&mut director).into_iter().map(|(_, frame)| frame).collect();
+        sent.sort();
+        pieces.sort();
+        assert_eq!(sent, pieces, "{workers} workers");
+        expect_drops!(director);
+    }
+}
+
+#[test]
 fn what_the_host_sends_goes_out_as_it_is() {
     let mut director = director(3, "");
     for packet in [

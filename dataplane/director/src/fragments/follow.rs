@@ -56,7 +56,8 @@ fn said<B: Buf>(snap: &Snapshot, packet: &Packet<B>) -> Option<First> {
     if is_echo_request(packet) {
         return Some(First::Echo);
     }
-    quoted_key(packet).map(First::Error)
+    let of_host = || snap.hosts.contains_key(&packet.dst).then_some(First::Host);
+    quoted_key(packet).map(First::Error).or_else(of_host)
 }
 
 impl<P: Pool> Engine<P> {
