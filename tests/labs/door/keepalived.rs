@@ -160,9 +160,9 @@ fn what_a_keepalived_left_that_died_half_way_the_next_one_completes() {
     let director = Director::start(&net.director, lab.directory(), &Setup::ONE, &net.network);
     const COUNT: usize = 12;
     let servers = ["192.168.20.7", "192.168.20.8"].map(|address| real_server(address, "", ""));
-    let configuration: String = (1000..1000 + COUNT)
-        .map(|port| virtual_server(&format!("172.16.100.9 {port}"), "lvs_sched rr", &servers))
-        .collect();
+    let services = (1000..1000 + COUNT)
+        .map(|port| virtual_server(&format!("172.16.100.9 {port}"), "lvs_sched rr", &servers));
+    let configuration = "global_defs {\nlvs_flush_on_stop\n}\n".to_owned() + &services.collect::<String>();
     let lines = |director: &Director| director.ipvsadm("-Sn").lines().count();
     let start = |name: &str| Keepalived::start(&lab, &director, &net.director, name, &configuration);
     let mut first = start("first");
