@@ -1,6 +1,6 @@
-//! What is no service's: packets of the host's, and what servers start themselves.
+//! What is no service's: packets of the host's, what servers start themselves, and who was behind a local address.
 
-use fulcrum_api::dataplane::{ExceptionClass, SnatUse};
+use fulcrum_api::dataplane::{ExceptionClass, SnatUse, TranslationLog};
 
 use super::{Family, Labels, counter, gauge};
 use crate::metrics::scrape::Scrape;
@@ -9,7 +9,7 @@ use crate::metrics::text::Samples;
 const CLASS: Labels = &["port", "class"];
 const RULE: Labels = &["rule"];
 
-/// The exception path, and rules that masquerade.
+/// The exception path, rules that masquerade, and the translation log.
 pub(super) const FAMILIES: &[Family] = &[
     counter("exception_up_packets", CLASS, "Packets of the port that were let up to the host.", |s, out| {
         classes(s, out, |it| it.up);
@@ -79,7 +79,30 @@ pub(super) const FAMILIES: &[Family] = &[
         "Addresses and ports of that pool that were found taken when one was looked for.",
         |s, out| pools(s, out, |(_, conflicts)| conflicts),
     ),
+    counter("translation_log_exported_records", &[], "Records that were sent to the collector.", |s, out| {
+        translations(s, out, |it| it.exported);
+    }),
+    counter(
+        "translation_log_lost_records",
+        &[],
+        "Records that came faster than they were sent.",
+        |s, out| {
+            translations(s, out, |it| it.lost);
+        },
+    ),
+    counter(
+        "translation_log_failed_datagrams",
+        &[],
+        "Datagrams with records that the collector could not be sent.",
+        |s, out| translations(s, out, |it| it.failed),
+    ),
 ];
+
+/// Nothing where no log is kept.
+fn translations(scrape: &Scrape, out: &mut Samples<'_>, count: impl Fn(&TranslationLog) -> u64) {
+    let log = scrape.dataplane.as_ref().and_then(|it| it.translation_log.as_ref());
+    log.iter().for_each(|log| out.put(&[], count(log)));
+}
 
 fn classes(scrape: &Scrape, out: &mut Samples<'_>, count: impl Fn(&ExceptionClass) -> u64) {
     for port in scrape.dataplane.iter().flat_map(|it| &it.ports) {

@@ -1,6 +1,6 @@
 //! Workers, ports and what became of packets.
 
-use fulcrum_api::dataplane::{BondMember, NamedCount, PortStatus, Worker};
+use fulcrum_api::dataplane::{BondMember, FramePool, NamedCount, PortStatus, Worker};
 
 use super::{Family, Labels, counter, gauge, info};
 use crate::metrics::scrape::Scrape;
@@ -8,6 +8,7 @@ use crate::metrics::text::Samples;
 
 const WORKER: Labels = &["worker"];
 const PORT: Labels = &["port"];
+const POOL: Labels = &["pool"];
 const MEMBER: Labels = &["port", "member"];
 
 /// What the data plane counts beside services.
@@ -87,6 +88,14 @@ pub(super) const FAMILIES: &[Family] = &[
         },
     )
     .of("packets"),
+    gauge("frame_pool", POOL, "Buffers for frames, of each NUMA node with workers.", |s, out| {
+        pools(s, out, |it| it.frames);
+    })
+    .of("frames"),
+    gauge("frame_pool_free", POOL, "Of these, buffers that hold no frame.", |s, out| {
+        pools(s, out, |it| it.free);
+    })
+    .of("frames"),
     info("port", &["port", "device", "driver", "mac", "steering"], "A port and its device.", |s, out| {
         ports(s, out, |out, name, it| {
             let steering = it.steering.as_ref().map_or("", |steering| &steering.way);
@@ -172,6 +181,12 @@ pub(super) const FAMILIES: &[Family] = &[
 fn workers(scrape: &Scrape, out: &mut Samples<'_>, each: impl Fn(&mut Samples<'_>, &str, &Worker)) {
     for worker in scrape.dataplane.iter().flat_map(|it| &it.workers) {
         each(out, &worker.id.to_string(), worker);
+    }
+}
+
+fn pools(scrape: &Scrape, out: &mut Samples<'_>, count: impl Fn(&FramePool) -> u32) {
+    for (number, pool) in scrape.dataplane.iter().flat_map(|it| &it.frames).enumerate() {
+        out.put(&[&number.to_string()], count(pool));
     }
 }
 
