@@ -38,8 +38,8 @@ pub struct Registrar {
 impl Registrar {
     /// Works until it is dropped.
     pub async fn run(self) {
-        // What was told last: which probes, to which data plane.
-        let mut told: Option<(Arc<Plan>, String)> = None;
+        // What was told last: which probes, to which data plane, and whether there were any.
+        let mut told: Option<(Arc<Plan>, String, bool)> = None;
         loop {
             sleep(LOOK).await;
             let (state, plan) = self.verdicts.asked();
@@ -49,17 +49,18 @@ impl Registrar {
                 }
                 continue;
             };
-            let same = |(before, to): &(Arc<Plan>, String)| Arc::ptr_eq(before, &plan) && *to == instance;
+            let same =
+                |(before, to, _): &(Arc<Plan>, String, bool)| Arc::ptr_eq(before, &plan) && *to == instance;
             if told.as_ref().is_some_and(same) {
                 continue;
             }
-            if told.as_ref().is_some_and(|(_, to)| *to != instance) {
+            if told.as_ref().is_some_and(|(_, to, _)| *to != instance) {
                 self.through.forget();
             }
             let assigned = self.through.assign(&plan.targets);
-            // A data plane that was started anew knows of none, and needs not be told so.
-            if assigned.is_empty() && told.as_ref().is_none_or(|(_, to)| *to != instance) {
-                told = Some((plan, instance));
+            // A data plane that was started anew knows of none, and one that was told of none needs not be told again.
+            if assigned.is_empty() && told.as_ref().is_none_or(|(_, to, any)| *to != instance || !any) {
+                told = Some((plan, instance, false));
                 continue;
             }
             let probes = probes(&state, &plan, &assigned);
@@ -74,7 +75,7 @@ impl Registrar {
                     }
                     debug!(count, "probes registered");
                     self.through.confirm(&assigned);
-                    told = Some((plan, instance));
+                    told = Some((plan, instance, count > 0));
                 }
                 Ok(Err(status)) => warn!(error = status.message(), "the data plane refused the probes"),
                 Err(_) => warn!("the data plane did not take the probes in time"),
