@@ -105,7 +105,7 @@ impl Client {
     /// Counters of all services and servers, and their sum.
     pub async fn counters(&mut self) -> Result<dataplane::CountersChunk, Failure> {
         let mut stream =
-            answer(QUESTION, self.control.list_counters(dataplane::ListCountersRequest {})).await?;
+            answer(QUESTION, self.control.list_counters(dataplane::ListCountersRequest::default())).await?;
         let mut all = dataplane::CountersChunk::default();
         while let Some(chunk) = stream.message().await? {
             all.services.extend(chunk.services);

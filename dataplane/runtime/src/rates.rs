@@ -94,15 +94,15 @@ impl Meters {
     /// Reads all counters.
     pub(crate) fn read(&mut self) {
         for service in &mut self.services {
-            let raw = service.traffic.totals();
-            for (total, (new, old)) in self.total.raw.iter_mut().zip(raw.iter().zip(service.meter.raw)) {
-                *total = total.wrapping_add(new.wrapping_sub(old));
-            }
-            service.meter.raw = raw;
-            for server in &mut service.servers {
-                server.meter.raw = totals(&server.cells);
-            }
+            service.read(&mut self.total);
         }
+    }
+
+    /// Reads the counters of one service: that service, or none when there is no such one.
+    pub(crate) fn read_one(&mut self, key: ServiceKey) -> &[ServiceMeter] {
+        let Some(at) = self.services.iter().position(|service| service.key == key) else { return &[] };
+        self.services[at].read(&mut self.total);
+        &self.services[at..=at]
     }
 
     /// Takes the rates' next step; to be called every two seconds.
@@ -128,6 +128,20 @@ impl Meters {
             self.total.clear();
         }
         found
+    }
+}
+
+impl ServiceMeter {
+    /// Reads its counters and its servers', and adds what is new to the total.
+    fn read(&mut self, total: &mut Meter) {
+        let raw = self.traffic.totals();
+        for (total, (new, old)) in total.raw.iter_mut().zip(raw.iter().zip(self.meter.raw)) {
+            *total = total.wrapping_add(new.wrapping_sub(old));
+        }
+        self.meter.raw = raw;
+        for server in &mut self.servers {
+            server.meter.raw = totals(&server.cells);
+        }
     }
 }
 

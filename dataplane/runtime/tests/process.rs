@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use common::{PATIENCE, Place, block_on, checksum, client, lcore, other_lcore, pcap};
 use fulcrum_api::dataplane::sync_part::Part;
 use fulcrum_api::dataplane::{
-    ListCountersRequest, ListNeighboursRequest, ListSessionsRequest, SyncBegin, SyncCommit,
+    CountersChunk, ListCountersRequest, ListNeighboursRequest, ListSessionsRequest, SyncBegin, SyncCommit,
     ZeroCountersRequest,
 };
 use fulcrum_api::{changes, fingerprint};
@@ -227,14 +227,19 @@ fn what_workers_know_can_be_listed() {
             .into_inner();
         assert!(sessions.next().await.is_none(), "no traffic, no sessions");
         let counters: Vec<_> =
-            client.list_counters(ListCountersRequest {}).await.unwrap().into_inner().collect().await;
+            client.list_counters(ListCountersRequest::default()).await.unwrap().into_inner().collect().await;
         let chunk = counters[0].as_ref().unwrap();
         assert_eq!((chunk.services.len(), chunk.services[0].servers.len()), (1, 1));
         assert!(chunk.total.is_some());
         let key = chunk.services[0].key.clone();
+        let other = key.clone().map(|key| fulcrum_api::state::ServiceKey { port: 81, ..key });
+        for (key, services) in [(key.clone(), &chunk.services[..]), (other.clone(), &[])] {
+            let asked = client.list_counters(ListCountersRequest { key }).await.unwrap();
+            let of_one: Vec<_> = asked.into_inner().map(Result::unwrap).collect().await;
+            assert_eq!(of_one, [CountersChunk { services: services.to_vec(), total: None }]);
+        }
         client.zero_counters(ZeroCountersRequest { key: None }).await.unwrap();
         client.zero_counters(ZeroCountersRequest { key: key.clone() }).await.unwrap();
-        let other = key.map(|key| fulcrum_api::state::ServiceKey { port: 81, ..key });
         let refused = client.zero_counters(ZeroCountersRequest { key: other }).await.unwrap_err();
         assert_eq!(refused.code(), Code::NotFound);
         client.list_neighbours(ListNeighboursRequest {}).await.unwrap();

@@ -27,19 +27,20 @@ impl Service {
         if services.is_empty() {
             return Vec::new();
         }
-        let counted = self.counted().await.unwrap_or_default().services;
+        let counted = self.counted(key).await.unwrap_or_default().services;
         let idle = || services.iter().cloned().map(ListedService::idle).collect();
         listing::services(services.clone(), counted).unwrap_or_else(|_| idle())
     }
 
     /// The sum of what the data plane counted of all services; zeros when it does not tell.
     pub(crate) async fn total(&self) -> Counters {
-        listing::counters(self.counted().await.unwrap_or_default().total.as_ref())
+        listing::counters(self.counted(None).await.unwrap_or_default().total.as_ref())
     }
 
-    async fn counted(&self) -> Result<dataplane::CountersChunk, Status> {
+    /// What is counted of one service, or of all and together.
+    async fn counted(&self, key: Option<ServiceKey>) -> Result<dataplane::CountersChunk, Status> {
         let mut client = self.dataplane()?;
-        let asked = dataplane::ListCountersRequest {};
+        let asked = dataplane::ListCountersRequest { key: key.as_ref().map(Into::into) };
         let mut chunks = self.answer(client.list_counters(asked)).await?.into_inner();
         let mut all = dataplane::CountersChunk::default();
         while let Some(chunk) = chunks.message().await? {

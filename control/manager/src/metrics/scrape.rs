@@ -109,7 +109,7 @@ async fn ask(channel: Channel) -> Result<Answer, Status> {
     let mut client = DataplaneClient::new(channel).max_decoding_message_size(socket::MESSAGE_LIMIT);
     let asked = GetStatusRequest { local_pools: true, every_count: true };
     let status = client.get_status(asked).await?.into_inner();
-    let mut chunks = client.list_counters(ListCountersRequest {}).await?.into_inner();
+    let mut chunks = client.list_counters(ListCountersRequest::default()).await?.into_inner();
     let (mut services, mut total) = (Vec::new(), None);
     while let Some(chunk) = chunks.message().await? {
         services.extend(chunk.services);

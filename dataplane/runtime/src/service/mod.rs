@@ -30,7 +30,7 @@ use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::control::{Control, Refused};
-use crate::rates::Meter;
+use crate::rates::{Meter, ServiceMeter};
 
 /// Services in one chunk of counters.
 const CHUNK: usize = 256;
@@ -124,8 +124,16 @@ impl Dataplane for Service {
         Ok(Response::new(listing::sessions(self.clone(), request.into_inner())?))
     }
 
-    async fn list_counters(&self, _: Request<ListCountersRequest>) -> Answer<Self::ListCountersStream> {
-        let chunks = counters(&mut self.control());
+    async fn list_counters(&self, request: Request<ListCountersRequest>) -> Answer<Self::ListCountersStream> {
+        let key = request.into_inner().key.map(ServiceKey::try_from).transpose()?;
+        let chunks = match key {
+            Some(key) => counters(self.control().meters.read_one(key), None),
+            None => {
+                let mut control = self.control();
+                control.meters.read();
+                counters(&control.meters.services, Some(message(&control.meters.total)))
+            }
+        };
         Ok(Response::new(Box::pin(tokio_stream::iter(chunks.into_iter().map(Ok)))))
     }
 
@@ -180,39 +188,32 @@ async fn next(parts: &mut Streaming<SyncPart>) -> Result<Option<Part>, Status> {
     }
 }
 
-fn counters(control: &mut Control) -> Vec<CountersChunk> {
-    control.meters.read();
-    let mut chunks: Vec<CountersChunk> = control
-        .meters
-        .services
+/// Services in chunks, and in the first of them the sum.
+fn counters(services: &[ServiceMeter], total: Option<Counters>) -> Vec<CountersChunk> {
+    let mut chunks: Vec<CountersChunk> = services
         .chunks(CHUNK)
-        .map(|services| CountersChunk {
-            services: services
-                .iter()
-                .map(|service| ServiceCounters {
-                    key: Some((&service.key).into()),
-                    counters: Some(message(&service.meter)),
-                    servers: service
-                        .servers
-                        .iter()
-                        .map(|server| ServerCounters {
-                            key: Some((&server.key).into()),
-                            counters: Some(message(&server.meter)),
-                            active: server.cells.sum(|cells| &cells.active),
-                            inactive: server.cells.sum(|cells| &cells.inactive),
-                            persistent: server.cells.sum(|cells| &cells.persistent),
-                        })
-                        .collect(),
-                })
-                .collect(),
-            total: None,
-        })
+        .map(|services| CountersChunk { services: services.iter().map(of_service).collect(), total: None })
         .collect();
     if chunks.is_empty() {
         chunks.push(CountersChunk::default());
     }
-    chunks[0].total = Some(message(&control.meters.total));
+    chunks[0].total = total;
     chunks
+}
+
+fn of_service(service: &ServiceMeter) -> ServiceCounters {
+    let servers = service.servers.iter().map(|server| ServerCounters {
+        key: Some((&server.key).into()),
+        counters: Some(message(&server.meter)),
+        active: server.cells.sum(|cells| &cells.active),
+        inactive: server.cells.sum(|cells| &cells.inactive),
+        persistent: server.cells.sum(|cells| &cells.persistent),
+    });
+    ServiceCounters {
+        key: Some((&service.key).into()),
+        counters: Some(message(&service.meter)),
+        servers: servers.collect(),
+    }
 }
 
 fn message(meter: &Meter) -> Counters {
