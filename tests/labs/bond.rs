@@ -59,6 +59,7 @@ fn an_active_backup_bond_goes_on_by_the_other_cable() {
     let network = net.network.replace("device = \"wan\"", bond);
     // The host has an address by the bond, too.
     let network = network.replace("port = \"wan\"", "port = \"wan\"\nexception = \"fc-wan\"");
+    let network = format!("metrics = \"127.0.0.1:9559\"\n{network}");
     let before = looks(&net.director, ["up0", "up1"]);
     let mut director = Director::start(&net.director, lab.directory(), &Setup::TWO, &network);
     director.ipvsadm_lines(SERVICE);
@@ -82,6 +83,11 @@ fn an_active_backup_bond_goes_on_by_the_other_cable() {
     });
     wan.set_port(1, false);
     wait_states(&director, "wan", ["down", "active"]);
+    let metrics = net.director.sh("curl -sf --max-time 5 http://127.0.0.1:9559/metrics");
+    for (member, up) in [("up0", 0), ("up1", 1)] {
+        let series = format!("fulcrum_port_member_up{{port=\"wan\",member=\"{member}\"}} {up}");
+        assert!(metrics.lines().any(|line| line == series), "{metrics}");
+    }
     wait_for("gratuitous ARP by the other member", Duration::from_secs(10), || {
         (announced() > count).then_some(())
     });
