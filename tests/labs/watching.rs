@@ -26,6 +26,7 @@ address = "172.16.100.9:80"
 protocol = "tcp"
 scheduler = "rr"
 checks = ["alive"]
+announce = "healthy"
 local-addresses = ["192.168.20.210"]
 [[service.server]]
 address = "192.168.30.7:8080"

@@ -38,9 +38,9 @@ fn first_line(room: &Room, options: &[&str], journal: bool) -> String {
 fn journald_gets_priorities_and_others_the_time() {
     let room = Room::new();
     let journal = first_line(&room, &[], true);
-    assert!(journal.starts_with("<4> WARN fulcrum_manager::process: no configuration file;"), "{journal}");
+    assert!(journal.starts_with("<4> WARN fulcrum_manager::reload: no configuration file;"), "{journal}");
     let plain = first_line(&room, &[], false);
-    assert!(plain.starts_with("20") && plain.contains("  WARN fulcrum_manager::process: no conf"), "{plain}");
+    assert!(plain.starts_with("20") && plain.contains("  WARN fulcrum_manager::reload: no conf"), "{plain}");
 }
 
 #[test]
