@@ -32,6 +32,7 @@ mod sctp;
 mod services;
 mod throughput;
 mod tools;
+mod tor;
 mod translation;
 mod translation_log;
 mod tunnels;

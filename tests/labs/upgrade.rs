@@ -4,42 +4,18 @@ use std::time::Duration;
 
 use fulcrum_e2e::Lab;
 use fulcrum_e2e::client::{assert_answered, tally};
-use fulcrum_e2e::director::{Director, Setup};
-use fulcrum_e2e::net::{Namespace, Switch, link};
+use fulcrum_e2e::director::Director;
 use fulcrum_e2e::process::{Process, wait_for};
 use fulcrum_e2e::server::Server;
 use serde_json::Value;
 
-use crate::announce::{SOON, VIP, bird, connections, hops, room, wait_hops};
+use crate::tor::{Beside, SOON, VIP, announcing, connections, hops, listening, router, wait_hops};
 
-/// A director between the router (10.1.N.254) and servers that answer clients themselves. Both choose the server by the
-/// packet alone, and take up what the other one has begun.
-fn director(lab: &Lab, tor: &Namespace, lan: &mut Switch, n: u8) -> (Namespace, Director, Process) {
-    let inside = lab.namespace(&format!("director{n}"));
-    link(&inside, "wan", tor, &format!("d{n}"));
-    tor.sh(&format!("ip addr add 10.1.{n}.254/24 dev d{n}"));
-    lan.attach(&inside, "lan");
-    let network = format!(
-        "announce-interface = \"lo\"
-         [[port]]
-         name = \"wan\"
-         device = \"wan\"
-         [[port]]
-         name = \"lan\"
-         device = \"lan\"
-         [[interface]]
-         name = \"wan\"
-         port = \"wan\"
-         addresses = [\"10.1.{n}.1/24\"]
-         exception = \"fc-wan\"
-         [[interface]]
-         name = \"lan\"
-         port = \"lan\"
-         addresses = [\"192.168.20.{n}/24\"]
-         [[route]]
-         to = \"0.0.0.0/0\"
-         via = \"10.1.{n}.254\"
-         [ipvs]
+/// Directors choose the server by the packet alone, and take up what the other one has begun; servers answer clients
+/// themselves.
+fn serving() -> String {
+    format!(
+        "[ipvs]
          sloppy_tcp = 1
          [[service]]
          address = \"{VIP}:80\"
@@ -55,27 +31,7 @@ fn director(lab: &Lab, tor: &Namespace, lan: &mut Switch, n: u8) -> (Namespace, 
          address = \"192.168.20.8:80\"
          forward = \"dr\"
          "
-    );
-    let director = Director::start(&inside, &room(lab, &format!("director{n}")), &Setup::ONE, &network);
-    inside.sh(&format!("ip addr add 10.1.{n}.1/24 dev fc-wan"));
-    let daemon = bird(
-        lab,
-        &inside,
-        &format!("bird{n}"),
-        &format!(
-            "router id 10.1.{n}.1;
-             protocol device {{ scan time 1; }}
-             protocol direct {{ ipv4; interface \"lo\"; }}
-             protocol bgp tor {{
-               local 10.1.{n}.1 as 65001;
-               neighbor 10.1.{n}.254 as 65000;
-               hold time 4; keepalive time 1; connect retry time 1; connect delay time 1;
-               error wait time 1, 2;
-               ipv4 {{ import none; export where source = RTS_DEVICE; next hop self; }};
-             }}"
-        ),
-    );
-    (inside, director, daemon)
+    )
 }
 
 /// What `fulcrum upgrade --json` has said so far.
@@ -90,11 +46,7 @@ fn begin(lab: &Lab, director: &Director, name: &str) -> Process {
 #[test]
 fn an_upgrade_of_one_of_two_directors_loses_no_request() {
     let lab = Lab::new("upgrade");
-    let (tor, client) = (lab.router("tor"), lab.host("client"));
-    tor.sh("sysctl -qw net.ipv4.fib_multipath_hash_policy=1");
-    link(&client, "eth0", &tor, "clients");
-    tor.sh("ip addr add 10.9.0.254/24 dev clients");
-    client.sh("ip addr add 10.9.0.50/24 dev eth0; ip route add default via 10.9.0.254");
+    let (tor, client) = router(&lab);
     let mut lan = lab.switch("lan");
     lan.attach(&tor, "lan");
     tor.sh("ip addr add 192.168.20.254/24 dev lan
@@ -109,31 +61,9 @@ fn an_upgrade_of_one_of_two_directors_loses_no_request() {
         server.serve_http(&[80]);
         server
     });
-    let [first, second] = [1, 2].map(|n| director(&lab, &tor, &mut lan, n));
-    let neighbours = [1, 2].map(|n| {
-        format!(
-            "protocol bgp d{n} {{
-               local 10.1.{n}.254 as 65000;
-               neighbor 10.1.{n}.1 as 65001;
-               hold time 4; keepalive time 1; connect retry time 1; connect delay time 1;
-               error wait time 1, 2;
-               ipv4 {{ import all; export none; }};
-             }}\n"
-        )
-    });
-    let _tor = bird(
-        &lab,
-        &tor,
-        "tor",
-        &format!(
-            "router id 10.9.0.254;
-             protocol device {{ }}
-             protocol kernel {{ ipv4 {{ import none; export all; }}; merge paths on; }}
-             {}",
-            neighbours.concat()
-        ),
-    );
-    let (inside, mut first, _bird) = first;
+    let [first, second] = [1, 2].map(|n| announcing(&lab, &tor, &mut lan, n, &serving()));
+    let _tor = listening(&lab, &tor);
+    let Beside { inside, director: mut first, daemon: _bird } = first;
     let both = ["10.1.1.1", "10.1.2.1"];
     wait_hops(&tor, &both);
 
@@ -146,7 +76,7 @@ fn an_upgrade_of_one_of_two_directors_loses_no_request() {
     command.args(["-uc", &script]);
     let mut load = Process::start(&mut command, lab.directory().join("load"));
     wait_for("both to have their share", SOON, || {
-        (connections(&first) > 0 && connections(&second.1) > 0).then_some(())
+        (connections(&first) > 0 && connections(&second.director) > 0).then_some(())
     });
 
     // Somebody thinks better of it: all is as it was.

@@ -219,22 +219,10 @@ impl Port {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ports;
 
     fn info(driver: &str, queues: u16, rss: bool) -> PortInfo {
-        PortInfo {
-            driver: driver.into(),
-            mac: [2; 6],
-            mtu: 1500,
-            max_rx_queues: queues,
-            max_tx_queues: queues,
-            rss,
-            rss_by_end: false,
-            rss_key_len: 40,
-            rss_table: 128,
-            header_checksums: false,
-            scatter: false,
-            if_index: 0,
-        }
+        ports::tests::info(driver, queues, queues, rss)
     }
 
     #[test]

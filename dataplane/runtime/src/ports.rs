@@ -409,10 +409,10 @@ pub(crate) fn queue_counts(info: &PortInfo, workers: usize, spreads: bool) -> (u
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn info(driver: &str, rx: u16, tx: u16, rss: bool) -> PortInfo {
+    pub(crate) fn info(driver: &str, rx: u16, tx: u16, rss: bool) -> PortInfo {
         PortInfo {
             driver: driver.into(),
             mac: [2; 6],
