@@ -160,6 +160,8 @@ fn a_quorum_is_lost_late_and_regained_late_and_meanwhile_it_says_sorry() {
 fn a_server_that_comes_back_gets_a_share_that_grows() {
     const WEIGHT: u64 = 10;
     const ROUND: usize = 20;
+    // So far from its share a server may be in a round: by wrr its turns are not spread evenly, and weights change meanwhile.
+    const UNEVEN: usize = 3;
     let lab = Lab::new("slowstart");
     let (mut net, director) = start(&lab, "slow-start = 6", WEIGHT as u32);
     let share = |net: &Topology| get(&net.client, VIP, ROUND).get("web8").copied().unwrap_or(0);
@@ -183,7 +185,8 @@ fn a_server_that_comes_back_gets_a_share_that_grows() {
     });
     let of = |weight: u64| ROUND * weight as usize / (WEIGHT + weight) as usize;
     for &(before, got, after) in &rounds {
-        assert!((of(before).saturating_sub(1)..=of(after) + 1).contains(&got), "{rounds:?}");
+        let expected = of(before).saturating_sub(UNEVEN)..=of(after) + UNEVEN;
+        assert!(expected.contains(&got), "{rounds:?}");
     }
     let partial = rounds.iter().filter(|(_, _, after)| *after < WEIGHT).count();
     assert!(partial >= 1, "it had its whole weight at once: {rounds:?}");
