@@ -25,14 +25,14 @@ pub(crate) struct Gate {
 
 impl Gate {
     /// The gates of all ports, in an era.
-    pub(crate) fn all(snap: &Snapshot, era: u32) -> Vec<Gate> {
+    pub(crate) fn all(snap: &Snapshot, era: u32) -> impl Iterator<Item = Gate> {
         let ports = snap.ports.iter().zip(0u16..);
-        let gate = |(port, number): (&crate::snapshot::Port, u16)| Gate {
+        let gate = move |(port, number): (&crate::snapshot::Port, u16)| Gate {
             station: station(&port.mac),
             terms: terms(era, snap.by_vlan.get(&(number, 0)).copied()),
             partial_checksums: port.partial_checksums,
         };
-        ports.map(gate).collect()
+        ports.map(gate)
     }
 }
 
