@@ -52,23 +52,18 @@ pub fn prefetch_unseen<T>(slice: &[T], index: usize) {
     ask(slice.as_ptr().wrapping_add(index));
 }
 
-/// A bit for each of eight numbers that equals `number`, the lowest for the first.
+/// A bit for each of sixteen bytes that equals `byte`, the lowest for the first.
 #[inline(always)]
-pub fn lanes_equal(lanes: &[u16; 8], number: u16) -> u32 {
+pub fn bytes_equal(bytes: &[u8; 16], byte: u8) -> u32 {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: SSE2 is part of this architecture; eight numbers of 16 bits are the 128 bits that are loaded, from
-    // wherever they lie.
+    // SAFETY: SSE2 is part of this architecture; sixteen bytes are the 128 bits that are loaded, from wherever they lie.
     unsafe {
-        use std::arch::x86_64::{
-            _mm_cmpeq_epi16, _mm_loadu_si128, _mm_movemask_epi8, _mm_packs_epi16, _mm_set1_epi16,
-            _mm_setzero_si128,
-        };
-        let equal =
-            _mm_cmpeq_epi16(_mm_loadu_si128(lanes.as_ptr().cast()), _mm_set1_epi16(number.cast_signed()));
-        _mm_movemask_epi8(_mm_packs_epi16(equal, _mm_setzero_si128())).cast_unsigned()
+        use std::arch::x86_64::{_mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_set1_epi8};
+        let equal = _mm_cmpeq_epi8(_mm_loadu_si128(bytes.as_ptr().cast()), _mm_set1_epi8(byte.cast_signed()));
+        _mm_movemask_epi8(equal).cast_unsigned()
     }
     #[cfg(not(target_arch = "x86_64"))]
-    lanes.iter().rev().fold(0, |bits, &lane| bits << 1 | u32::from(lane == number))
+    bytes.iter().rev().fold(0, |bits, &other| bits << 1 | u32::from(other == byte))
 }
 
 /// A vector with room for `capacity` elements, on huge pages where the kernel has them to give (transparent ones:
@@ -142,9 +137,10 @@ mod tests {
 
     #[test]
     fn equal_lanes_are_marked() {
-        assert_eq!(lanes_equal(&[7, 0, 7, 1, 2, 3, 4, 7], 7), 0b1000_0101);
-        assert_eq!(lanes_equal(&[0, 1, 2, 3, 4, 5, 6, 0xffff], 0xffff), 0b1000_0000);
-        assert_eq!(lanes_equal(&[0; 8], 1), 0);
+        let bytes = [7, 0, 7, 1, 2, 3, 4, 7, 0x80, 0xff, 0x7f, 0, 0, 0, 0, 7];
+        assert_eq!(bytes_equal(&bytes, 7), 0b1000_0000_1000_0101);
+        assert_eq!(bytes_equal(&bytes, 0xff), 0b10_0000_0000);
+        assert_eq!(bytes_equal(&[0; 16], 1), 0);
     }
 
     #[test]

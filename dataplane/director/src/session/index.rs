@@ -1,30 +1,35 @@
-//! Finds sessions by key: buckets of one cache line, eight entries each, open addressing over buckets.
+//! Finds sessions by key: buckets of one cache line, eleven entries each, open addressing over buckets.
 //!
-//! An entry is 32 bits that the owner gives meaning; a 16-bit tag saves most looks at the session itself. What finds
-//! its bucket full goes on to the next one, which the same look at memory brings along on most machines; a bucket
+//! An entry is a number that the owner gives meaning. Eight bits of its hash beside it, its tag, and as many as its
+//! number leaves free of 32 save nearly all looks at other sessions. What finds its bucket full goes on to the other
+//! one of its pair, which the same look at memory brings along on many machines, then to the pairs behind; a bucket
 //! counts those that passed it, so that a search ends at the first bucket that nobody passed. It counts them apart by
-//! four bits of their hash: in a full table whose entries come and go, nearly every bucket has been passed by somebody,
-//! and a search for what is not there would hardly end. The table does not grow: it is made for the number of entries
-//! it will hold, at a load of [`LOAD`].
+//! four bits of their hash: in a full table whose entries come and go, many buckets have been passed by somebody,
+//! and a search for what is not there would take long to end. The table does not grow: it is made for the number of
+//! entries it will hold, at a load of [`LOAD`].
 
 use std::net::IpAddr;
 
-use fulcrum_machine::{lanes_equal, prefetch_unseen, vec_on_huge_pages};
+use fulcrum_machine::{bytes_equal, prefetch_unseen, vec_on_huge_pages};
 
 use super::Key;
 use super::narrow::Narrow;
 use crate::hash::folded_multiply;
 
 /// Entries of a bucket.
-const WIDTH: usize = 8;
+const WIDTH: usize = 11;
 
-/// How full the table is, in percent, when all entries are there. Then of a hundred entries some six are in the
-/// bucket behind their own, and five further on; in a full table whose entries come and go a search for what is not
-/// there meets four buckets (at 78, fewer than two).
+/// How full the table is, in percent, when all entries are there. Then of a hundred entries some four are in the
+/// other bucket of their pair, and four further on; in a full table whose entries come and go a search for what is not
+/// there meets three buckets.
 const LOAD: usize = 85;
 
 /// Kinds of entries by which a bucket counts those that passed it.
 const CLASSES: usize = 16;
+
+/// Where a bucket's counts begin, and end: behind the tags, which are compared sixteen at a time.
+const COUNTS: usize = 12;
+const HEAD: usize = COUNTS + CLASSES / 2;
 
 /// Words of bits that entries leave which come.
 const COME: usize = 16;
@@ -32,39 +37,53 @@ const COME: usize = 16;
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
 struct Bucket {
-    /// 0 = free; tags are never 0.
-    tags: [u16; WIDTH],
+    /// Tags, 0 = free; behind them, in four bits each, how many entries passed this bucket because it was full, by
+    /// their [`class`]; what has reached 15 stays.
+    head: [u8; HEAD],
+    /// Numbers, with more of their hashes above them.
     entries: [u32; WIDTH],
-    /// How many entries passed this bucket because it was full, by their [`class`]; what has reached the end stays.
-    passed: [u8; CLASSES],
 }
 
 impl Bucket {
-    const EMPTY: Bucket = Bucket { tags: [0; WIDTH], entries: [0; WIDTH], passed: [0; CLASSES] };
+    const EMPTY: Bucket = Bucket { head: [0; HEAD], entries: [0; WIDTH] };
 
     /// The slots with a tag.
     #[inline(always)]
-    fn matches(&self, tag: u16) -> Matches {
-        Matches(lanes_equal(&self.tags, tag))
+    fn matches(&self, tag: u8) -> Matches {
+        let mut first = [0; 16];
+        first.copy_from_slice(&self.head[..16]);
+        Matches(bytes_equal(&first, tag) & ((1 << WIDTH) - 1))
     }
 
     /// Where an entry is, if it is in this bucket.
     #[inline(always)]
-    fn slot_of(&self, hash: u64, entry: u32) -> Option<usize> {
-        self.matches(Index::tag(hash)).find(|&slot| self.entries[slot] == entry)
+    fn slot_of(&self, tag: u8, entry: u32) -> Option<usize> {
+        self.matches(tag).find(|&slot| self.entries[slot] == entry)
     }
 
-    /// Takes an entry in, or lets it pass when there is no room.
+    /// Takes an entry in, if there is room.
     #[inline(always)]
-    fn take(&mut self, hash: u64, entry: u32) -> bool {
-        let Some(slot) = self.matches(0).next() else {
-            let passed = &mut self.passed[class(hash)];
-            *passed = passed.saturating_add(1);
-            return false;
-        };
-        self.tags[slot] = Index::tag(hash);
+    fn take(&mut self, tag: u8, entry: u32) -> bool {
+        let Some(slot) = self.matches(0).next() else { return false };
+        self.head[slot] = tag;
         self.entries[slot] = entry;
         true
+    }
+
+    /// Whether any entry of a class passed it.
+    #[inline(always)]
+    fn was_passed(&self, class: usize) -> bool {
+        self.head[COUNTS + class / 2] & (15 << (class % 2 * 4)) != 0
+    }
+
+    /// Counts one that passes, or that does not any more.
+    fn count(&mut self, class: usize, more: bool) {
+        let (counts, shift) = (&mut self.head[COUNTS + class / 2], class % 2 * 4);
+        match *counts >> shift & 15 {
+            15 => {}
+            _ if more => *counts += 1 << shift,
+            _ => *counts -= 1 << shift,
+        }
     }
 }
 
@@ -86,24 +105,29 @@ impl Iterator for Matches {
 pub(super) struct Index {
     buckets: Vec<Bucket>,
     seed: [u64; 2],
+    /// The bits of an entry that its number does not need.
+    spare: u32,
     epoch: u32,
     /// Bits by hash of the entries that have come since [`Index::begin`].
     come: [u64; COME],
 }
 
 impl Index {
-    /// For at most `entries` entries.
+    /// For at most `entries` entries, each a number below that.
     pub(super) fn new(entries: usize, seed: u64) -> Index {
         let count = Index::buckets(entries);
         // Odd constants from the fractional digits of π; the seed keeps collisions from being chosen.
         let seed = [seed ^ 0x243f_6a88_85a3_08d3, seed.rotate_left(32) ^ 0x1319_8a2e_0370_7345 | 1];
         let mut buckets = vec_on_huge_pages(count);
         buckets.resize(count, Bucket::EMPTY);
-        Index { buckets, seed, epoch: 0, come: [0; COME] }
+        let largest = entries.saturating_sub(1).min(u32::MAX as usize) as u32;
+        let spare = u32::MAX.checked_shl(u32::BITS - largest.leading_zeros()).unwrap_or(0);
+        Index { buckets, seed, spare, epoch: 0, come: [0; COME] }
     }
 
+    /// Whole pairs.
     fn buckets(entries: usize) -> usize {
-        (entries * 100).div_ceil(LOAD * WIDTH)
+        (entries * 100).div_ceil(LOAD * WIDTH).next_multiple_of(2)
     }
 
     /// Memory for `entries` entries, in bytes.
@@ -140,8 +164,14 @@ impl Index {
     }
 
     #[inline(always)]
-    fn tag(hash: u64) -> u16 {
-        (hash >> 48) as u16 | 1
+    fn tag(hash: u64) -> u8 {
+        ((hash >> 48) as u8).max(1)
+    }
+
+    /// What fills the bits that an entry's number leaves: the hash's, below the tag's.
+    #[inline(always)]
+    fn filling(&self, hash: u64) -> u32 {
+        (hash >> 16) as u32 & self.spare
     }
 
     /// The bucket where a search begins: the hash's low half, which the tag is not of, brought into range.
@@ -150,10 +180,14 @@ impl Index {
         ((u64::from(hash as u32) * self.buckets.len() as u64) >> 32) as usize
     }
 
-    /// The bucket after another in a search.
+    /// The bucket after another in a search that began at `home`: the other one of its pair, then pair by pair.
     #[inline(always)]
-    fn behind(&self, at: usize) -> usize {
-        if at + 1 == self.buckets.len() { 0 } else { at + 1 }
+    fn behind(&self, home: usize, at: usize) -> usize {
+        if at == home {
+            return at ^ 1;
+        }
+        let next = if at == home ^ 1 { (home | 1) + 1 } else { at + 1 };
+        if next == self.buckets.len() { 0 } else { next }
     }
 
     /// Asks for the bucket where a search begins, and gives its number.
@@ -186,7 +220,7 @@ impl Index {
     /// Whether nothing is left of any entry.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.buckets.iter().all(|bucket| bucket.passed == [0; CLASSES] && bucket.tags == [0; WIDTH])
+        self.buckets.iter().all(|bucket| bucket.head == [0; HEAD])
     }
 
     /// The first entry with a hash's tag, where a search for it would come by.
@@ -197,66 +231,77 @@ impl Index {
 
     /// The same, when it is known where the search begins.
     #[inline(always)]
-    pub(super) fn first_from(&self, at: usize, hash: u64) -> Option<u32> {
-        let bucket = &self.buckets[at];
-        match bucket.matches(Index::tag(hash)).0 {
-            0 if bucket.passed[class(hash)] == 0 => None,
-            0 => self.first_behind(at, hash),
-            slots => Some(bucket.entries[slots.trailing_zeros() as usize % WIDTH]),
+    pub(super) fn first_from(&self, home: usize, hash: u64) -> Option<u32> {
+        let bucket = &self.buckets[home];
+        match self.first_in(bucket, hash) {
+            None if bucket.was_passed(class(hash)) => self.first_behind(home, hash),
+            found => found,
         }
     }
 
     #[inline(never)]
-    fn first_behind(&self, mut at: usize, hash: u64) -> Option<u32> {
-        let (tag, class) = (Index::tag(hash), class(hash));
+    fn first_behind(&self, home: usize, hash: u64) -> Option<u32> {
+        let mut at = home;
         for _ in 1..self.buckets.len() {
-            at = self.behind(at);
+            at = self.behind(home, at);
             let bucket = &self.buckets[at];
-            if let Some(slot) = bucket.matches(tag).next() {
-                return Some(bucket.entries[slot]);
-            }
-            if bucket.passed[class] == 0 {
-                return None;
+            let found = self.first_in(bucket, hash);
+            if found.is_some() || !bucket.was_passed(class(hash)) {
+                return found;
             }
         }
         None
     }
 
+    /// The first entry of a bucket with a hash's tag.
+    #[inline(always)]
+    fn first_in(&self, bucket: &Bucket, hash: u64) -> Option<u32> {
+        let filling = self.filling(hash);
+        bucket
+            .matches(Index::tag(hash))
+            .map(|slot| bucket.entries[slot] ^ filling)
+            .find(|entry| entry & self.spare == 0)
+    }
+
     #[inline]
     pub(super) fn find(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
-        let (tag, class) = (Index::tag(hash), class(hash));
-        let mut at = self.home(hash);
+        let (tag, filling, home) = (Index::tag(hash), self.filling(hash), self.home(hash));
+        let mut at = home;
         for _ in 0..self.buckets.len() {
             let bucket = &self.buckets[at];
             for slot in bucket.matches(tag) {
-                if is_it(bucket.entries[slot]) {
-                    return Some(bucket.entries[slot]);
+                let entry = bucket.entries[slot] ^ filling;
+                if entry & self.spare == 0 && is_it(entry) {
+                    return Some(entry);
                 }
             }
-            if bucket.passed[class] == 0 {
+            if !bucket.was_passed(class(hash)) {
                 return None;
             }
-            at = self.behind(at);
+            at = self.behind(home, at);
         }
         None
     }
 
     #[inline]
     pub(super) fn insert(&mut self, hash: u64, entry: u32) {
+        debug_assert!(entry & self.spare == 0, "{entry} is larger than was said");
         self.epoch = self.epoch.wrapping_add(1);
         let (word, bit) = trace(hash);
         self.come[word] |= bit;
-        let home = self.home(hash);
-        if !self.buckets[home].take(hash, entry) {
+        let (home, entry) = (self.home(hash), entry | self.filling(hash));
+        if !self.buckets[home].take(Index::tag(hash), entry) {
             self.insert_behind(home, hash, entry);
         }
     }
 
     #[inline(never)]
-    fn insert_behind(&mut self, mut at: usize, hash: u64, entry: u32) {
+    fn insert_behind(&mut self, home: usize, hash: u64, entry: u32) {
+        let mut at = home;
         for _ in 1..self.buckets.len() {
-            at = self.behind(at);
-            if self.buckets[at].take(hash, entry) {
+            self.buckets[at].count(class(hash), true);
+            at = self.behind(home, at);
+            if self.buckets[at].take(Index::tag(hash), entry) {
                 return;
             }
         }
@@ -265,11 +310,11 @@ impl Index {
 
     #[inline]
     pub(super) fn remove(&mut self, hash: u64, entry: u32) {
-        let home = self.home(hash);
+        let (home, entry) = (self.home(hash), entry | self.filling(hash));
         let bucket = &mut self.buckets[home];
-        match bucket.slot_of(hash, entry) {
+        match bucket.slot_of(Index::tag(hash), entry) {
             Some(slot) => {
-                bucket.tags[slot] = 0;
+                bucket.head[slot] = 0;
                 self.epoch = self.epoch.wrapping_add(1);
             }
             None => self.remove_behind(home, hash, entry),
@@ -280,37 +325,39 @@ impl Index {
     fn remove_behind(&mut self, home: usize, hash: u64, entry: u32) {
         let Some((at, slot)) = self.locate_behind(home, hash, entry) else { return };
         self.epoch = self.epoch.wrapping_add(1);
-        self.buckets[at].tags[slot] = 0;
-        let (mut passed, class) = (home, class(hash));
+        self.buckets[at].head[slot] = 0;
+        let mut passed = home;
         while passed != at {
-            let count = &mut self.buckets[passed].passed[class];
-            *count -= u8::from(*count < u8::MAX);
-            passed = self.behind(passed);
+            self.buckets[passed].count(class(hash), false);
+            passed = self.behind(home, passed);
         }
     }
 
     pub(super) fn replace(&mut self, hash: u64, old: u32, new: u32) {
-        if let Some((at, slot)) = self.locate(hash, old) {
+        let filling = self.filling(hash);
+        if let Some((at, slot)) = self.locate(hash, old | filling) {
             self.epoch = self.epoch.wrapping_add(1);
-            self.buckets[at].entries[slot] = new;
+            self.buckets[at].entries[slot] = new | filling;
         }
     }
 
+    /// Where an entry is, given as it is kept.
     fn locate(&self, hash: u64, entry: u32) -> Option<(usize, usize)> {
         let home = self.home(hash);
-        match self.buckets[home].slot_of(hash, entry) {
+        match self.buckets[home].slot_of(Index::tag(hash), entry) {
             Some(slot) => Some((home, slot)),
             None => self.locate_behind(home, hash, entry),
         }
     }
 
-    fn locate_behind(&self, mut at: usize, hash: u64, entry: u32) -> Option<(usize, usize)> {
+    fn locate_behind(&self, home: usize, hash: u64, entry: u32) -> Option<(usize, usize)> {
+        let mut at = home;
         for _ in 1..self.buckets.len() {
-            if self.buckets[at].passed[class(hash)] == 0 {
+            if !self.buckets[at].was_passed(class(hash)) {
                 return None;
             }
-            at = self.behind(at);
-            if let Some(slot) = self.buckets[at].slot_of(hash, entry) {
+            at = self.behind(home, at);
+            if let Some(slot) = self.buckets[at].slot_of(Index::tag(hash), entry) {
                 return Some((at, slot));
             }
         }
@@ -321,7 +368,7 @@ impl Index {
 /// The kind of an entry: bits of its hash that neither the tag nor its place is of.
 #[inline(always)]
 fn class(hash: u64) -> usize {
-    (hash >> 32) as usize % CLASSES
+    (hash >> 56) as usize % CLASSES
 }
 
 /// The bit that an entry leaves when it comes.
@@ -350,15 +397,15 @@ mod tests {
     #[test]
     fn entries_that_pass_full_buckets_are_found_and_leave_no_trace() {
         let mut index = Index::new(64, 0);
-        // All in one bucket, the last: those that do not fit go on at the first.
+        // All in one bucket, the last: those that do not fit go on in the one before it, then at the first.
         let hash = 0x0001_0000_ffff_ffffu64;
-        for entry in 0..21 {
+        for entry in 0..25 {
             index.insert(hash, entry);
         }
-        for entry in 0..21 {
+        for entry in 0..25 {
             assert_eq!(index.find(hash, |e| e == entry), Some(entry));
         }
-        for entry in (0..21).rev() {
+        for entry in (0..25).rev() {
             index.remove(hash, entry);
             assert_eq!(index.find(hash, |e| e == entry), None);
         }
@@ -369,11 +416,12 @@ mod tests {
     fn every_slot_can_be_taken() {
         let mut index = Index::new(1000, 7);
         let hashes = hashes((index.buckets.len() * WIDTH) as u64);
+        let number = |entry: usize| entry as u32 % 1000;
         for (entry, &hash) in hashes.iter().enumerate() {
-            index.insert(hash, entry as u32);
+            index.insert(hash, number(entry));
         }
         for (entry, &hash) in hashes.iter().enumerate() {
-            assert_eq!(index.find(hash, |e| e == entry as u32), Some(entry as u32));
+            assert_eq!(index.find(hash, |e| e == number(entry)), Some(number(entry)));
         }
     }
 
@@ -385,13 +433,16 @@ mod tests {
             index.insert(hash, entry as u32);
         }
         let steps = |(entry, &hash): (usize, &u64)| {
-            let (at, _) = index.locate(hash, entry as u32).unwrap();
-            (at + index.buckets.len() - index.home(hash)) % index.buckets.len()
+            let home = index.home(hash);
+            let (at, _) = index.locate(hash, entry as u32 | index.filling(hash)).unwrap();
+            std::iter::successors(Some(home), |&from| Some(index.behind(home, from)))
+                .position(|from| from == at)
+                .unwrap()
         };
         let steps: Vec<_> = hashes.iter().enumerate().map(steps).collect();
         let share =
             |far: usize| steps.iter().filter(|&&step| step >= far).count() as f64 / steps.len() as f64;
-        assert!(share(1) < 0.15 && share(2) < 0.06, "{} {}", share(1), share(2));
+        assert!(share(1) < 0.09 && share(2) < 0.045, "{} {}", share(1), share(2));
         assert!(steps.iter().all(|&step| step < 48), "{:?}", steps.iter().max());
     }
 
@@ -409,14 +460,13 @@ mod tests {
         }
         // How many buckets a search for what is not there meets.
         let searched = |hash: u64| {
-            let passed = |at: &usize| index.buckets[*at].passed[class(hash)] > 0;
-            std::iter::successors(Some(index.home(hash)), |&at| Some(index.behind(at)))
-                .take_while(passed)
-                .count()
+            let home = index.home(hash);
+            let passed = |at: &usize| index.buckets[*at].was_passed(class(hash));
+            std::iter::successors(Some(home), |&at| Some(index.behind(home, at))).take_while(passed).count()
                 + 1
         };
         let total: usize = absent.iter().map(|&hash| searched(hash)).sum();
-        assert!(total < 5 * absent.len(), "{total} of {}", absent.len());
+        assert!(2 * total < 7 * absent.len(), "{total} of {}", absent.len());
     }
 
     #[test]
@@ -432,13 +482,26 @@ mod tests {
     }
 
     #[test]
-    fn lanes_are_compared_alone() {
-        let tags = [0x8000, 0x7fff, 0, 1, 0x8001, 0xffff, 0, 0x8000];
-        let bucket = Bucket { tags, ..Bucket::EMPTY };
-        for tag in [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff, 0x7ffe] {
-            let expected: Vec<_> = (0..WIDTH).filter(|&slot| tags[slot] == tag).collect();
+    fn tags_are_compared_alone() {
+        let head = [0x80, 0x7f, 0, 1, 0x81, 0xff, 0, 0x80, 1, 2, 3, 0x80, 0x80, 0, 1, 0xff, 1, 1, 1, 1];
+        let bucket = Bucket { head, ..Bucket::EMPTY };
+        for tag in [0, 1, 2, 0x7f, 0x80, 0x81, 0xff, 0x7e] {
+            let expected: Vec<_> = (0..WIDTH).filter(|&slot| head[slot] == tag).collect();
             assert_eq!(bucket.matches(tag).collect::<Vec<_>>(), expected, "{tag:#x}");
         }
+    }
+
+    #[test]
+    fn an_entry_with_the_same_tag_and_another_hash_is_seldom_taken_for_it() {
+        let mut index = Index::new(100_000, 7);
+        let all = hashes(500_000);
+        let (here, absent) = all.split_at(100_000);
+        here.iter().enumerate().for_each(|(entry, &hash)| index.insert(hash, entry as u32));
+        let mistaken = absent.iter().filter(|&&hash| index.first(hash).is_some()).count();
+        assert!(mistaken < absent.len() / 1000, "{mistaken}");
+        let others =
+            here.iter().enumerate().filter(|&(entry, &hash)| index.first(hash) != Some(entry as u32));
+        assert!(others.count() < here.len() / 1000);
     }
 
     #[test]
