@@ -192,7 +192,7 @@ impl<P: Pool> Engine<P> {
             flush: None,
             defence: Defence::default(),
             may_make_room: ROOM_IN_A_ROW * ROOM,
-            gates: Gate::all(&snapshot, 1).collect(),
+            gates: Gate::all(&snapshot).collect(),
             era: 1,
             turns: 0,
             courses: Courses::default(),

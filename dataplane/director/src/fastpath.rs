@@ -27,13 +27,13 @@ use crate::neighbour::Hop;
 use crate::output::Way;
 use crate::packet::Packet;
 use crate::reason::{Event, VerdictKind};
-use crate::session::terms::ERAS;
+use crate::session::terms::{ERAS, Terms};
 use crate::session::{Direction, Session, SessionId, Sessions, Wide};
 use crate::snapshot::{Forward, InterfaceId, Snapshot, TunnelKind};
 use crate::{Nanos, Transmit};
 pub(crate) use course::Courses;
 pub(crate) use glance::Gate;
-use glance::{Glance, View};
+use glance::{Alike, Glance, View};
 pub(crate) use rewrite::Deltas;
 
 /// A frame that is offered to the engine, by a port or by another worker.
@@ -164,8 +164,31 @@ struct Hands<'a> {
     /// Whether what is in a tunnel may be cut on its way.
     may_cut: bool,
     counters: &'a WorkerCounters,
+    /// In which packets were looked at.
+    era: u32,
     /// How many of each of [`EVENTS`] there were.
     sent: [u64; EVENTS.len()],
+}
+
+/// What packets have in common that are passed one after the other.
+#[derive(Clone, Copy)]
+struct Run {
+    /// What sessions have to agree with.
+    terms: Terms,
+    /// Where the IP packets begin.
+    l3: usize,
+    is_tcp: bool,
+    /// UDP without a checksum.
+    is_unsummed: bool,
+}
+
+impl Run {
+    #[inline(always)]
+    fn of(alike: Alike, era: u32) -> Run {
+        let marks = alike.marks();
+        let (is_tcp, is_unsummed) = (marks.is_tcp(), marks.is_unsummed());
+        Run { terms: alike.terms(era), l3: alike.l3(), is_tcp, is_unsummed }
+    }
 }
 
 impl<'a> Hands<'a> {
@@ -183,6 +206,7 @@ impl<'a> Hands<'a> {
             tunnels: path_mtus.is_empty(),
             may_cut: !ctx.snap.settings.pmtu_disc,
             counters,
+            era: glances.era,
             sent: [0; EVENTS.len()],
         };
         Some((hands, glances))
@@ -191,28 +215,46 @@ impl<'a> Hands<'a> {
     /// Sends a frame that was looked at by the short way and gives its port, or `None`.
     #[inline(always)]
     fn take<B: Buf>(&mut self, glance: &Glance, buf: &mut B) -> Option<u16> {
+        let run = Run::of(glance.alike(), self.era);
         match glance.marks.way() {
-            Some((false, Direction::In)) => self.pass::<false, false, _>(glance, buf),
-            Some((false, Direction::Out)) => self.pass::<false, true, _>(glance, buf),
-            Some((true, Direction::In)) => self.pass::<true, false, _>(glance, buf),
-            Some((true, Direction::Out)) => self.pass::<true, true, _>(glance, buf),
+            Some((false, Direction::In)) => self.pass::<false, false, _>(run, glance, buf),
+            Some((false, Direction::Out)) => self.pass::<false, true, _>(run, glance, buf),
+            Some((true, Direction::In)) => self.pass::<true, false, _>(run, glance, buf),
+            Some((true, Direction::Out)) => self.pass::<true, true, _>(run, glance, buf),
             None => None,
         }
     }
 
-    /// Makes frames that go out of those that came in as long as they are of one kind, and gives how many.
+    /// Makes frames that go out of those that came in as long as they are alike, and gives how many.
     #[inline(never)]
     fn pass_alike<const V6: bool, const OUT: bool, B: Buf>(
         &mut self,
         frames: &mut [Received<B>],
         list: &[Glance],
     ) -> usize {
+        let Some(alike) = list.first().map(Glance::alike) else { return 0 };
+        let run = Run::of(alike, self.era);
+        if run.is_tcp {
+            self.pass_run::<V6, OUT, _>(Run { is_tcp: true, is_unsummed: false, ..run }, alike, frames, list)
+        } else {
+            self.pass_run::<V6, OUT, _>(Run { is_tcp: false, ..run }, alike, frames, list)
+        }
+    }
+
+    #[inline(always)]
+    fn pass_run<const V6: bool, const OUT: bool, B: Buf>(
+        &mut self,
+        run: Run,
+        alike: Alike,
+        frames: &mut [Received<B>],
+        list: &[Glance],
+    ) -> usize {
         let mut count = 0;
         for (frame, glance) in frames.iter_mut().zip(list) {
-            if !glance.marks.is_way(V6, OUT) {
+            if glance.alike() != alike {
                 break;
             }
-            let Some(port) = self.pass::<V6, OUT, _>(glance, &mut frame.buf) else { break };
+            let Some(port) = self.pass::<V6, OUT, _>(run, glance, &mut frame.buf) else { break };
             frame.port = port;
             count += 1;
         }
@@ -222,10 +264,15 @@ impl<'a> Hands<'a> {
     /// Makes the frame that goes out of the one that came in, and gives its port; `None`, and nothing done, when that
     /// is for the whole way to judge. A body of code for each family and direction, in which all places are known.
     #[inline(always)]
-    fn pass<const V6: bool, const OUT: bool, B: Buf>(&mut self, glance: &Glance, buf: &mut B) -> Option<u16> {
+    fn pass<const V6: bool, const OUT: bool, B: Buf>(
+        &mut self,
+        run: Run,
+        glance: &Glance,
+        buf: &mut B,
+    ) -> Option<u16> {
         let direction = if OUT { Direction::Out } else { Direction::In };
         let (session, wide) = self.sessions.get_with_wide(glance.session);
-        if !glance.terms.meet(session.terms(), direction) {
+        if !run.terms.meet(session.terms(), direction) {
             return None;
         }
         if V6 {
@@ -245,31 +292,36 @@ impl<'a> Hands<'a> {
             return self.pass_into_tunnel::<V6, B>(glance, buf);
         }
         let rewrites = OUT || forward != Forward::Dr;
-        // Among the options of an answer are acknowledgments of ranges, by other numbers.
-        if glance.total > hop.mtu || rewrites && glance.marks.is_odd(OUT && session.offset != 0) {
+        if glance.total > hop.mtu || rewrites && run.is_unsummed {
             return None;
         }
-        let traffic = &self.servers.get(session.destination)?.traffic;
-
+        // Among the options of an answer are acknowledgments of ranges, by other numbers.
+        if OUT && run.is_tcp && session.offset != 0 && rewrite::has_options::<V6>(buf.bytes(), run.l3) {
+            return None;
+        }
         // Where the packet begins, and where it is to begin.
-        let (l3, front) = (usize::from(glance.l3), usize::from(hop.header_len));
-        if (l3, front) == (ethernet::HEADER, ethernet::HEADER) {
+        let front = usize::from(hop.header_len);
+        if (run.l3, front) == (ethernet::HEADER, ethernet::HEADER) {
             let heads = rewrite::heads::<V6>(buf.bytes_mut())?;
             let (ether, packet) = heads.split_first_chunk_mut()?;
-            hop.emit_plain(ether);
+            let traffic = &self.servers.get(session.destination)?.traffic;
             tally::<OUT>(session, traffic, glance.total, self.now);
-            change::<V6, OUT>(session, wide, glance, forward, packet);
+            self.sent[if OUT { ANSWER } else { forward as usize }] += 1;
+            hop.emit_plain(ether);
+            change::<V6, OUT>(session, wide, run.is_tcp, forward, packet);
+            buf.truncate(ethernet::HEADER + usize::from(glance.total));
         } else {
-            if front != l3 && !begin(buf, l3, front) {
+            let traffic = &self.servers.get(session.destination)?.traffic;
+            if front != run.l3 && !begin(buf, run.l3, front) {
                 return None;
             }
             let frame = buf.bytes_mut();
             hop.emit(frame);
             tally::<OUT>(session, traffic, glance.total, self.now);
-            change_tagged::<V6, OUT>(session, wide, glance, forward, frame.get_mut(front..)?);
+            self.sent[if OUT { ANSWER } else { forward as usize }] += 1;
+            change_tagged::<V6, OUT>(session, wide, run.is_tcp, forward, frame.get_mut(front..)?);
+            buf.truncate(front + usize::from(glance.total));
         }
-        buf.truncate(front + usize::from(glance.total));
-        self.sent[if OUT { ANSWER } else { forward as usize }] += 1;
         Some(hop.port)
     }
 
@@ -283,7 +335,7 @@ impl<'a> Hands<'a> {
             return None;
         }
         let traffic = &self.servers.get(session.destination)?.traffic;
-        let (l3, front) = (usize::from(glance.l3), header + outer);
+        let (l3, front) = (glance.l3(), header + outer);
         if front != l3 && !begin(buf, l3, front) {
             return None;
         }
@@ -326,7 +378,7 @@ impl<'a> Hands<'a> {
 fn change<const V6: bool, const OUT: bool>(
     session: &Session,
     wide: Option<&Wide>,
-    glance: &Glance,
+    is_tcp: bool,
     forward: Forward,
     packet: &mut [u8],
 ) {
@@ -336,7 +388,6 @@ fn change<const V6: bool, const OUT: bool>(
     }
     let change =
         if OUT { session.deltas.to_client(session.offset) } else { session.deltas.to_server(session.offset) };
-    let is_tcp = glance.marks.is_tcp();
     if let (true, Some(wide)) = (V6, wide) {
         let (src, dst) = session.other_ends_v6(wide, direction);
         rewrite::rewrite_v6(packet, is_tcp, src, dst, change);
@@ -350,11 +401,11 @@ fn change<const V6: bool, const OUT: bool>(
 fn change_tagged<const V6: bool, const OUT: bool>(
     session: &Session,
     wide: Option<&Wide>,
-    glance: &Glance,
+    is_tcp: bool,
     forward: Forward,
     packet: &mut [u8],
 ) {
-    change::<V6, OUT>(session, wide, glance, forward, packet);
+    change::<V6, OUT>(session, wide, is_tcp, forward, packet);
 }
 
 /// Counts a packet of so many bytes, and lets its session live on.
@@ -400,12 +451,17 @@ impl<P: Pool> Engine<P> {
         (glances.epoch, glances.era) = (sessions.epoch(), *era);
         (glances.next, glances.count) = (0, count);
         let list = &mut glances.list[..count];
-        let view = View { snap, gates, sessions, era: *era };
+        let view = View { snap, sessions };
+        let (mut from, mut gate) = (None, &Gate::CLOSED);
         for (frame, glance) in offered.iter().zip(&mut *list) {
-            match frame.fresh() {
-                Some((port, buf)) => glance.read(&view, port, buf),
-                None => *glance = Glance::WHOLE_WAY,
+            let Some((port, buf)) = frame.fresh() else {
+                *glance = Glance::WHOLE_WAY;
+                continue;
+            };
+            if from != Some(port) {
+                (from, gate) = (Some(port), gates.get(usize::from(port)).unwrap_or(&Gate::CLOSED));
             }
+            glance.read(&view, gate, port, buf);
         }
         for glance in &mut *list {
             if glance.marks.is_keyed() {
@@ -569,7 +625,7 @@ impl<P: Pool> Engine<P> {
         self.era += u32::from(self.era == 0);
         // In their place: a configuration is taken in between two bursts, which wait for an allocator that is busy.
         self.gates.clear();
-        self.gates.extend(Gate::all(snap, self.era));
+        self.gates.extend(Gate::all(snap));
         self.neighbours.forget_hops();
     }
 }

@@ -2,8 +2,6 @@
 //! extension headers, whole, TCP, UDP. The checks are those of `receive`; where one fails it is for the whole way to
 //! say how.
 
-use std::cmp::Ordering;
-
 use fulcrum_packet::checksum::{fold, pseudo_header, pseudo_header6};
 use fulcrum_packet::{ethernet, ipv4, ipv6, tcp, udp};
 
@@ -14,40 +12,42 @@ use crate::snapshot::{InterfaceId, Snapshot};
 
 /// A port, as frames that come in by it are judged.
 #[derive(Clone, Copy, Debug)]
-#[repr(align(32))]
 pub(crate) struct Gate {
-    /// The port's address as the first bytes of a frame are read.
+    /// Its address at the beginning of a frame, where frames without a tag are read at once; else what no frame shows.
+    usual: u64,
+    /// Its address at the beginning of a frame.
     station: u64,
-    /// What sessions have to agree with, of frames without a tag.
-    terms: Terms,
+    /// The interface of frames without a tag.
+    interface: Option<u8>,
     partial_checksums: bool,
 }
 
 impl Gate {
-    /// The gates of all ports, in an era.
-    pub(crate) fn all(snap: &Snapshot, era: u32) -> impl Iterator<Item = Gate> {
+    /// Of no port.
+    pub(super) const CLOSED: Gate =
+        Gate { usual: !0, station: !0, interface: None, partial_checksums: false };
+
+    /// The gates of all ports.
+    pub(crate) fn all(snap: &Snapshot) -> impl Iterator<Item = Gate> {
         let ports = snap.ports.iter().zip(0u16..);
-        let gate = move |(port, number): (&crate::snapshot::Port, u16)| Gate {
-            station: station(&port.mac),
-            terms: terms(era, snap.by_vlan.get(&(number, 0)).copied()),
-            partial_checksums: port.partial_checksums,
+        let gate = |(port, number): (&crate::snapshot::Port, u16)| {
+            let interface =
+                snap.by_vlan.get(&(number, 0)).and_then(|&interface| u8::try_from(interface).ok());
+            let (station, partial_checksums) = (station(&port.mac), port.partial_checksums);
+            let usual = if interface.is_some() && !partial_checksums { station } else { Gate::CLOSED.usual };
+            Gate { usual, station, interface, partial_checksums }
         };
         ports.map(gate)
     }
 }
 
-fn terms(era: u32, interface: Option<InterfaceId>) -> Terms {
-    interface.and_then(|interface| Terms::expected(era, interface)).unwrap_or(Terms::NEVER)
-}
-
-/// A station's address at the beginning of a frame, to be compared.
+/// A station's address at the beginning of a frame, to be compared; its lowest bits are zero.
 #[inline(always)]
 fn station<const N: usize>(frame: &[u8; N]) -> u64 {
-    const STATION: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
     let mut first = [0; 8];
     let length = N.min(8);
     first[..length].copy_from_slice(&frame[..length]);
-    u64::from_ne_bytes(first) & STATION
+    u64::from_le_bytes(first) << 16
 }
 
 /// What a packet shows, and the session that it may be of.
@@ -55,17 +55,15 @@ fn station<const N: usize>(frame: &[u8; N]) -> u64 {
 pub(super) struct Glance {
     /// Of its key, for the index.
     pub(super) hash: u64,
-    /// What a session has to agree with that it is to go the short way of.
-    pub(super) terms: Terms,
     /// Ends; of IPv6 only the ports.
     pub(super) ends: Narrow,
     /// What the index names; before that is known, the part of it that is asked for.
     pub(super) session: SessionId,
     /// Length of the IP packet.
     pub(super) total: u16,
-    /// Where it begins.
-    pub(super) l3: u8,
     pub(super) marks: Marks,
+    /// The interface that it came by.
+    interface: u8,
 }
 
 /// What a packet is, beside lengths and ends.
@@ -73,17 +71,17 @@ pub(super) struct Glance {
 pub(super) struct Marks(u8);
 
 impl Marks {
-    /// Whether its key is known: of TCP and UDP that is whole.
-    const KEYED: u8 = 1 << 0;
+    /// Of the server, by what the index says, as the number of its direction.
+    const OUT: u8 = 1 << 0;
     /// Whether it may take the short way: a datagram, or a segment that neither opens nor closes.
     const PLAIN: u8 = 1 << 1;
     /// UDP without a checksum.
     const UNSUMMED: u8 = 1 << 2;
-    /// TCP with options.
-    const OPTIONS: u8 = 1 << 3;
+    /// Of a frame with a tag.
+    const TAGGED: u8 = 1 << 3;
     const V6: u8 = 1 << 4;
-    /// Of the server, by what the index says.
-    const OUT: u8 = 1 << 5;
+    /// Whether its key is known: of TCP and UDP that is whole.
+    const KEYED: u8 = 1 << 5;
     const TCP: u8 = 1 << 6;
     /// Of no session that the index knew.
     const NEW: u8 = 1 << 7;
@@ -99,13 +97,6 @@ impl Marks {
     #[inline(always)]
     pub(super) fn is_plain(self) -> bool {
         self.0 & (Marks::PLAIN | Marks::KEYED) == Marks::PLAIN | Marks::KEYED
-    }
-
-    /// Whether it may go by this short way.
-    #[inline(always)]
-    pub(super) fn is_way(self, v6: bool, out: bool) -> bool {
-        let place = if v6 { Marks::V6 } else { 0 } | if out { Marks::OUT } else { 0 };
-        self.0 & (Marks::PLAIN | Marks::KEYED | Marks::V6 | Marks::OUT) == Marks::PLAIN | Marks::KEYED | place
     }
 
     /// By which short way it may go: whether it is of IPv6, and its direction.
@@ -127,11 +118,10 @@ impl Marks {
         self.0 & Marks::V6 != 0
     }
 
-    /// UDP without a checksum; in answers, if they are renumbered, also TCP with options.
+    /// UDP without a checksum.
     #[inline(always)]
-    pub(super) fn is_odd(self, renumbered_answer: bool) -> bool {
-        let odd = Marks::UNSUMMED | if renumbered_answer { Marks::OPTIONS } else { 0 };
-        self.0 & odd != 0
+    pub(super) fn is_unsummed(self) -> bool {
+        self.0 & Marks::UNSUMMED != 0
     }
 
     /// Whether it is a whole packet of TCP or UDP that the index knew no session of.
@@ -153,10 +143,37 @@ impl Marks {
     #[inline(always)]
     pub(super) fn set_candidate(&mut self, direction: Option<Direction>) {
         match direction {
-            Some(Direction::In) => {}
-            Some(Direction::Out) => self.0 |= Marks::OUT,
+            Some(direction) => self.0 |= direction as u8,
             None => self.0 = self.0 & !(Marks::KEYED | Marks::PLAIN) | Marks::NEW,
         }
+    }
+}
+
+const _: () = assert!(Direction::In as u8 == 0 && Direction::Out as u8 == Marks::OUT);
+
+/// What packets have in common that go one short way after another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Alike(u16);
+
+impl Alike {
+    #[inline(always)]
+    pub(super) fn marks(self) -> Marks {
+        Marks(self.0.to_le_bytes()[0])
+    }
+
+    /// What their sessions have to agree with.
+    #[inline(always)]
+    pub(super) fn terms(self, era: u32) -> Terms {
+        let [_, interface] = self.0.to_le_bytes();
+        let terms = Terms::expected(era, interface);
+        let terms = if self.marks().is_tcp() { terms.of_tcp() } else { terms.of_udp() };
+        if self.marks().is_v6() { terms.of_v6() } else { terms }
+    }
+
+    /// Where the IP packets begin.
+    #[inline(always)]
+    pub(super) fn l3(self) -> usize {
+        if self.marks().0 & Marks::TAGGED == 0 { ethernet::HEADER } else { ethernet::MAX_HEADER }
     }
 }
 
@@ -165,155 +182,151 @@ const HEADS_V4: usize = ipv4::HEADER + tcp::HEADER;
 const HEADS_V6: usize = ipv6::HEADER + tcp::HEADER;
 
 impl Glance {
-    /// The interface that it came by, when that is known.
+    /// What it has in common with others that go the same short way.
+    #[inline(always)]
+    pub(super) fn alike(&self) -> Alike {
+        Alike(u16::from_le_bytes([self.marks.0, self.interface]))
+    }
+
+    /// The interface that it came by.
     pub(super) fn interface(&self) -> InterfaceId {
-        self.terms.interface(Direction::In).into()
+        self.interface.into()
+    }
+
+    /// Where the IP packet begins.
+    #[inline(always)]
+    pub(super) fn l3(&self) -> usize {
+        self.alike().l3()
     }
 
     /// Of a packet that goes the whole way.
-    pub(super) const WHOLE_WAY: Glance = Glance {
-        hash: 0,
-        terms: Terms::NEVER,
-        ends: Narrow::NONE,
-        session: NONE,
-        total: 0,
-        l3: 0,
-        marks: Marks(0),
-    };
+    pub(super) const WHOLE_WAY: Glance =
+        Glance { hash: 0, ends: Narrow::NONE, session: NONE, total: 0, marks: Marks(0), interface: 0 };
 
     /// Reads a frame, unless it is another kind of packet, or wrong.
     #[inline(always)]
-    pub(super) fn read<B: Buf>(&mut self, view: &View<'_>, port: u16, buf: &B) {
+    pub(super) fn read<B: Buf>(&mut self, view: &View<'_>, gate: &Gate, port: u16, buf: &B) {
         const L3: usize = ethernet::HEADER;
         self.marks = Marks(0);
-        let Some(gate) = view.gates.get(usize::from(port)) else { return };
         let frame = buf.bytes();
         let Some(head) = frame.first_chunk::<{ L3 + HEADS_V4 }>() else { return };
-        if station(head) != gate.station {
-            return;
-        }
-        let good = buf.has_good_header_checksum();
         // IPv4 with twenty bytes of header.
         const KIND: u32 = u32::from_ne_bytes([0xff, 0xff, 0xff, 0]);
         const V4: u32 = u32::from_ne_bytes([TYPE[0], TYPE[1], 0x45, 0]);
         const TYPE: [u8; 2] = ethernet::IPV4.to_be_bytes();
-        if u32::from_ne_bytes(bytes_of(head, 12)) & KIND == V4 {
-            self.read_v4(view, gate, L3, &head[L3..], (frame.len(), good));
+        if station(head) == gate.usual && u32::from_ne_bytes(bytes_of(head, 12)) & KIND == V4 {
+            self.read_v4::<false>(view, gate, &head[L3..], frame.len() - L3);
         } else {
-            self.read_other(view, gate, (port, u16_of(head, 12)), frame, good);
+            self.read_other(view, gate, port, frame);
         }
     }
 
-    /// Reads what is not IPv4 without a tag.
+    /// Reads what is not IPv4 without a tag, or needs a closer look.
     #[inline(never)]
-    fn read_other(
-        &mut self,
-        view: &View<'_>,
-        gate: &Gate,
-        (port, kind): (u16, u16),
-        frame: &[u8],
-        good: bool,
-    ) {
-        const L3: usize = ethernet::MAX_HEADER;
-        if kind == ethernet::IPV6 {
-            return self.read_v6(view, gate, ethernet::HEADER, &frame[ethernet::HEADER..]);
-        }
-        let (ethernet::VLAN, Some((ether, packet))) = (kind, frame.split_first_chunk::<L3>()) else { return };
-        let Some(&interface) = view.snap.by_vlan.get(&(port, u16_of(ether, 14) & 0x0fff)) else { return };
-        if station(&view.snap.interfaces[usize::from(interface)].mac) != gate.station {
+    fn read_other(&mut self, view: &View<'_>, gate: &Gate, port: u16, frame: &[u8]) {
+        const L3: usize = ethernet::HEADER;
+        let Some((ether, packet)) = frame.split_first_chunk::<L3>() else { return };
+        if station(ether) != gate.station {
             return;
         }
-        let gate = &Gate { terms: terms(view.era, Some(interface)), ..*gate };
-        match u16_of(ether, 16) {
+        if u16_of(ether, 12) == ethernet::VLAN {
+            return self.read_tagged(view, gate, port, frame);
+        }
+        if gate.interface.is_none() {
+            return;
+        }
+        match u16_of(ether, 12) {
             ethernet::IPV4 if packet.first() == Some(&0x45) => {
-                self.read_v4(view, gate, L3, packet, (frame.len(), good));
+                self.read_v4::<true>(view, gate, packet, packet.len());
             }
-            ethernet::IPV6 => self.read_v6(view, gate, L3, packet),
+            ethernet::IPV6 => self.read_v6(view, gate, packet, 0),
             _ => {}
         }
     }
 
-    /// Reads a packet that begins at `l3` of a frame of so many bytes, with a header of twenty bytes; `good` when
-    /// somebody has summed that.
+    fn read_tagged(&mut self, view: &View<'_>, gate: &Gate, port: u16, frame: &[u8]) {
+        const L3: usize = ethernet::MAX_HEADER;
+        let Some((ether, packet)) = frame.split_first_chunk::<L3>() else { return };
+        let Some(&interface) = view.snap.by_vlan.get(&(port, u16_of(ether, 14) & 0x0fff)) else { return };
+        let Ok(number) = u8::try_from(interface) else { return };
+        if station(&view.snap.interfaces[usize::from(interface)].mac) != gate.station {
+            return;
+        }
+        let gate = &Gate { interface: Some(number), ..*gate };
+        match u16_of(ether, 16) {
+            ethernet::IPV4 if packet.first() == Some(&0x45) => {
+                self.read_v4::<true>(view, gate, packet, packet.len());
+                self.marks.0 |= if self.marks.0 == 0 { 0 } else { Marks::TAGGED };
+            }
+            ethernet::IPV6 => self.read_v6(view, gate, packet, Marks::TAGGED),
+            _ => {}
+        }
+    }
+
+    /// Reads a packet with a header of twenty bytes, of at most so many bytes; `close` when the gate asks for more.
     #[inline(always)]
-    fn read_v4(
-        &mut self,
-        view: &View<'_>,
-        gate: &Gate,
-        l3: usize,
-        head: &[u8],
-        (length, good): (usize, bool),
-    ) {
-        let (Some(head), Some(most)) = (head.first_chunk(), length.checked_sub(l3)) else { return };
-        if !good && !is_right([u64_of(head, 0), u64_of(head, 8)], bytes_of(head, 16)) {
+    fn read_v4<const CLOSE: bool>(&mut self, view: &View<'_>, gate: &Gate, head: &[u8], most: usize) {
+        let Some(head) = head.first_chunk() else { return };
+        if !is_right([u64_of(head, 0), u64_of(head, 8)], bytes_of(head, 16)) {
             return;
         }
-        // No fragment, with more than one hop to live.
-        const PART: [u8; 2] = (ipv4::MF | ipv4::OFFSET).to_be_bytes();
-        const KIND: u32 = u32::from_ne_bytes([PART[0], PART[1], 0, 0xff]);
-        const TCP: u32 = u32::from_ne_bytes([0, 0, 0, ipv4::TCP]);
-        const UDP: u32 = u32::from_ne_bytes([0, 0, 0, ipv4::UDP]);
-        const HOPS: u32 = u32::from_ne_bytes([0, 0, 0xfe, 0]);
-        let (kind, total) = (u32::from_ne_bytes(bytes_of(head, 6)), u16_of(head, 2));
-        if kind & HOPS == 0 {
-            return;
-        }
+        let (kind, total) = (Kind::read(bytes_of(head, 6)), u16_of(head, 2));
         let size = usize::from(total);
         let flags = u16::from_ne_bytes(bytes_of(head, ipv4::HEADER + 12));
         // One comparison with both bounds of the length: shorter ones wrap.
-        if kind & KIND == TCP && flags & USUAL.0 == USUAL.1 && size.wrapping_sub(HEADS_V4) <= most - HEADS_V4
+        if kind.is_of(ipv4::TCP)
+            && flags & USUAL.0 == USUAL.1
+            && size.wrapping_sub(HEADS_V4) <= most - HEADS_V4
         {
-            self.note_v4::<{ ipv4::TCP }>(view, gate, l3, head, (total, Marks::SEGMENT));
+            self.note_v4::<CLOSE, { ipv4::TCP }>(view, gate, head, (total, Marks::SEGMENT));
         } else if size > most || size < ipv4::HEADER {
-        } else if kind & KIND == UDP {
+        } else if kind.is_of(ipv4::UDP) {
             if let Some(marks) = datagram(&head[ipv4::HEADER..], size - ipv4::HEADER) {
-                self.note_v4::<{ ipv4::UDP }>(view, gate, l3, head, (total, marks));
+                self.note_v4::<CLOSE, { ipv4::UDP }>(view, gate, head, (total, marks));
             }
-        } else if kind & KIND == TCP {
-            self.read_segment_v4(view, gate, l3, head, (total, flags));
+        } else if kind.is_of(ipv4::TCP) {
+            self.read_segment_v4::<CLOSE>(view, gate, head, total);
         }
     }
 
     #[inline(never)]
-    fn read_segment_v4(
+    fn read_segment_v4<const CLOSE: bool>(
         &mut self,
         view: &View<'_>,
         gate: &Gate,
-        l3: usize,
         head: &[u8; HEADS_V4],
-        (total, flags): (u16, u16),
+        total: u16,
     ) {
+        let flags = u16::from_ne_bytes(bytes_of(head, ipv4::HEADER + 12));
         if let Some(marks) = segment(flags, usize::from(total) - ipv4::HEADER) {
-            self.note_v4::<{ ipv4::TCP }>(view, gate, l3, head, (total, marks));
+            self.note_v4::<CLOSE, { ipv4::TCP }>(view, gate, head, (total, marks));
         }
     }
 
     /// Notes what has been found of a packet.
     #[inline(always)]
-    fn note_v4<const PROTOCOL: u8>(
+    fn note_v4<const CLOSE: bool, const PROTOCOL: u8>(
         &mut self,
         view: &View<'_>,
         gate: &Gate,
-        l3: usize,
         head: &[u8; HEADS_V4],
         (total, marks): (u16, u8),
     ) {
-        if gate.partial_checksums {
+        if CLOSE && gate.partial_checksums {
             let (src, dst) = (u32_of(head, 12), u32_of(head, 16));
             let pseudo = pseudo_header(src.into(), dst.into(), PROTOCOL, total - ipv4::HEADER as u16);
             if checksum_of(PROTOCOL, &head[ipv4::HEADER..]) == Some(fold(pseudo)) {
                 return;
             }
         }
-        self.terms = if PROTOCOL == ipv4::TCP { gate.terms.of_tcp() } else { gate.terms.of_udp() };
         self.ends = Narrow::read(bytes_of(head, 12), bytes_of(head, ipv4::HEADER));
-        (self.total, self.l3, self.marks) = (total, l3 as u8, Marks(marks));
+        (self.total, self.marks, self.interface) = (total, Marks(marks), gate.interface.unwrap_or_default());
         self.hash = view.sessions.hash_v4(PROTOCOL, self.ends);
         self.session = view.sessions.prefetch_bucket(self.hash);
     }
 
     #[inline(always)]
-    fn read_v6(&mut self, view: &View<'_>, gate: &Gate, l3: usize, packet: &[u8]) {
+    fn read_v6(&mut self, view: &View<'_>, gate: &Gate, packet: &[u8], tagged: u8) {
         let Some(head) = packet.first_chunk::<HEADS_V6>() else { return };
         let (upper, protocol) = (usize::from(u16_of(head, 4)), head[6]);
         let total = upper + ipv6::HEADER;
@@ -321,12 +334,10 @@ impl Glance {
             return;
         }
         let flags = u16::from_ne_bytes(bytes_of(head, ipv6::HEADER + 12));
-        let (marks, terms) = match protocol {
-            ipv4::TCP if flags & USUAL.0 == USUAL.1 && upper >= tcp::HEADER => {
-                (Some(Marks::SEGMENT), gate.terms.of_tcp())
-            }
-            ipv4::TCP => (segment(flags, upper), gate.terms.of_tcp()),
-            ipv4::UDP => (datagram(&head[ipv6::HEADER..], upper), gate.terms.of_udp()),
+        let marks = match protocol {
+            ipv4::TCP if flags & USUAL.0 == USUAL.1 && upper >= tcp::HEADER => Some(Marks::SEGMENT),
+            ipv4::TCP => segment(flags, upper),
+            ipv4::UDP => datagram(&head[ipv6::HEADER..], upper),
             _ => return,
         };
         let Some(marks) = marks else { return };
@@ -337,8 +348,9 @@ impl Glance {
                 return;
             }
         }
-        (self.terms, self.ends) = (terms.of_v6(), Narrow::read([0; 8], bytes_of(head, ipv6::HEADER)));
-        (self.total, self.l3, self.marks) = (total as u16, l3 as u8, Marks(marks | Marks::V6));
+        self.ends = Narrow::read([0; 8], bytes_of(head, ipv6::HEADER));
+        (self.total, self.marks) = (total as u16, Marks(marks | Marks::V6 | tagged));
+        self.interface = gate.interface.unwrap_or_default();
         let (sport, dport) = self.ports();
         self.hash = view.sessions.hash_v6(protocol, (src, sport), (dst, dport));
         self.session = view.sessions.prefetch_bucket(self.hash);
@@ -353,7 +365,7 @@ impl Glance {
     /// Source and destination of a packet of IPv6, whose addresses are read once more.
     #[inline(always)]
     pub(super) fn ends_v6(&self, frame: &[u8]) -> Option<((u128, u16), (u128, u16))> {
-        let head = frame.get(usize::from(self.l3)..)?.first_chunk::<HEADS_V6>()?;
+        let head = frame.get(self.l3()..)?.first_chunk::<HEADS_V6>()?;
         let ((src, dst), (sport, dport)) = (addresses_v6(head), self.ports());
         Some(((src, sport), (dst, dport)))
     }
@@ -362,9 +374,28 @@ impl Glance {
 /// What frames are read by.
 pub(super) struct View<'a> {
     pub(super) snap: &'a Snapshot,
-    pub(super) gates: &'a [Gate],
     pub(super) sessions: &'a Sessions,
-    pub(super) era: u32,
+}
+
+/// Fragment, hops to live and protocol of an IPv4 header, as far as they count.
+#[derive(Clone, Copy)]
+struct Kind(u32);
+
+impl Kind {
+    #[inline(always)]
+    fn read(bytes: [u8; 4]) -> Kind {
+        const PART: [u8; 2] = (ipv4::MF | ipv4::OFFSET).to_be_bytes();
+        const COUNT: u32 = u32::from_le_bytes([0xff, 0xff, PART[0], PART[1]]);
+        Kind(u32::from_le_bytes(bytes).rotate_left(16) & COUNT)
+    }
+
+    /// Whether that is a whole packet of a protocol, with more than one hop to live: all of it in one comparison.
+    #[inline(always)]
+    fn is_of(self, protocol: u8) -> bool {
+        const LEAST: u8 = 2;
+        let least = u32::from_le_bytes([LEAST, protocol, 0, 0]);
+        self.0.wrapping_sub(least) <= u32::from(u8::MAX - LEAST)
+    }
 }
 
 /// Whether the checksum of an IPv4 header of twenty bytes is right.
@@ -404,13 +435,8 @@ const OPENS_OR_CLOSES: u8 = tcp::SYN | tcp::FIN | tcp::RST;
 fn segment(kind: u16, length: usize) -> Option<u8> {
     let [offset, flags] = kind.to_ne_bytes();
     let header = usize::from(offset >> 4) * 4;
-    let options = match header.cmp(&tcp::HEADER) {
-        Ordering::Less => return None,
-        Ordering::Equal => 0,
-        Ordering::Greater => Marks::OPTIONS,
-    };
     let plain = if flags & (OPENS_OR_CLOSES | tcp::ACK) == tcp::ACK { Marks::PLAIN } else { 0 };
-    (header <= length).then_some(Marks::KEYED | Marks::TCP | options | plain)
+    (tcp::HEADER..=length).contains(&header).then_some(Marks::KEYED | Marks::TCP | plain)
 }
 
 /// The checksum of a segment or datagram that begins with `head`.

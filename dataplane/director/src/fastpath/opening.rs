@@ -89,8 +89,7 @@ impl<P: Pool> Engine<P> {
         glance: &Glance,
         buf: &P::Buf,
     ) -> Option<&'a Service> {
-        let Glance { marks, terms, .. } = glance;
-        let fresh = marks.is_tcp() && !marks.is_v6() && terms.are_known();
+        let fresh = glance.marks.is_tcp() && !glance.marks.is_v6();
         if !fresh || self.sessions.expects() {
             return None;
         }
@@ -197,7 +196,7 @@ impl<P: Pool> Engine<P> {
         let hop = &self.neighbours.hops()[usize::from(hop)];
         let session = self.sessions.get(id);
         let server = Some(session.destination);
-        let (l3, front) = (usize::from(glance.l3), usize::from(hop.header_len));
+        let (l3, front) = (glance.l3(), usize::from(hop.header_len));
         if front != l3 && !begin(&mut buf, l3, front) {
             self.counters.count_drop(port, Reason::NoHeadroom);
             self.verdict(ctx, VerdictKind::Drop, Reason::NoHeadroom.name(), server);
@@ -252,7 +251,7 @@ fn any_key(glance: &Glance, frame: &[u8]) -> Option<Key> {
 /// Its segment.
 #[inline]
 fn segment<'b, B: Buf>(glance: &Glance, buf: &'b mut B) -> &'b mut [u8] {
-    let l3 = usize::from(glance.l3);
+    let l3 = glance.l3();
     let place = l3 + ipv4::HEADER..l3 + usize::from(glance.total);
     buf.bytes_mut().get_mut(place).unwrap_or_default()
 }
@@ -260,14 +259,14 @@ fn segment<'b, B: Buf>(glance: &Glance, buf: &'b mut B) -> &'b mut [u8] {
 /// Its flags.
 #[inline]
 fn flags<B: Buf>(glance: &Glance, buf: &B) -> u8 {
-    let place = usize::from(glance.l3) + ipv4::HEADER + 13;
+    let place = glance.l3() + ipv4::HEADER + 13;
     buf.bytes().get(place).copied().unwrap_or(0)
 }
 
 /// What the first steps would have made of it.
 #[inline(never)]
 fn opening<B: Buf>(glance: &Glance, port: u16, hops: u8, mut buf: B) -> Packet<B> {
-    let (l3, total) = (usize::from(glance.l3), usize::from(glance.total));
+    let (l3, total) = (glance.l3(), usize::from(glance.total));
     buf.truncate(l3 + total);
     let ((src, sport), (dst, dport)) = glance.ends.ends();
     let flags = flags(glance, &buf);

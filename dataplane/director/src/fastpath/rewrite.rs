@@ -103,11 +103,18 @@ const fn plus(a: u16, b: u16) -> u16 {
     sum + carry as u16
 }
 
-/// Adds changes to the checksum at `at`, of which the first is not zero; gives the new one.
+/// The complement of the sum of a number's complement and another.
+#[inline(always)]
+const fn minus(a: u16, b: u16) -> u16 {
+    let (difference, borrow) = a.overflowing_sub(b);
+    difference.wrapping_sub(borrow as u16)
+}
+
+/// Adds changes to the complement of the checksum at `at`, of which the first is not zero; gives the new one.
 #[inline(always)]
 fn mend<const N: usize>(head: &mut [u8; N], at: usize, first: u16, second: u16) -> u16 {
     let old = u16::from_ne_bytes([head[at], head[at + 1]]);
-    let new = !plus(plus(!old, first), second);
+    let new = minus(minus(old, first), second);
     head[at..at + 2].copy_from_slice(&new.to_ne_bytes());
     new
 }
@@ -121,6 +128,13 @@ pub(super) fn heads<const V6: bool>(frame: &mut [u8]) -> Option<&mut [u8]> {
         true => frame.first_chunk_mut::<V6_HEADS>().map(<[u8; V6_HEADS]>::as_mut_slice),
         false => frame.first_chunk_mut::<V4_HEADS>().map(<[u8; V4_HEADS]>::as_mut_slice),
     }
+}
+
+/// Whether the segment in a packet that begins at `l3` of a frame has options.
+#[inline(always)]
+pub(super) fn has_options<const V6: bool>(frame: &[u8], l3: usize) -> bool {
+    let at = l3 + if V6 { ipv6::HEADER } else { ipv4::HEADER } + 12;
+    frame.get(at).is_none_or(|offset| usize::from(offset >> 4) * 4 != tcp::HEADER)
 }
 
 /// One hop less of a packet.
@@ -241,6 +255,14 @@ mod tests {
                     assert_eq!(mended, right(&head), "{old:#x} + {by:#x}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn differences_are_complements_of_sums() {
+        let numbers = [0u16, 1, 2, 0x7fff, 0x8000, 0xfffe, 0xffff];
+        for a in numbers {
+            assert!(numbers.into_iter().all(|b| minus(a, b) == !plus(!a, b)), "{a:#x}");
         }
     }
 

@@ -6,7 +6,6 @@
 use fulcrum_packet::ipv4;
 
 use super::{Direction, State, sctp, tcp};
-use crate::snapshot::InterfaceId;
 
 /// Protocol, state, era and interfaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,16 +67,12 @@ impl Terms {
         Terms(kind(protocol, state))
     }
 
-    /// What a packet that comes by an interface expects, but for its kind; `None` when the interface's number is too
-    /// large to be remembered.
-    pub(crate) fn expected(era: u32, interface: InterfaceId) -> Option<Terms> {
-        let interface = u64::from(u8::try_from(interface).ok()?);
-        let interfaces = INTERFACES.map(|at| interface << at);
-        Some(Terms(u64::from(era) << ERA | interfaces[0] | interfaces[1]))
+    /// What a packet that comes by an interface expects, but for its kind.
+    #[inline]
+    pub(crate) fn expected(era: u32, interface: u8) -> Terms {
+        let interfaces = INTERFACES.map(|at| u64::from(interface) << at);
+        Terms(u64::from(era) << ERA | interfaces[0] | interfaces[1])
     }
-
-    /// What nobody can meet.
-    pub(crate) const NEVER: Terms = Terms(0xff << STATE);
 
     /// Of a segment in a session that both ends have agreed on.
     #[inline(always)]
@@ -97,11 +92,6 @@ impl Terms {
     #[inline(always)]
     pub(crate) fn of_v6(self) -> Terms {
         Terms(self.0 | WIDE)
-    }
-
-    /// Whether the interface that a packet came by is among them.
-    pub(crate) fn are_known(self) -> bool {
-        self.0 & Terms::NEVER.0 != Terms::NEVER.0
     }
 
     /// Whether packets in a direction meet a session's terms.
@@ -190,7 +180,7 @@ mod tests {
         session.set_era(7);
         session.set_interface(Direction::In, 3);
         session.set_interface(Direction::Out, 4);
-        let expected = |era, interface| Terms::expected(era, interface).unwrap();
+        let expected = Terms::expected;
         let meets = |terms: Terms, direction| terms.meet(session, direction);
         assert!(meets(expected(7, 3).of_tcp(), Direction::In));
         assert!(meets(expected(7, 4).of_tcp(), Direction::Out));
@@ -199,9 +189,7 @@ mod tests {
         assert!(!meets(expected(8, 3).of_tcp(), Direction::In));
         assert!(!meets(expected(7, 3).of_udp(), Direction::In));
         assert!(!meets(expected(7, 3).of_tcp().of_v6(), Direction::In));
-        assert!(!meets(Terms::NEVER.of_tcp(), Direction::In));
         session.set_state(State::Tcp(tcp::State::FinWait));
         assert!(!expected(7, 3).of_tcp().meet(session, Direction::In));
-        assert_eq!(Terms::expected(7, 256), None);
     }
 }
