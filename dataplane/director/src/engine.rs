@@ -250,6 +250,10 @@ impl<P: Pool> Engine<P> {
             let offered = if self.config.misdirect { &[] } else { &burst[..count] };
             self.look(ctx.snap, offered);
             let short = self.send_at_once(&mut ctx, &mut burst[..count]);
+            if short == burst.len() {
+                ctx.out.tx.append(burst);
+                break;
+            }
             ctx.out.tx.extend(burst.drain(..short));
             let mut frames = burst.drain(..count - short);
             while let Some(Received { port, buf }) = self.send_short(&mut ctx, &mut frames) {

@@ -28,7 +28,7 @@ use crate::output::Way;
 use crate::packet::Packet;
 use crate::reason::{Event, VerdictKind};
 use crate::session::terms::{ERAS, Terms};
-use crate::session::{Direction, Session, SessionId, Sessions, Wide};
+use crate::session::{Direction, Elsewhere, Session, SessionId, Sessions, Wide};
 use crate::snapshot::{Forward, InterfaceId, Snapshot, TunnelKind};
 use crate::{Nanos, Transmit};
 pub(crate) use course::Courses;
@@ -177,6 +177,8 @@ struct Run {
     terms: Terms,
     /// Where the IP packets begin.
     l3: usize,
+    /// Length of an Ethernet header that is replaced at once, if theirs are.
+    plain: u8,
     is_tcp: bool,
     /// UDP without a checksum.
     is_unsummed: bool,
@@ -187,7 +189,8 @@ impl Run {
     fn of(alike: Alike, era: u32) -> Run {
         let marks = alike.marks();
         let (is_tcp, is_unsummed) = (marks.is_tcp(), marks.is_unsummed());
-        Run { terms: alike.terms(era), l3: alike.l3(), is_tcp, is_unsummed }
+        let (l3, plain) = (alike.l3(), if marks.is_tagged() { 0 } else { ethernet::HEADER as u8 });
+        Run { terms: alike.terms(era), l3, plain, is_tcp, is_unsummed }
     }
 }
 
@@ -301,7 +304,7 @@ impl<'a> Hands<'a> {
         }
         // Where the packet begins, and where it is to begin.
         let front = usize::from(hop.header_len);
-        if (run.l3, front) == (ethernet::HEADER, ethernet::HEADER) {
+        if hop.header_len == run.plain {
             let heads = rewrite::heads::<V6>(buf.bytes_mut())?;
             let (ether, packet) = heads.split_first_chunk_mut()?;
             let traffic = &self.servers.get(session.destination)?.traffic;
@@ -452,26 +455,34 @@ impl<P: Pool> Engine<P> {
         (glances.next, glances.count) = (0, count);
         let list = &mut glances.list[..count];
         let view = View { snap, sessions };
-        let (mut from, mut gate) = (None, &Gate::CLOSED);
+        // Mostly all come by the same port.
+        let (mut from, mut gate) = (u32::MAX, &Gate::CLOSED);
         for (frame, glance) in offered.iter().zip(&mut *list) {
             let Some((port, buf)) = frame.fresh() else {
                 *glance = Glance::WHOLE_WAY;
                 continue;
             };
-            if from != Some(port) {
-                (from, gate) = (Some(port), gates.get(usize::from(port)).unwrap_or(&Gate::CLOSED));
+            if from != port.into() {
+                (from, gate) = (port.into(), gates.get(usize::from(port)).unwrap_or(&Gate::CLOSED));
             }
             glance.read(&view, gate, port, buf);
         }
-        for glance in &mut *list {
-            if glance.marks.is_keyed() {
-                let candidate = sessions.candidate_in(glance.session, glance.hash);
-                if let Some((id, _)) = candidate {
-                    glance.session = id;
-                    sessions.prefetch(id);
+        // Those whose sessions are not where they are looked for first do not keep the others waiting.
+        let (mut late, mut waiting) = ([0u8; BURST], 0);
+        let mut rest = list.iter_mut();
+        while let Some(glance) = rest.next() {
+            match sessions.candidate_in(glance.session, glance.hash) {
+                Ok(found) => glance.suppose(found, sessions),
+                Err(Elsewhere) => {
+                    late[waiting % BURST] = (count - rest.len() - 1) as u8;
+                    waiting += 1;
                 }
-                glance.marks.set_candidate(candidate.map(|(_, direction)| direction));
             }
+        }
+        for &number in late.iter().take(waiting) {
+            let glance = &mut list[usize::from(number)];
+            let found = sessions.candidate(glance.hash);
+            glance.suppose(found, sessions);
         }
         let many = snap.destinations.len() > NEAR;
         if !many && !sessions.has_wide() {

@@ -58,8 +58,10 @@ pub fn bytes_equal(bytes: &[u8; 16], byte: u8) -> u32 {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: SSE2 is part of this architecture; sixteen bytes are the 128 bits that are loaded, from wherever they lie.
     unsafe {
-        use std::arch::x86_64::{_mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_set1_epi8};
-        let equal = _mm_cmpeq_epi8(_mm_loadu_si128(bytes.as_ptr().cast()), _mm_set1_epi8(byte.cast_signed()));
+        use std::arch::x86_64::{_mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_set1_epi32};
+        // Four at once: without SSSE3 one by one takes longer.
+        let four = _mm_set1_epi32(u32::from_ne_bytes([byte; 4]).cast_signed());
+        let equal = _mm_cmpeq_epi8(_mm_loadu_si128(bytes.as_ptr().cast()), four);
         _mm_movemask_epi8(equal).cast_unsigned()
     }
     #[cfg(not(target_arch = "x86_64"))]

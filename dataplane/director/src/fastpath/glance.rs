@@ -17,15 +17,16 @@ pub(crate) struct Gate {
     usual: u64,
     /// Its address at the beginning of a frame.
     station: u64,
-    /// The interface of frames without a tag.
-    interface: Option<u8>,
+    /// The interface of frames without a tag, if they are for one.
+    interface: u8,
+    has_interface: bool,
     partial_checksums: bool,
 }
 
 impl Gate {
     /// Of no port.
     pub(super) const CLOSED: Gate =
-        Gate { usual: !0, station: !0, interface: None, partial_checksums: false };
+        Gate { usual: !0, station: !0, interface: 0, has_interface: false, partial_checksums: false };
 
     /// The gates of all ports.
     pub(crate) fn all(snap: &Snapshot) -> impl Iterator<Item = Gate> {
@@ -34,8 +35,9 @@ impl Gate {
             let interface =
                 snap.by_vlan.get(&(number, 0)).and_then(|&interface| u8::try_from(interface).ok());
             let (station, partial_checksums) = (station(&port.mac), port.partial_checksums);
-            let usual = if interface.is_some() && !partial_checksums { station } else { Gate::CLOSED.usual };
-            Gate { usual, station, interface, partial_checksums }
+            let (has_interface, interface) = (interface.is_some(), interface.unwrap_or_default());
+            let usual = if has_interface && !partial_checksums { station } else { Gate::CLOSED.usual };
+            Gate { usual, station, interface, has_interface, partial_checksums }
         };
         ports.map(gate)
     }
@@ -57,7 +59,7 @@ pub(super) struct Glance {
     pub(super) hash: u64,
     /// Ends; of IPv6 only the ports.
     pub(super) ends: Narrow,
-    /// What the index names; before that is known, the part of it that is asked for.
+    /// What the index names; before that is known, the part of it that is asked for, or none.
     pub(super) session: SessionId,
     /// Length of the IP packet.
     pub(super) total: u16,
@@ -88,11 +90,6 @@ impl Marks {
     /// Of a usual segment.
     const SEGMENT: u8 = Marks::KEYED | Marks::PLAIN | Marks::TCP;
 
-    #[inline(always)]
-    pub(super) fn is_keyed(self) -> bool {
-        self.0 & Marks::KEYED != 0
-    }
-
     /// Whether it may take the short way, and of a session.
     #[inline(always)]
     pub(super) fn is_plain(self) -> bool {
@@ -118,6 +115,11 @@ impl Marks {
         self.0 & Marks::V6 != 0
     }
 
+    #[inline(always)]
+    pub(super) fn is_tagged(self) -> bool {
+        self.0 & Marks::TAGGED != 0
+    }
+
     /// UDP without a checksum.
     #[inline(always)]
     pub(super) fn is_unsummed(self) -> bool {
@@ -137,15 +139,6 @@ impl Marks {
     #[inline(always)]
     pub(super) fn direction(self) -> Direction {
         if self.0 & Marks::OUT == 0 { Direction::In } else { Direction::Out }
-    }
-
-    /// Takes in what the index says.
-    #[inline(always)]
-    pub(super) fn set_candidate(&mut self, direction: Option<Direction>) {
-        match direction {
-            Some(direction) => self.0 |= direction as u8,
-            None => self.0 = self.0 & !(Marks::KEYED | Marks::PLAIN) | Marks::NEW,
-        }
     }
 }
 
@@ -173,7 +166,7 @@ impl Alike {
     /// Where the IP packets begin.
     #[inline(always)]
     pub(super) fn l3(self) -> usize {
-        if self.marks().0 & Marks::TAGGED == 0 { ethernet::HEADER } else { ethernet::MAX_HEADER }
+        if self.marks().is_tagged() { ethernet::MAX_HEADER } else { ethernet::HEADER }
     }
 }
 
@@ -203,18 +196,28 @@ impl Glance {
     pub(super) const WHOLE_WAY: Glance =
         Glance { hash: 0, ends: Narrow::NONE, session: NONE, total: 0, marks: Marks(0), interface: 0 };
 
+    /// Takes in what the index says.
+    #[inline(always)]
+    pub(super) fn suppose(&mut self, candidate: Option<(SessionId, Direction)>, sessions: &Sessions) {
+        match candidate {
+            Some((id, direction)) => {
+                sessions.prefetch(id);
+                self.session = id;
+                self.marks.0 |= direction as u8;
+            }
+            None if self.session == NONE => self.marks = Marks(0),
+            None => self.marks.0 = self.marks.0 & !(Marks::KEYED | Marks::PLAIN) | Marks::NEW,
+        }
+    }
+
     /// Reads a frame, unless it is another kind of packet, or wrong.
     #[inline(always)]
     pub(super) fn read<B: Buf>(&mut self, view: &View<'_>, gate: &Gate, port: u16, buf: &B) {
         const L3: usize = ethernet::HEADER;
-        self.marks = Marks(0);
+        self.session = NONE;
         let frame = buf.bytes();
         let Some(head) = frame.first_chunk::<{ L3 + HEADS_V4 }>() else { return };
-        // IPv4 with twenty bytes of header.
-        const KIND: u32 = u32::from_ne_bytes([0xff, 0xff, 0xff, 0]);
-        const V4: u32 = u32::from_ne_bytes([TYPE[0], TYPE[1], 0x45, 0]);
-        const TYPE: [u8; 2] = ethernet::IPV4.to_be_bytes();
-        if station(head) == gate.usual && u32::from_ne_bytes(bytes_of(head, 12)) & KIND == V4 {
+        if station(head) == gate.usual && u16_of(head, 12) == ethernet::IPV4 && head[L3] == 0x45 {
             self.read_v4::<false>(view, gate, &head[L3..], frame.len() - L3);
         } else {
             self.read_other(view, gate, port, frame);
@@ -232,7 +235,7 @@ impl Glance {
         if u16_of(ether, 12) == ethernet::VLAN {
             return self.read_tagged(view, gate, port, frame);
         }
-        if gate.interface.is_none() {
+        if !gate.has_interface {
             return;
         }
         match u16_of(ether, 12) {
@@ -252,11 +255,11 @@ impl Glance {
         if station(&view.snap.interfaces[usize::from(interface)].mac) != gate.station {
             return;
         }
-        let gate = &Gate { interface: Some(number), ..*gate };
+        let gate = &Gate { interface: number, ..*gate };
         match u16_of(ether, 16) {
             ethernet::IPV4 if packet.first() == Some(&0x45) => {
                 self.read_v4::<true>(view, gate, packet, packet.len());
-                self.marks.0 |= if self.marks.0 == 0 { 0 } else { Marks::TAGGED };
+                self.marks.0 |= Marks::TAGGED;
             }
             ethernet::IPV6 => self.read_v6(view, gate, packet, Marks::TAGGED),
             _ => {}
@@ -320,7 +323,7 @@ impl Glance {
             }
         }
         self.ends = Narrow::read(bytes_of(head, 12), bytes_of(head, ipv4::HEADER));
-        (self.total, self.marks, self.interface) = (total, Marks(marks), gate.interface.unwrap_or_default());
+        (self.total, self.marks, self.interface) = (total, Marks(marks), gate.interface);
         self.hash = view.sessions.hash_v4(PROTOCOL, self.ends);
         self.session = view.sessions.prefetch_bucket(self.hash);
     }
@@ -350,7 +353,7 @@ impl Glance {
         }
         self.ends = Narrow::read([0; 8], bytes_of(head, ipv6::HEADER));
         (self.total, self.marks) = (total as u16, Marks(marks | Marks::V6 | tagged));
-        self.interface = gate.interface.unwrap_or_default();
+        self.interface = gate.interface;
         let (sport, dport) = self.ports();
         self.hash = view.sessions.hash_v6(protocol, (src, sport), (dst, dport));
         self.session = view.sessions.prefetch_bucket(self.hash);

@@ -50,9 +50,15 @@ impl Bucket {
     /// The slots with a tag.
     #[inline(always)]
     fn matches(&self, tag: u8) -> Matches {
+        Matches(self.equal(tag) & ((1 << WIDTH) - 1))
+    }
+
+    /// A bit for each slot with a tag; above them there may be others.
+    #[inline(always)]
+    fn equal(&self, tag: u8) -> u32 {
         let mut first = [0; 16];
         first.copy_from_slice(&self.head[..16]);
-        Matches(bytes_equal(&first, tag) & ((1 << WIDTH) - 1))
+        bytes_equal(&first, tag)
     }
 
     /// Where an entry is, if it is in this bucket.
@@ -87,6 +93,10 @@ impl Bucket {
     }
 }
 
+/// Said of what is not in the bucket where its search begins, and may be in one behind it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Elsewhere;
+
 /// Slots of a bucket, the first first.
 struct Matches(u32);
 
@@ -105,8 +115,9 @@ impl Iterator for Matches {
 pub(super) struct Index {
     buckets: Vec<Bucket>,
     seed: [u64; 2],
-    /// The bits of an entry that its number does not need.
+    /// The bits of an entry that its number does not need, and those that it does.
     spare: u32,
+    number: u32,
     epoch: u32,
     /// Bits by hash of the entries that have come since [`Index::begin`].
     come: [u64; COME],
@@ -122,7 +133,7 @@ impl Index {
         buckets.resize(count, Bucket::EMPTY);
         let largest = entries.saturating_sub(1).min(u32::MAX as usize) as u32;
         let spare = u32::MAX.checked_shl(u32::BITS - largest.leading_zeros()).unwrap_or(0);
-        Index { buckets, seed, spare, epoch: 0, come: [0; COME] }
+        Index { buckets, seed, spare, number: !spare, epoch: 0, come: [0; COME] }
     }
 
     /// Whole pairs.
@@ -165,7 +176,8 @@ impl Index {
 
     #[inline(always)]
     fn tag(hash: u64) -> u8 {
-        ((hash >> 48) as u8).max(1)
+        let tag = (hash >> 48) as u8;
+        tag + u8::from(tag == 0)
     }
 
     /// What fills the bits that an entry's number leaves: the hash's, below the tag's.
@@ -226,16 +238,31 @@ impl Index {
     /// The first entry with a hash's tag, where a search for it would come by.
     #[inline(always)]
     pub(super) fn first(&self, hash: u64) -> Option<u32> {
-        self.first_from(self.home(hash), hash)
+        let home = self.home(hash);
+        match self.first_at(home, hash) {
+            Ok(found) => found,
+            Err(Elsewhere) => self.first_behind(home, hash),
+        }
     }
 
-    /// The same, when it is known where the search begins.
+    /// The same, in the bucket where the search begins; none in a bucket that there is not. A search that has to go on
+    /// finds the memory asked for.
     #[inline(always)]
-    pub(super) fn first_from(&self, home: usize, hash: u64) -> Option<u32> {
-        let bucket = &self.buckets[home];
+    pub(super) fn first_at(&self, home: usize, hash: u64) -> Result<Option<u32>, Elsewhere> {
+        let Some(bucket) = self.buckets.get(home) else { return Ok(None) };
+        let slot = bucket.equal(Index::tag(hash)).trailing_zeros() as usize;
+        // Most entries that are there are the first with their tag.
+        if let Some(entry) = bucket.entries.get(slot)
+            && (entry ^ (hash >> 16) as u32) & self.spare == 0
+        {
+            return Ok(Some(entry & self.number));
+        }
         match self.first_in(bucket, hash) {
-            None if bucket.was_passed(class(hash)) => self.first_behind(home, hash),
-            found => found,
+            None if bucket.was_passed(class(hash)) => {
+                prefetch_unseen(&self.buckets, self.behind(home, home));
+                Err(Elsewhere)
+            }
+            found => Ok(found),
         }
     }
 
@@ -423,6 +450,27 @@ mod tests {
         for (entry, &hash) in hashes.iter().enumerate() {
             assert_eq!(index.find(hash, |e| e == number(entry)), Some(number(entry)));
         }
+    }
+
+    #[test]
+    fn a_search_in_steps_finds_what_one_at_once_finds() {
+        let mut index = Index::new(20_000, 7);
+        let hashes = hashes(40_000);
+        let (present, absent) = hashes.split_at(20_000);
+        for (entry, &hash) in present.iter().enumerate() {
+            index.insert(hash, entry as u32);
+        }
+        let mut elsewhere = 0;
+        for (number, &hash) in hashes.iter().enumerate() {
+            match index.first_at(index.home(hash), hash) {
+                Ok(found) => assert_eq!(found, index.first(hash)),
+                Err(Elsewhere) => elsewhere += usize::from(number < present.len()),
+            }
+        }
+        assert!((present.len() / 20..present.len() / 10).contains(&elsewhere), "{elsewhere}");
+        assert!(
+            absent.iter().all(|&hash| index.first_at(index.buckets.len(), hash).is_ok_and(|it| it.is_none()))
+        );
     }
 
     #[test]

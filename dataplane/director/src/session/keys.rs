@@ -2,6 +2,7 @@
 
 use fulcrum_machine::prefetch_unseen;
 
+use super::index::Elsewhere;
 use super::line::{self, Session};
 use super::narrow::Narrow;
 use super::side::{Rare, Wide};
@@ -90,10 +91,15 @@ impl Sessions {
         self.index.first(hash).map(meant)
     }
 
-    /// The same, from the part that [`Sessions::prefetch_bucket`] gave.
+    /// The same, in the part that [`Sessions::prefetch_bucket`] gave; no session in any other number's. What is not
+    /// there, but may be in another part, which is asked for, is for [`Sessions::candidate`] to find.
     #[inline(always)]
-    pub(crate) fn candidate_in(&self, bucket: u32, hash: u64) -> Option<(SessionId, Direction)> {
-        self.index.first_from(bucket as usize, hash).map(meant)
+    pub(crate) fn candidate_in(
+        &self,
+        bucket: u32,
+        hash: u64,
+    ) -> Result<Option<(SessionId, Direction)>, Elsewhere> {
+        self.index.first_at(bucket as usize, hash).map(|found| found.map(meant))
     }
 
     /// To be called before a burst's candidates are looked for.

@@ -342,8 +342,13 @@ impl Session {
     #[inline(always)]
     pub(crate) fn count_in(&mut self) {
         if self.in_packets < MANY {
-            self.in_packets += 1;
+            self.count_another();
         }
+    }
+
+    #[cold]
+    fn count_another(&mut self) {
+        self.in_packets += 1;
     }
 
     /// Packets from the client, [`MANY`] or more as that.

@@ -32,6 +32,7 @@ use crate::snapshot::{DestinationId, Forward};
 use crate::stream::Edits;
 use crate::{Nanos, SECOND};
 use expiry::{Batch, Scout};
+pub(crate) use index::Elsewhere;
 use index::Index;
 use keys::Hashes;
 use line::Cold;
