@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use fulcrum_packet::{ipv4, sctp, tcp, udp};
 
 use crate::buffer::Pool;
+use crate::counters::LocalCells;
 use crate::engine::{Context, Engine, ROOM};
 use crate::host::Error;
 use crate::marks::network;
@@ -367,11 +368,24 @@ impl<P: Pool> Engine<P> {
         if session.is_active() { &cells.active } else { &cells.inactive }.add(1);
         destination.thresholds.begun(&destination.counters);
         if session.forward() == Forward::FullNat {
-            if let Some(cells) = snap.local_cells(self.sessions.local(id), worker) {
+            if let Some(cells) = self.local_cells(snap, id) {
                 cells.sessions.add(1);
             }
             self.note(true, id);
         }
+    }
+
+    /// What this worker counts of a session's local address.
+    #[inline(always)]
+    pub(crate) fn local_cells<'a>(&self, snap: &'a Snapshot, id: SessionId) -> Option<&'a LocalCells> {
+        let session = self.sessions.get(id);
+        let local = if session.is_wide() {
+            snap.locals.get(&self.sessions.ends(id).local.0)
+        } else {
+            let ((local, _), _) = session.goes(Direction::In).ends();
+            snap.locals.get_v4(local)
+        };
+        Some(local?.pool.as_ref()?.of(self.config.worker.into()))
     }
 
     /// Writes down who is behind a local address and port from now on, or was so far.

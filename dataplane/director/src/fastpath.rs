@@ -534,7 +534,7 @@ impl<P: Pool> Engine<P> {
 
     /// The last stage: sends the frames that were looked at, until one comes that has to go the whole way, which is
     /// given back as it came.
-    #[inline(never)]
+    #[inline(always)]
     pub(crate) fn send_short<T: Offered<P::Buf>>(
         &mut self,
         ctx: &mut Context<'_, P>,
@@ -546,6 +546,17 @@ impl<P: Pool> Engine<P> {
             glances.next = (glances.next + 1).min(glances.count);
             return frames.next();
         }
+        self.send_next(ctx, frames)
+    }
+
+    /// The same, when the next one is likely to go the short way.
+    #[inline(never)]
+    fn send_next<T: Offered<P::Buf>>(
+        &mut self,
+        ctx: &mut Context<'_, P>,
+        frames: &mut impl Iterator<Item = T>,
+    ) -> Option<T> {
+        let glances = &mut self.glances;
         // Whether sessions have come or gone since the burst was looked at.
         let stale = self.sessions.epoch() != glances.epoch;
         let Some((mut hands, glances)) = Hands::of(self, ctx) else {

@@ -4,6 +4,7 @@
 //! Objects that live longer than one snapshot (counters, scheduler state) are behind `Arc`s that successive
 //! snapshots share. No session holds an `Arc`: sessions name destinations by id.
 
+mod local;
 mod route;
 mod service;
 mod snat;
@@ -15,9 +16,10 @@ use std::sync::atomic::AtomicU64;
 
 use crate::Nanos;
 use crate::cells::CellTable;
-use crate::counters::{DestinationCells, LocalCells, PerWorker};
+use crate::counters::{DestinationCells, LocalCells};
 use crate::exception::Limits;
 use crate::session::Key;
+pub use local::{Local, Locals};
 pub use route::{Gateway, Hop, Links, NextHop, NextHops, Route};
 pub use service::{
     ClientAddress, Destination, Forward, LocalRange, Persistence, Profile, Service, Steering, Timeouts,
@@ -68,7 +70,7 @@ pub struct Snapshot {
     /// The interface of (port, VLAN).
     pub by_vlan: FastMap<(u16, u16), InterfaceId>,
     /// The director's own addresses: of interfaces, VIPs, pools.
-    pub locals: FastMap<IpAddr, Local>,
+    pub locals: Locals,
     /// Those of `locals` that an interface answers for, in the order in which they came up.
     pub arrivals: Arc<[Arrival]>,
     /// Routes, longest prefix first.
@@ -164,6 +166,7 @@ impl Snapshot {
     }
 
     /// What a worker counts of a local address, when it is one.
+    #[inline]
     pub fn local_cells(&self, address: IpAddr, worker: usize) -> Option<&LocalCells> {
         Some(self.locals.get(&address)?.pool.as_ref()?.of(worker))
     }
@@ -199,17 +202,6 @@ pub struct Interface {
     pub mss: u16,
     /// Whether it has a twin in Linux, which takes what is not the director's.
     pub exception: bool,
-}
-
-/// An address of the director.
-#[derive(Clone, Debug, Default)]
-pub struct Local {
-    /// Interface that answers ARP or neighbour solicitations for it; `None`: no interface does.
-    pub arp: Option<InterfaceId>,
-    /// What FULLNAT does with it, when it is a local address; the same object as long as the address is one.
-    pub pool: Option<Arc<PerWorker<LocalCells>>>,
-    /// Whether it is a VIP that somebody else has now: not answered for, not forwarded to, not defended.
-    pub withheld: bool,
 }
 
 /// An own address that came up: neighbours are told of it.

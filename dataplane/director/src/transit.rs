@@ -378,7 +378,7 @@ impl<P: Pool> Engine<P> {
             destination.thresholds.ended(&destination.counters);
         }
         if session.forward() == Forward::FullNat && !session.is_template() {
-            if let Some(cells) = snap.local_cells(self.sessions.local(id), worker) {
+            if let Some(cells) = self.local_cells(snap, id) {
                 cells.sessions.sub_one();
             }
             self.note(false, id);

@@ -1,15 +1,14 @@
 //! In which order own addresses came up.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use fulcrum_director::snapshot::{Arrival, FastMap, InterfaceId, Local};
+use fulcrum_director::snapshot::{Arrival, FastMap, InterfaceId, Locals};
 
 /// The arrivals of the snapshot of `generation`, which has these addresses; the same list as `before` when nothing
 /// came or went. Those of interfaces that are to be heard of `again` come up anew.
 pub(crate) fn arrivals(
     before: &Arc<[Arrival]>,
-    locals: &FastMap<IpAddr, Local>,
+    locals: &Locals,
     generation: u64,
     again: impl Fn(InterfaceId) -> bool,
 ) -> Arc<[Arrival]> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use fulcrum_director::PerWorker;
 use fulcrum_director::counters::LocalCells;
-use fulcrum_director::snapshot::{FastMap, InterfaceId, Local, LocalRange};
+use fulcrum_director::snapshot::{FastMap, InterfaceId, Local, LocalRange, Locals};
 use fulcrum_model::{AddressRange, PortRange, State};
 
 use crate::network::Network;
@@ -67,7 +67,7 @@ impl LocalAddresses {
         pools: &Pools,
         workers: usize,
         (generation, acknowledged): (u64, u64),
-    ) -> FastMap<IpAddr, Local> {
+    ) -> Locals {
         let wanted = wanted(state, network, pools);
         self.0.retain(|address, known| {
             if wanted.contains_key(address) {
@@ -87,7 +87,7 @@ impl LocalAddresses {
             let local = locals.entry(*address).or_insert(Local { arp: known.arp, ..Local::default() });
             local.pool = Some(known.cells.clone());
         }
-        locals
+        locals.into()
     }
 }
 

@@ -108,8 +108,7 @@ impl<P: Pool> Engine<P> {
                 service
             }
         };
-        let client = Ipv4Addr::from_bits(client);
-        if is_no_source(client) || ctx.snap.locals.contains_key(&client.into()) {
+        if is_no_source(client.into()) || ctx.snap.locals.get_v4(client).is_some() {
             return None;
         }
         Some(service)

@@ -24,12 +24,9 @@ const WIDTH: usize = 11;
 /// there meets three buckets.
 const LOAD: usize = 85;
 
-/// Kinds of entries by which a bucket counts those that passed it.
-const CLASSES: usize = 16;
-
 /// Where a bucket's counts begin, and end: behind the tags, which are compared sixteen at a time.
 const COUNTS: usize = 12;
-const HEAD: usize = COUNTS + CLASSES / 2;
+const HEAD: usize = COUNTS + 8;
 
 /// Words of bits that entries leave which come.
 const COME: usize = 16;
@@ -37,8 +34,8 @@ const COME: usize = 16;
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
 struct Bucket {
-    /// Tags, 0 = free; behind them, in four bits each, how many entries passed this bucket because it was full, by
-    /// their [`class`]; what has reached 15 stays.
+    /// Tags, 0 = free; behind them, in four bits each, how many entries of each of sixteen kinds passed this bucket
+    /// because it was full, by their [`class`]; what has reached 15 stays.
     head: [u8; HEAD],
     /// Numbers, with more of their hashes above them.
     entries: [u32; WIDTH],
@@ -76,20 +73,28 @@ impl Bucket {
         true
     }
 
-    /// Whether any entry of a class passed it.
+    /// Whether any entry of a hash's class passed it.
     #[inline(always)]
-    fn was_passed(&self, class: usize) -> bool {
-        self.head[COUNTS + class / 2] & (15 << (class % 2 * 4)) != 0
+    fn was_passed(&self, hash: u64) -> bool {
+        self.counts() >> class(hash) & 15 != 0
     }
 
     /// Counts one that passes, or that does not any more.
-    fn count(&mut self, class: usize, more: bool) {
-        let (counts, shift) = (&mut self.head[COUNTS + class / 2], class % 2 * 4);
-        match *counts >> shift & 15 {
-            15 => {}
-            _ if more => *counts += 1 << shift,
-            _ => *counts -= 1 << shift,
-        }
+    fn count(&mut self, hash: u64, more: bool) {
+        let (counts, class) = (self.counts(), class(hash));
+        let counts = match counts >> class & 15 {
+            15 => return,
+            _ if more => counts + (1 << class),
+            _ => counts - (1 << class),
+        };
+        self.head[COUNTS..].copy_from_slice(&counts.to_le_bytes());
+    }
+
+    #[inline(always)]
+    fn counts(&self) -> u64 {
+        let mut counts = [0; 8];
+        counts.copy_from_slice(&self.head[COUNTS..]);
+        u64::from_le_bytes(counts)
     }
 }
 
@@ -258,7 +263,7 @@ impl Index {
             return Ok(Some(entry & self.number));
         }
         match self.first_in(bucket, hash) {
-            None if bucket.was_passed(class(hash)) => {
+            None if bucket.was_passed(hash) => {
                 prefetch_unseen(&self.buckets, self.behind(home, home));
                 Err(Elsewhere)
             }
@@ -273,7 +278,7 @@ impl Index {
             at = self.behind(home, at);
             let bucket = &self.buckets[at];
             let found = self.first_in(bucket, hash);
-            if found.is_some() || !bucket.was_passed(class(hash)) {
+            if found.is_some() || !bucket.was_passed(hash) {
                 return found;
             }
         }
@@ -302,7 +307,7 @@ impl Index {
                     return Some(entry);
                 }
             }
-            if !bucket.was_passed(class(hash)) {
+            if !bucket.was_passed(hash) {
                 return None;
             }
             at = self.behind(home, at);
@@ -326,7 +331,7 @@ impl Index {
     fn insert_behind(&mut self, home: usize, hash: u64, entry: u32) {
         let mut at = home;
         for _ in 1..self.buckets.len() {
-            self.buckets[at].count(class(hash), true);
+            self.buckets[at].count(hash, true);
             at = self.behind(home, at);
             if self.buckets[at].take(Index::tag(hash), entry) {
                 return;
@@ -355,7 +360,7 @@ impl Index {
         self.buckets[at].head[slot] = 0;
         let mut passed = home;
         while passed != at {
-            self.buckets[passed].count(class(hash), false);
+            self.buckets[passed].count(hash, false);
             passed = self.behind(home, passed);
         }
     }
@@ -380,7 +385,7 @@ impl Index {
     fn locate_behind(&self, home: usize, hash: u64, entry: u32) -> Option<(usize, usize)> {
         let mut at = home;
         for _ in 1..self.buckets.len() {
-            if !self.buckets[at].was_passed(class(hash)) {
+            if !self.buckets[at].was_passed(hash) {
                 return None;
             }
             at = self.behind(home, at);
@@ -392,10 +397,10 @@ impl Index {
     }
 }
 
-/// The kind of an entry: bits of its hash that neither the tag nor its place is of.
+/// The kind of an entry, four times it: bits of its hash that neither the tag nor its place is of.
 #[inline(always)]
-fn class(hash: u64) -> usize {
-    (hash >> 56) as usize % CLASSES
+fn class(hash: u64) -> u32 {
+    (hash >> 54) as u32 & 60
 }
 
 /// The bit that an entry leaves when it comes.
@@ -509,7 +514,7 @@ mod tests {
         // How many buckets a search for what is not there meets.
         let searched = |hash: u64| {
             let home = index.home(hash);
-            let passed = |at: &usize| index.buckets[*at].was_passed(class(hash));
+            let passed = |at: &usize| index.buckets[*at].was_passed(hash);
             std::iter::successors(Some(home), |&at| Some(index.behind(home, at))).take_while(passed).count()
                 + 1
         };

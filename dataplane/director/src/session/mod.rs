@@ -239,17 +239,6 @@ impl Sessions {
         (!ends.translates()).then_some(ends.server.0)
     }
 
-    /// What a FULLNAT server sees of it: an address.
-    #[inline]
-    pub(crate) fn local(&self, id: SessionId) -> IpAddr {
-        let session = self.get(id);
-        if !session.is_wide() {
-            let ((local, _), _) = session.goes(Direction::In).ends();
-            return IpAddr::V4(local.into());
-        }
-        self.ends(id).local.0
-    }
-
     /// The template that controls it, or, of FTP's data, the control connection; or [`NONE`].
     #[inline]
     pub fn control(&self, id: SessionId) -> SessionId {
