@@ -13,6 +13,9 @@ pub trait Buf {
     fn shrink_front(&mut self, n: usize);
     /// Cuts the frame to `len` bytes, when it is longer.
     fn truncate(&mut self, len: usize);
+    /// Cuts the frame to `len` bytes, when it is longer, and gives its first `N`, of which some may be cut off then;
+    /// `None`, and nothing done, of a frame that is shorter than `N`. One look at its length is enough for both.
+    fn cut<const N: usize>(&mut self, len: usize) -> Option<&mut [u8; N]>;
     /// Whether the device that received the frame found its IPv4 header's checksum right.
     fn has_good_header_checksum(&self) -> bool {
         false
@@ -36,6 +39,7 @@ pub const HEADROOM: usize = 128;
 pub struct VecBuf {
     store: Vec<u8>,
     start: usize,
+    end: usize,
 }
 
 impl VecBuf {
@@ -43,17 +47,17 @@ impl VecBuf {
     pub fn new(frame: &[u8]) -> VecBuf {
         let mut store = vec![0; HEADROOM];
         store.extend_from_slice(frame);
-        VecBuf { store, start: HEADROOM }
+        VecBuf { start: HEADROOM, end: store.len(), store }
     }
 }
 
 impl Buf for VecBuf {
     fn bytes(&self) -> &[u8] {
-        &self.store[self.start..]
+        &self.store[self.start..self.end]
     }
 
     fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.store[self.start..]
+        &mut self.store[self.start..self.end]
     }
 
     fn grow_front(&mut self, n: usize) -> bool {
@@ -67,11 +71,19 @@ impl Buf for VecBuf {
     }
 
     fn shrink_front(&mut self, n: usize) {
-        self.start = (self.start + n).min(self.store.len());
+        self.start = (self.start + n).min(self.end);
     }
 
     fn truncate(&mut self, len: usize) {
-        self.store.truncate(self.start + len);
+        self.end = self.end.min(self.start + len);
+    }
+
+    fn cut<const N: usize>(&mut self, len: usize) -> Option<&mut [u8; N]> {
+        if self.bytes().len() < N {
+            return None;
+        }
+        self.truncate(len);
+        self.store[self.start..].first_chunk_mut()
     }
 }
 
@@ -83,6 +95,6 @@ impl Pool for VecPool {
     type Buf = VecBuf;
 
     fn alloc(&mut self, len: usize) -> Option<VecBuf> {
-        Some(VecBuf { store: vec![0; HEADROOM + len], start: HEADROOM })
+        Some(VecBuf { store: vec![0; HEADROOM + len], start: HEADROOM, end: HEADROOM + len })
     }
 }

@@ -302,29 +302,42 @@ impl<'a> Hands<'a> {
         if OUT && run.is_tcp && session.offset != 0 && rewrite::has_options::<V6>(buf.bytes(), run.l3) {
             return None;
         }
-        // Where the packet begins, and where it is to begin.
-        let front = usize::from(hop.header_len);
-        if hop.header_len == run.plain {
-            let heads = rewrite::heads::<V6>(buf.bytes_mut())?;
-            let (ether, packet) = heads.split_first_chunk_mut()?;
-            let traffic = &self.servers.get(session.destination)?.traffic;
-            tally::<OUT>(session, traffic, glance.total, self.now);
-            self.sent[if OUT { ANSWER } else { forward as usize }] += 1;
-            hop.emit_plain(ether);
-            change::<V6, OUT>(session, wide, run.is_tcp, forward, packet);
-            buf.truncate(ethernet::HEADER + usize::from(glance.total));
-        } else {
-            let traffic = &self.servers.get(session.destination)?.traffic;
-            if front != run.l3 && !begin(buf, run.l3, front) {
-                return None;
-            }
-            let frame = buf.bytes_mut();
-            hop.emit(frame);
-            tally::<OUT>(session, traffic, glance.total, self.now);
-            self.sent[if OUT { ANSWER } else { forward as usize }] += 1;
-            change_tagged::<V6, OUT>(session, wide, run.is_tcp, forward, frame.get_mut(front..)?);
-            buf.truncate(front + usize::from(glance.total));
+        if hop.header_len != run.plain {
+            return self.pass_tagged::<V6, OUT, B>(glance, buf);
         }
+        let traffic = &self.servers.get(session.destination)?.traffic;
+        let heads = rewrite::heads::<V6, _>(buf, glance.total)?;
+        let (ether, packet) = heads.split_first_chunk_mut()?;
+        tally::<OUT>(session, traffic, glance.total, self.now);
+        self.sent[if OUT { ANSWER } else { forward as usize }] += 1;
+        hop.emit_plain(ether);
+        change::<V6, OUT>(session, wide, run.is_tcp, forward, packet);
+        Some(hop.port)
+    }
+
+    /// The same of a packet that passes every question, where Ethernet headers are not as most are: not to be in the way
+    /// of those.
+    #[inline(never)]
+    fn pass_tagged<const V6: bool, const OUT: bool, B: Buf>(
+        &mut self,
+        glance: &Glance,
+        buf: &mut B,
+    ) -> Option<u16> {
+        let direction = if OUT { Direction::Out } else { Direction::In };
+        let (session, wide) = self.sessions.get_with_wide(glance.session);
+        let (hop, forward) = (self.hops.get(usize::from(session.hop(direction)))?, session.forward());
+        let traffic = &self.servers.get(session.destination)?.traffic;
+        // Where the packet is to begin.
+        let (l3, front) = (glance.l3(), usize::from(hop.header_len));
+        if front != l3 && !begin(buf, l3, front) {
+            return None;
+        }
+        let frame = buf.bytes_mut();
+        hop.emit(frame);
+        tally::<OUT>(session, traffic, glance.total, self.now);
+        self.sent[if OUT { ANSWER } else { forward as usize }] += 1;
+        change::<V6, OUT>(session, wide, glance.marks.is_tcp(), forward, frame.get_mut(front..)?);
+        buf.truncate(front + usize::from(glance.total));
         Some(hop.port)
     }
 
@@ -397,18 +410,6 @@ fn change<const V6: bool, const OUT: bool>(
     } else {
         rewrite::rewrite_v4(packet, is_tcp, session.goes(direction), change);
     }
-}
-
-/// The same, where Ethernet headers are not as most are: not to be in the way of those.
-#[inline(never)]
-fn change_tagged<const V6: bool, const OUT: bool>(
-    session: &Session,
-    wide: Option<&Wide>,
-    is_tcp: bool,
-    forward: Forward,
-    packet: &mut [u8],
-) {
-    change::<V6, OUT>(session, wide, is_tcp, forward, packet);
 }
 
 /// Counts a packet of so many bytes, and lets its session live on.

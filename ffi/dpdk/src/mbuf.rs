@@ -219,6 +219,20 @@ impl Buf for Mbuf {
     }
 
     #[inline]
+    fn cut<const N: usize>(&mut self, len: usize) -> Option<&mut [u8; N]> {
+        let (start, long) = (self.start(), usize::from(self.data_len()));
+        if long < N {
+            return None;
+        }
+        if len < long {
+            self.set_len(len as u16);
+        }
+        // SAFETY: so many bytes from the start belong to the first segment, whatever of them has been cut off just now,
+        // and the mbuf is ours alone.
+        Some(unsafe { &mut *start.cast::<[u8; N]>() })
+    }
+
+    #[inline]
     fn has_good_header_checksum(&self) -> bool {
         self.flags() & CHECKSUM == CHECKSUM_GOOD
     }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use fulcrum_packet::checksum::fold;
 use fulcrum_packet::{ethernet, ipv4, ipv6, tcp, udp};
 
+use crate::buffer::Buf;
 use crate::session::Narrow;
 
 /// By how much a session changes checksums on the way to its server; the other way it is the opposite. As checksums
@@ -119,14 +120,16 @@ fn mend<const N: usize>(head: &mut [u8; N], at: usize, first: u16, second: u16) 
     new
 }
 
-/// The headers of a frame that begins with a plain Ethernet header, up to that of TCP.
+/// The headers of a frame that begins with a plain Ethernet header, up to that of TCP; behind its packet of so many
+/// bytes it is cut off.
 #[inline(always)]
-pub(super) fn heads<const V6: bool>(frame: &mut [u8]) -> Option<&mut [u8]> {
+pub(super) fn heads<const V6: bool, B: Buf>(buf: &mut B, total: u16) -> Option<&mut [u8]> {
     const V4_HEADS: usize = ethernet::HEADER + ipv4::HEADER + tcp::HEADER;
     const V6_HEADS: usize = ethernet::HEADER + ipv6::HEADER + tcp::HEADER;
+    let length = ethernet::HEADER + usize::from(total);
     match V6 {
-        true => frame.first_chunk_mut::<V6_HEADS>().map(<[u8; V6_HEADS]>::as_mut_slice),
-        false => frame.first_chunk_mut::<V4_HEADS>().map(<[u8; V4_HEADS]>::as_mut_slice),
+        true => buf.cut::<V6_HEADS>(length).map(<[u8; V6_HEADS]>::as_mut_slice),
+        false => buf.cut::<V4_HEADS>(length).map(<[u8; V4_HEADS]>::as_mut_slice),
     }
 }
 
