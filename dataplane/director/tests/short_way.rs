@@ -24,6 +24,8 @@ enum Twist {
     /// UDP without a checksum.
     Unsummed,
     Ttl(u8),
+    /// Another type of service; of IPv4 it may be cut, or may not if it might.
+    Tos(u8),
     /// A TCP option of 12 bytes: acknowledged ranges.
     Sack,
     /// Too long for some ways.
@@ -67,6 +69,7 @@ fn twist() -> impl Strategy<Value = Twist> {
         1 => (1usize..30).prop_map(Twist::Padding),
         1 => Just(Twist::Unsummed),
         1 => (0u8..4).prop_map(Twist::Ttl),
+        1 => any::<u8>().prop_map(Twist::Tos),
         1 => Just(Twist::Sack),
         1 => Just(Twist::Long),
     ]
@@ -85,7 +88,7 @@ fn act() -> impl Strategy<Value = Act> {
         any::<bool>().prop_map(Change::Forwarding),
     ];
     prop_oneof![
-        16 => (0u8..3, 0u8..6, any::<bool>(), flags.clone(), twist())
+        16 => (0u8..3, 0u8..VIPS.len() as u8, any::<bool>(), flags.clone(), twist())
             .prop_map(|(client, vip, udp, flags, twist)| Act::Ask { client, vip, udp, flags, twist }),
         12 => (any::<u8>(), flags, twist()).prop_map(|(nth, flags, twist)| Act::Answer { nth, flags, twist }),
         1 => (0u16..400).prop_map(Act::Wait),
@@ -93,8 +96,17 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-const VIPS: [&str; 6] =
-    ["10.0.0.100", "10.0.0.101", "10.0.0.102", "10.0.0.103", "fd00:1::100", "fd00:1::101"];
+const VIPS: [&str; 9] = [
+    "10.0.0.100",
+    "10.0.0.101",
+    "10.0.0.102",
+    "10.0.0.103",
+    "fd00:1::100",
+    "fd00:1::101",
+    "fd00:1::102",
+    "fd00:1::103",
+    "fd00:1::104",
+];
 
 /// Services of every method, half of them persistent.
 fn services() -> String {
@@ -102,12 +114,14 @@ fn services() -> String {
         "{SIX}{POOLS}[[route]]\nto = \"198.51.100.0/24\"\nvia = \"10.0.0.254\"\n[[route]]\nto = \"fd00:9::/64\"\nvia = \
          \"fd00:1::2\"\n[[neighbour]]\naddress = \"fd00:2::12\"\nmac = \"02:00:00:00:09:08\"\ninterface = \"lan6\"\n"
     );
-    let methods = ["nat", "fullnat", "dr", "tun", "nat", "fullnat"];
+    let methods = ["nat", "fullnat", "dr", "tun", "nat", "fullnat", "dr", "tun", "tun"];
     for (at, (vip, method)) in VIPS.iter().zip(methods).enumerate() {
-        let (vip, servers, pool) = match at {
-            0..4 => (format!("{vip}:53"), ["10.1.0.11:5300", "10.1.0.12:5300"], "inside"),
-            _ => (format!("[{vip}]:53"), ["[fd00:2::11]:5300", "[fd00:2::12]:5300"], "inside6"),
+        // The last one's tunnels lead through the other family.
+        let (servers, pool) = match at {
+            0..4 | 8 => (["10.1.0.11:5300", "10.1.0.12:5300"], "inside"),
+            _ => (["[fd00:2::11]:5300", "[fd00:2::12]:5300"], "inside6"),
         };
+        let vip = if vip.contains(':') { format!("[{vip}]:53") } else { format!("{vip}:53") };
         let pool = if method == "fullnat" { format!("local-pool = \"{pool}\"") } else { String::new() };
         for protocol in ["tcp", "udp"] {
             let persistent = if at % 2 == 0 { "persistent = 30\n" } else { "" };
@@ -153,6 +167,11 @@ fn made(to: [u8; 6], src: End, dst: End, udp: bool, flags: u8, seq: u32, twist: 
         Twist::Unsummed if udp => frame[l4 + 6..l4 + 8].fill(0),
         Twist::Ttl(ttl) if src.0.is_ipv6() => frame[l3 + 7] = ttl,
         Twist::Ttl(ttl) => frame = with_ip(frame, |ip| ip[8] = ttl),
+        Twist::Tos(tos) if src.0.is_ipv6() => {
+            frame[l3] |= tos >> 4;
+            frame[l3 + 1] |= tos << 4;
+        }
+        Twist::Tos(tos) => frame = with_ip(frame, |ip| (ip[1], ip[6]) = (tos, ip[6] ^ 0x40)),
         _ => {}
     }
     frame
@@ -177,6 +196,8 @@ impl Change {
 struct Pair {
     short: Director,
     whole: Director,
+    /// Whether IPv6 has no interfaces of its own, with tags.
+    untagged: bool,
     /// Source, destination, protocol of what came out towards servers.
     seen: Vec<(End, End, bool)>,
 }
@@ -192,10 +213,36 @@ impl Pair {
                 (config.short_way, config.sessions) = (short_way, sessions)
             })
         };
-        Pair { short: with(true), whole: with(false), seen: Vec::new() }
+        Pair { short: with(true), whole: with(false), untagged: false, seen: Vec::new() }
+    }
+
+    /// The same, where IPv6 is on the interfaces of IPv4.
+    fn untagged(workers: u16) -> Pair {
+        let mut pair = Pair::new(workers);
+        for director in [&mut pair.short, &mut pair.whole] {
+            director.change(|state| {
+                let (tagged, plain) = state.interfaces.drain(..).partition::<Vec<_>, _>(|one| one.vlan == 6);
+                state.interfaces = plain;
+                for (one, other) in state.interfaces.iter_mut().zip(tagged) {
+                    assert_eq!(other.name, format!("{}6", one.name));
+                    one.addresses.extend(other.addresses);
+                }
+                let bare = |name: &mut String| *name = name.replace('6', "");
+                state.neighbours.iter_mut().for_each(|one| bare(&mut one.interface));
+                state.local_pools.iter_mut().for_each(|one| bare(&mut one.interface));
+            });
+        }
+        Pair { untagged: true, ..pair }
     }
 
     fn burst(&mut self, worker: usize, frames: &[(u16, Vec<u8>)]) -> Result<(), TestCaseError> {
+        let mut frames = frames.to_vec();
+        for (_, frame) in frames.iter_mut().filter(|_| self.untagged) {
+            if frame.get(12..16) == Some(&[0x81, 0, 0, 6]) {
+                frame.drain(12..16);
+            }
+        }
+        let frames = &frames[..];
         let outs = self.short.send_burst(worker, frames);
         // With several workers, who opens a session first depends on what is handed on together.
         let expected: Vec<Out> = match self.whole.engines.len() {
@@ -246,8 +293,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn it_changes_nothing(workers in 1u16..4, acts in prop::collection::vec(act(), 1..150)) {
-        let mut pair = Pair::new(workers);
+    fn it_changes_nothing(
+        workers in 1u16..4,
+        untagged: bool,
+        acts in prop::collection::vec(act(), 1..150),
+    ) {
+        let mut pair = if untagged { Pair::untagged(workers) } else { Pair::new(workers) };
         let mut burst: Vec<(u16, Vec<u8>)> = Vec::new();
         for (number, &act) in acts.iter().enumerate() {
             let seq = 1000 + number as u32;
@@ -365,8 +416,8 @@ proptest! {
 /// By every method, both directions and families: the second packet of an established session takes it.
 #[test]
 fn established_sessions_take_it() {
-    for workers in [1, 3] {
-        let mut pair = Pair::new(workers);
+    for mut pair in [Pair::new(1), Pair::new(3), Pair::untagged(1), Pair::untagged(3)] {
+        let workers = pair.short.engines.len();
         for (number, vip) in VIPS.iter().enumerate() {
             let (src, dst) = (client(0, number > 3), end(vip, 53));
             let ask = |flags| (0, made(WAN, src, dst, false, flags, 1000, Twist::Nothing));
