@@ -21,7 +21,8 @@ use crate::buffer::{Buf, Pool};
 use crate::cells::WorkerCells;
 use crate::counters::{DestinationCells, Traffic, WorkerCounters};
 use crate::engine::{Context, Engine, Received};
-use crate::forward::{MIN_MTU, tunnel};
+use crate::forward::MIN_MTU;
+use crate::forward::tunnel::Outside;
 use crate::message::{Message, Stage};
 use crate::neighbour::Hop;
 use crate::output::Way;
@@ -219,13 +220,27 @@ impl<'a> Hands<'a> {
     #[inline(always)]
     fn take<B: Buf>(&mut self, glance: &Glance, buf: &mut B) -> Option<u16> {
         let run = Run::of(glance.alike(), self.era);
-        match glance.marks.way() {
-            Some((false, Direction::In)) => self.pass::<false, false, _>(run, glance, buf),
-            Some((false, Direction::Out)) => self.pass::<false, true, _>(run, glance, buf),
-            Some((true, Direction::In)) => self.pass::<true, false, _>(run, glance, buf),
-            Some((true, Direction::Out)) => self.pass::<true, true, _>(run, glance, buf),
-            None => None,
+        match glance.marks.way()? {
+            (false, Direction::In) => self
+                .pass::<false, false, 0, _>(run, glance, buf)
+                .or_else(|| self.pass_into_tunnel::<false, { ipv4::HEADER }, _>(run, glance, buf)),
+            (false, Direction::Out) => self.pass::<false, true, 0, _>(run, glance, buf),
+            (true, Direction::In) => self
+                .pass::<true, false, 0, _>(run, glance, buf)
+                .or_else(|| self.pass_into_tunnel::<true, { ipv6::HEADER }, _>(run, glance, buf))
+                .or_else(|| self.pass_into_tunnel::<true, { ipv4::HEADER }, _>(run, glance, buf)),
+            (true, Direction::Out) => self.pass::<true, true, 0, _>(run, glance, buf),
         }
+    }
+
+    #[inline(never)]
+    fn pass_into_tunnel<const V6: bool, const OUTER: usize, B: Buf>(
+        &mut self,
+        run: Run,
+        glance: &Glance,
+        buf: &mut B,
+    ) -> Option<u16> {
+        self.pass::<V6, false, OUTER, _>(run, glance, buf)
     }
 
     /// Makes frames that go out of those that came in as long as they are alike, and gives how many.
@@ -238,14 +253,30 @@ impl<'a> Hands<'a> {
         let Some(alike) = list.first().map(Glance::alike) else { return 0 };
         let run = Run::of(alike, self.era);
         if run.is_tcp {
-            self.pass_run::<V6, OUT, _>(Run { is_tcp: true, is_unsummed: false, ..run }, alike, frames, list)
+            self.pass_run::<V6, OUT, 0, _>(
+                Run { is_tcp: true, is_unsummed: false, ..run },
+                alike,
+                frames,
+                list,
+            )
         } else {
-            self.pass_run::<V6, OUT, _>(Run { is_tcp: false, ..run }, alike, frames, list)
+            self.pass_run::<V6, OUT, 0, _>(Run { is_tcp: false, ..run }, alike, frames, list)
         }
     }
 
+    /// The same of clients' packets that go into tunnels whose header before them has this length.
+    #[inline(never)]
+    fn pass_into_tunnels<const V6: bool, const OUTER: usize, B: Buf>(
+        &mut self,
+        frames: &mut [Received<B>],
+        list: &[Glance],
+    ) -> usize {
+        let Some(alike) = list.first().map(Glance::alike) else { return 0 };
+        self.pass_run::<V6, false, OUTER, _>(Run::of(alike, self.era), alike, frames, list)
+    }
+
     #[inline(always)]
-    fn pass_run<const V6: bool, const OUT: bool, B: Buf>(
+    fn pass_run<const V6: bool, const OUT: bool, const OUTER: usize, B: Buf>(
         &mut self,
         run: Run,
         alike: Alike,
@@ -257,7 +288,7 @@ impl<'a> Hands<'a> {
             if glance.alike() != alike {
                 break;
             }
-            let Some(port) = self.pass::<V6, OUT, _>(run, glance, &mut frame.buf) else { break };
+            let Some(port) = self.pass::<V6, OUT, OUTER, _>(run, glance, &mut frame.buf) else { break };
             frame.port = port;
             count += 1;
         }
@@ -265,16 +296,20 @@ impl<'a> Hands<'a> {
     }
 
     /// Makes the frame that goes out of the one that came in, and gives its port; `None`, and nothing done, when that
-    /// is for the whole way to judge. A body of code for each family and direction, in which all places are known.
+    /// is for the whole way to judge, or another body of code. There is one for each family and direction, and for what
+    /// goes into tunnels, by the length `OUTER` of the header that they put before packets: all places are known.
     #[inline(always)]
-    fn pass<const V6: bool, const OUT: bool, B: Buf>(
+    fn pass<const V6: bool, const OUT: bool, const OUTER: usize, B: Buf>(
         &mut self,
         run: Run,
         glance: &Glance,
         buf: &mut B,
     ) -> Option<u16> {
         let direction = if OUT { Direction::Out } else { Direction::In };
-        let (session, wide) = self.sessions.get_with_wide(glance.session);
+        let (session, wide) = match V6 {
+            true => self.sessions.get_with_wide(glance.session),
+            false => (self.sessions.get_mut(glance.session), None),
+        };
         if !run.terms.meet(session.terms(), direction) {
             return None;
         }
@@ -291,8 +326,36 @@ impl<'a> Hands<'a> {
             return None;
         }
         let forward = session.forward();
-        if !OUT && forward == Forward::Tun {
-            return self.pass_into_tunnel::<V6, B>(glance, buf);
+        if !OUT && (forward == Forward::Tun) != (OUTER != 0) {
+            return None;
+        }
+        if OUTER != 0 {
+            let source = hop.source;
+            let fits = usize::from(glance.total) + OUTER <= usize::from(hop.mtu);
+            if outer_header(source) != OUTER || !self.tunnels || !fits {
+                return None;
+            }
+            let traffic = &self.servers.get(session.destination)?.traffic;
+            let (outer, inner) = make_room::<OUTER, _>(hop, run.l3, glance.total, buf)?;
+            tally::<false>(session, traffic, glance.total, self.now);
+            self.sent[Forward::Tun as usize] += 1;
+            rewrite::route::<V6>(inner);
+            let inner = inner.first_chunk()?;
+            let outside = if V6 { Outside::of_v6(inner) } else { Outside::of_v4(inner, self.may_cut) };
+            let total = glance.total + OUTER as u16;
+            match (source, wide) {
+                (IpAddr::V4(source), None) => {
+                    outside.emit_v4(outer, total, (source, session.server_v4()), self.ip_id);
+                }
+                (IpAddr::V4(source), Some(wide)) => {
+                    outside.emit_v4(outer, total, (source, wide.server_v4()), self.ip_id);
+                }
+                (IpAddr::V6(source), Some(wide)) => {
+                    outside.emit_v6(outer, total, (source, wide.server_v6()));
+                }
+                (IpAddr::V6(_), None) => {}
+            }
+            return Some(hop.port);
         }
         let rewrites = OUT || forward != Forward::Dr;
         if glance.total > hop.mtu || rewrites && run.is_unsummed {
@@ -338,34 +401,6 @@ impl<'a> Hands<'a> {
         self.sent[if OUT { ANSWER } else { forward as usize }] += 1;
         change::<V6, OUT>(session, wide, glance.marks.is_tcp(), forward, frame.get_mut(front..)?);
         buf.truncate(front + usize::from(glance.total));
-        Some(hop.port)
-    }
-
-    /// The same of a packet that goes into a tunnel to its session's server, by a hop that is known to be good.
-    #[inline(never)]
-    fn pass_into_tunnel<const V6: bool, B: Buf>(&mut self, glance: &Glance, buf: &mut B) -> Option<u16> {
-        let session = self.sessions.get_mut(glance.session);
-        let hop = &self.hops[usize::from(session.hop(Direction::In))];
-        let (outer, header) = (outer_header(hop.source), usize::from(hop.header_len));
-        if !self.tunnels || usize::from(glance.total) + outer > usize::from(hop.mtu) {
-            return None;
-        }
-        let traffic = &self.servers.get(session.destination)?.traffic;
-        let (l3, front) = (glance.l3(), header + outer);
-        if front != l3 && !begin(buf, l3, front) {
-            return None;
-        }
-        buf.truncate(front + usize::from(glance.total));
-        let (ether, packet) = buf.bytes_mut().split_at_mut_checked(header)?;
-        hop.emit(ether);
-        let kind = if hop.source.is_ipv6() { ethernet::IPV6 } else { ethernet::IPV4 };
-        *ether.last_chunk_mut()? = kind.to_be_bytes();
-        rewrite::route::<V6>(packet.get_mut(outer..)?);
-        if let Some(server) = self.sessions.untranslated_server(glance.session) {
-            tunnel::encapsulate_plain(packet, outer, (hop.source, server), self.may_cut, self.ip_id);
-        }
-        tally::<false>(self.sessions.get_mut(glance.session), traffic, glance.total, self.now);
-        self.sent[Forward::Tun as usize] += 1;
         Some(hop.port)
     }
 
@@ -434,6 +469,28 @@ fn begin<B: Buf>(buf: &mut B, l3: usize, front: usize) -> bool {
             true
         }
     }
+}
+
+/// Has the packet that begins at `l3` of a frame begin behind an Ethernet header, which is written, and `OUTER` bytes
+/// for a tunnel's; gives these, and the packet. `None`, and nothing done, when there is no room.
+#[inline(always)]
+fn make_room<'a, const OUTER: usize, B: Buf>(
+    hop: &Hop,
+    l3: usize,
+    total: u16,
+    buf: &'a mut B,
+) -> Option<(&'a mut [u8; OUTER], &'a mut [u8])> {
+    let header = usize::from(hop.header_len);
+    let front = header + OUTER;
+    if !buf.grow_front(front.checked_sub(l3)?) {
+        return None;
+    }
+    buf.truncate(front + usize::from(total));
+    let (ether, packet) = buf.bytes_mut().split_at_mut_checked(header)?;
+    hop.emit(ether);
+    let kind = if OUTER == ipv6::HEADER { ethernet::IPV6 } else { ethernet::IPV4 };
+    *ether.last_chunk_mut()? = kind.to_be_bytes();
+    packet.split_first_chunk_mut()
 }
 
 /// Asks for the headers of frames.
@@ -516,13 +573,22 @@ impl<P: Pool> Engine<P> {
         let list = &glances.list[..glances.count];
         let mut count = 0;
         while let (Some(frames), Some(list)) = (frames.get_mut(count..), list.get(count..)) {
-            let more = match list.first().and_then(|glance| glance.marks.way()) {
-                Some((false, Direction::In)) => hands.pass_alike::<false, false, _>(frames, list),
-                Some((false, Direction::Out)) => hands.pass_alike::<false, true, _>(frames, list),
-                Some((true, Direction::In)) => hands.pass_alike::<true, false, _>(frames, list),
-                Some((true, Direction::Out)) => hands.pass_alike::<true, true, _>(frames, list),
-                None => 0,
+            let Some(way) = list.first().and_then(|glance| glance.marks.way()) else { break };
+            let mut more = match way {
+                (false, Direction::In) => hands.pass_alike::<false, false, _>(frames, list),
+                (false, Direction::Out) => hands.pass_alike::<false, true, _>(frames, list),
+                (true, Direction::In) => hands.pass_alike::<true, false, _>(frames, list),
+                (true, Direction::Out) => hands.pass_alike::<true, true, _>(frames, list),
             };
+            if more == 0 && way == (false, Direction::In) {
+                more = hands.pass_into_tunnels::<false, { ipv4::HEADER }, _>(frames, list);
+            }
+            if more == 0 && way == (true, Direction::In) {
+                more = hands.pass_into_tunnels::<true, { ipv6::HEADER }, _>(frames, list);
+            }
+            if more == 0 && way == (true, Direction::In) {
+                more = hands.pass_into_tunnels::<true, { ipv4::HEADER }, _>(frames, list);
+            }
             if more == 0 {
                 break;
             }

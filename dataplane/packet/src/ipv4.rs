@@ -261,18 +261,25 @@ impl Header {
     /// Writes the header with its checksum into the first [`HEADER`] of `bytes`.
     #[inline]
     pub fn emit(&self, bytes: &mut [u8]) {
-        let mut words = [
-            0x45 << 24 | u32::from(self.tos) << 16 | u32::from(self.total_len),
-            u32::from(self.id) << 16 | u32::from(self.fragment),
-            u32::from(self.ttl) << 24 | u32::from(self.protocol) << 16,
-            self.src.to_bits(),
-            self.dst.to_bits(),
-        ];
-        let sum = words.iter().map(|&word| u64::from(word)).sum();
-        words[CHECKSUM / 4] |= u32::from(!fold(sum));
-        for (field, word) in bytes[..HEADER].chunks_exact_mut(4).zip(words) {
-            field.copy_from_slice(&word.to_be_bytes());
-        }
+        let bytes = &mut bytes[..HEADER];
+        let first = 0x45 << 56
+            | u64::from(self.tos) << 48
+            | u64::from(self.total_len) << 32
+            | u64::from(self.id) << 16
+            | u64::from(self.fragment);
+        let (first, kind) = (first.to_be_bytes(), [self.ttl, self.protocol]);
+        let (src, dst) = (self.src.octets(), self.dst.octets());
+        // As checksums add, words may be of any length, in any order of bytes (RFC 1071).
+        let rest = u64::from(u16::from_ne_bytes(kind))
+            + u64::from(u32::from_ne_bytes(src))
+            + u64::from(u32::from_ne_bytes(dst));
+        let (sum, carry) = u64::from_ne_bytes(first).overflowing_add(rest);
+        let checksum = !fold(sum + u64::from(carry));
+        bytes[..8].copy_from_slice(&first);
+        bytes[8..CHECKSUM].copy_from_slice(&kind);
+        bytes[CHECKSUM..SRC].copy_from_slice(&checksum.to_ne_bytes());
+        bytes[SRC..DST].copy_from_slice(&src);
+        bytes[DST..].copy_from_slice(&dst);
     }
 }
 

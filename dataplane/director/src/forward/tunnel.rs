@@ -1,6 +1,6 @@
 //! Tunnels to servers: the headers that are put before a packet.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use fulcrum_packet::checksum::{fold, pseudo_header_of, sum};
@@ -36,7 +36,8 @@ fn gre_header(tunnel: Tunnel, ethertype: u16) -> gre::Header {
 }
 
 /// What an outer IP header takes from the packet in it.
-struct Outer {
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outside {
     tos: u8,
     ttl: u8,
     df: u16,
@@ -46,8 +47,9 @@ struct Outer {
 /// The type of service outside: congestion that was experienced inside does not show (RFC 3168, 9.1.1, full
 /// functionality).
 #[inline]
-fn outside(tos: u8) -> u8 {
-    if tos & 3 == 3 { tos & !1 } else { tos }
+fn tos_outside(tos: u8) -> u8 {
+    // The lower of two bits only counts without the higher one.
+    tos & !(tos >> 1 & 1)
 }
 
 impl<P: Pool> Engine<P> {
@@ -68,7 +70,7 @@ impl<P: Pool> Engine<P> {
             ip::Packet::V4(inner) => (ipv4::IPIP, ethernet::IPV4, inner.fragment() & ipv4::DF),
             ip::Packet::V6(_) => (ipv6::IPV6, ethernet::IPV6, 0),
         };
-        let tos = outside(tos);
+        let tos = tos_outside(tos);
         let header = overhead(tunnel, dst);
         let total = packet.total + header;
         let source_port = self.tunnel_source_port(packet);
@@ -94,7 +96,14 @@ impl<P: Pool> Engine<P> {
                 ipv4::UDP
             }
         };
-        emit_outer(bytes, (src, dst), Outer { tos, ttl, df, protocol }, &mut self.ip_id);
+        let (outside, total_len) = (Outside { tos, ttl, df, protocol }, bytes.len() as u16);
+        match (src, dst) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                outside.emit_v4(bytes, total_len, (src, dst), &mut self.ip_id);
+            }
+            (IpAddr::V6(src), IpAddr::V6(dst)) => outside.emit_v6(bytes, total_len, (src, dst)),
+            _ => unreachable!("a way's source has the family of its destination"),
+        }
         let l4 = packet.l3 + outer;
         (packet.src, packet.dst, packet.protocol) = (src, dst, protocol);
         (packet.l4, packet.total, packet.fragment) = (l4, total, None);
@@ -136,45 +145,42 @@ impl<P: Pool> Engine<P> {
     }
 }
 
-/// The outer header alone, `outer` bytes at the beginning of `bytes`, before a whole packet: what
-/// [`Engine::encapsulate`] does for tunnels without more.
-#[inline]
-pub(crate) fn encapsulate_plain(
-    bytes: &mut [u8],
-    outer: usize,
-    ends: (IpAddr, IpAddr),
-    may_cut: bool,
-    ip_id: &mut u16,
-) {
-    let Some(inner) = bytes.get(outer..).and_then(|inner| inner.first_chunk::<{ ipv4::HEADER }>()) else {
-        return;
-    };
-    let (tos, ttl, df, protocol) = if inner[0] >> 4 == 4 {
+impl Outside {
+    /// What a tunnel without more takes from a packet of IPv4, as [`Engine::encapsulate`] does.
+    #[inline(always)]
+    pub(crate) fn of_v4(inner: &[u8; ipv4::HEADER], may_cut: bool) -> Outside {
         let df = if may_cut { 0 } else { u16::from_be_bytes([inner[6], inner[7]]) & ipv4::DF };
-        (inner[1], inner[8], df, ipv4::IPIP)
-    } else {
-        ((inner[0] << 4) | (inner[1] >> 4), inner[7], 0, ipv6::IPV6)
-    };
-    emit_outer(bytes, ends, Outer { tos: outside(tos), ttl, df, protocol }, ip_id);
-}
+        Outside { tos: tos_outside(inner[1]), ttl: inner[8], df, protocol: ipv4::IPIP }
+    }
 
-/// The IP header of a tunnel, at the beginning of the packet that it makes.
-#[inline]
-fn emit_outer(bytes: &mut [u8], ends: (IpAddr, IpAddr), outer: Outer, ip_id: &mut u16) {
-    let Outer { tos, ttl, df, protocol } = outer;
-    match ends {
-        (IpAddr::V4(src), IpAddr::V4(dst)) => {
-            let id = if df != 0 { 0 } else { next_ip_id(ip_id) };
-            let total_len = bytes.len() as u16;
-            ipv4::Header { tos, total_len, id, fragment: df, ttl, protocol, src, dst }.emit(bytes);
-        }
-        (IpAddr::V6(src), IpAddr::V6(dst)) => {
-            let payload_len = (bytes.len() - ipv6::HEADER) as u16;
-            let (traffic_class, hop_limit, next_header) = (tos, ttl, protocol);
-            ipv6::Header { traffic_class, flow_label: 0, payload_len, next_header, hop_limit, src, dst }
-                .emit(bytes);
-        }
-        _ => unreachable!("a way's source has the family of its destination"),
+    /// The same of IPv6, of whose header the beginning is enough.
+    #[inline(always)]
+    pub(crate) fn of_v6(inner: &[u8; ipv4::HEADER]) -> Outside {
+        let tos = tos_outside((inner[0] << 4) | (inner[1] >> 4));
+        Outside { tos, ttl: inner[7], df: 0, protocol: ipv6::IPV6 }
+    }
+
+    /// Writes it as a header of IPv4, of a packet of so many bytes.
+    #[inline(always)]
+    pub(crate) fn emit_v4(
+        self,
+        bytes: &mut [u8],
+        total_len: u16,
+        (src, dst): (Ipv4Addr, Ipv4Addr),
+        ip_id: &mut u16,
+    ) {
+        let Outside { tos, ttl, df, protocol } = self;
+        let id = if df != 0 { 0 } else { next_ip_id(ip_id) };
+        ipv4::Header { tos, total_len, id, fragment: df, ttl, protocol, src, dst }.emit(bytes);
+    }
+
+    /// The same of IPv6.
+    #[inline(always)]
+    pub(crate) fn emit_v6(self, bytes: &mut [u8], total_len: u16, (src, dst): (Ipv6Addr, Ipv6Addr)) {
+        let Outside { tos: traffic_class, ttl: hop_limit, protocol: next_header, .. } = self;
+        let payload_len = total_len - ipv6::HEADER as u16;
+        ipv6::Header { traffic_class, flow_label: 0, payload_len, next_header, hop_limit, src, dst }
+            .emit(bytes);
     }
 }
 

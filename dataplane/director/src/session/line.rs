@@ -1,7 +1,7 @@
 //! A session as packets meet it: one cache line with all that an established packet needs, the addresses too when
 //! they are of IPv4. What else belongs to it is in [`Cold`], and beside the arenas in `side`.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::narrow::Narrow;
 use super::side::{NOWHERE, SideId, Wide};
@@ -414,6 +414,13 @@ impl Session {
         }
     }
 
+    /// The address of its server, of a session of IPv4.
+    #[inline(always)]
+    pub(crate) fn server_v4(&self) -> Ipv4Addr {
+        let (_, (server, _)) = self.goes(Direction::In).ends();
+        server.into()
+    }
+
     /// The same of IPv6, with the session's wide part.
     #[inline]
     pub(crate) fn other_ends_v6(&self, wide: &Wide, direction: Direction) -> ((u128, u16), (u128, u16)) {
@@ -518,6 +525,20 @@ impl Session {
     #[inline]
     fn set(&mut self, flag: u8, on: bool) {
         self.flags = if on { self.flags | flag } else { self.flags & !flag };
+    }
+}
+
+impl Wide {
+    /// The address of the session's server, if it is of IPv4.
+    #[inline(always)]
+    pub(crate) fn server_v4(&self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.addresses[SERVER] as u32)
+    }
+
+    /// The same, if it is of IPv6.
+    #[inline(always)]
+    pub(crate) fn server_v6(&self) -> Ipv6Addr {
+        Ipv6Addr::from_bits(self.addresses[SERVER])
     }
 }
 

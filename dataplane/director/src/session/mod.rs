@@ -232,8 +232,7 @@ impl Sessions {
     pub(crate) fn untranslated_server(&self, id: SessionId) -> Option<IpAddr> {
         let session = self.get(id);
         if !session.is_wide() {
-            let (_, (server, _)) = session.goes(Direction::In).ends();
-            return Some(IpAddr::V4(server.into()));
+            return Some(IpAddr::V4(session.server_v4()));
         }
         let ends = self.ends(id);
         (!ends.translates()).then_some(ends.server.0)
