@@ -119,7 +119,7 @@ impl Iterator for Matches {
 #[derive(Debug)]
 pub(super) struct Index {
     buckets: Vec<Bucket>,
-    seed: [u64; 2],
+    seed: [u64; 3],
     /// The bits of an entry that its number does not need, and those that it does.
     spare: u32,
     number: u32,
@@ -132,8 +132,12 @@ impl Index {
     /// For at most `entries` entries, each a number below that.
     pub(super) fn new(entries: usize, seed: u64) -> Index {
         let count = Index::buckets(entries);
-        // Odd constants from the fractional digits of π; the seed keeps collisions from being chosen.
-        let seed = [seed ^ 0x243f_6a88_85a3_08d3, seed.rotate_left(32) ^ 0x1319_8a2e_0370_7345 | 1];
+        // Constants from the fractional digits of π; the seed keeps collisions from being chosen. Factors are odd.
+        let seed = [
+            seed ^ 0x243f_6a88_85a3_08d3,
+            seed.rotate_left(32) ^ 0x1319_8a2e_0370_7345 | 1,
+            seed.rotate_left(16) ^ 0xa409_3822_299f_31d1 | 1,
+        ];
         let mut buckets = vec_on_huge_pages(count);
         buckets.resize(count, Bucket::EMPTY);
         let largest = entries.saturating_sub(1).min(u32::MAX as usize) as u32;
@@ -176,19 +180,18 @@ impl Index {
     #[inline(always)]
     fn mix(&self, addresses: u64, protocol: u16, ports: u32) -> u64 {
         let rest = u64::from(ports) << 16 | u64::from(protocol);
-        folded_multiply(folded_multiply(addresses ^ self.seed[0], 0x9e37_79b9_7f4a_7c15) ^ rest, self.seed[1])
+        folded_multiply(folded_multiply(addresses ^ self.seed[0], self.seed[2]) ^ rest, self.seed[1])
     }
 
     #[inline(always)]
     fn tag(hash: u64) -> u8 {
-        let tag = (hash >> 48) as u8;
-        tag + u8::from(tag == 0)
+        (hash >> 32) as u8 | 1
     }
 
-    /// What fills the bits that an entry's number leaves: the hash's, below the tag's.
+    /// What fills the bits that an entry's number leaves: the hash's highest, far from the tag's.
     #[inline(always)]
     fn filling(&self, hash: u64) -> u32 {
-        (hash >> 16) as u32 & self.spare
+        (hash >> 32) as u32 & self.spare
     }
 
     /// The bucket where a search begins: the hash's low half, which the tag is not of, brought into range.
@@ -258,7 +261,7 @@ impl Index {
         let slot = bucket.equal(Index::tag(hash)).trailing_zeros() as usize;
         // Most entries that are there are the first with their tag.
         if let Some(entry) = bucket.entries.get(slot)
-            && (entry ^ (hash >> 16) as u32) & self.spare == 0
+            && (entry ^ (hash >> 32) as u32) & self.spare == 0
         {
             return Ok(Some(entry & self.number));
         }
