@@ -36,8 +36,8 @@ pub(crate) struct Established {
     pub(crate) cost: Cost,
     /// Of one dependent load, measured just before.
     pub(crate) latency: f64,
-    /// Of one cache line that is asked for ahead, measured just before.
-    pub(crate) ahead: f64,
+    /// What a packet's bucket and line take when nothing is done with them, measured just before.
+    pub(crate) floor: f64,
     /// Memory that a session of the table took.
     pub(crate) session_bytes: f64,
 }
@@ -46,7 +46,7 @@ impl Established {
     pub(crate) fn head() -> String {
         format!(
             "{:<48} {:>8} {:>8} {:>8} {:>7} {:>7} {:>7} {:>9}",
-            "established sessions", "ns/pkt", "ceiling", "above", "of L", "line", "spread", "Mpps/core"
+            "established sessions", "ns/pkt", "ceiling", "above", "of L", "floor", "spread", "Mpps/core"
         )
     }
 
@@ -55,9 +55,9 @@ impl Established {
         let ratio = above / self.latency;
         let rate = 1e3 / ns;
         let name = self.row.name();
-        let line = self.ahead;
+        let floor = self.floor;
         format!(
-            "{name:<48} {ns:>8.1} {ceiling:>8.1} {above:>8.1} {ratio:>7.3} {line:>7.1} {spread:>7.1} {rate:>9.2}"
+            "{name:<48} {ns:>8.1} {ceiling:>8.1} {above:>8.1} {ratio:>7.3} {floor:>7.1} {spread:>7.1} {rate:>9.2}"
         )
     }
 
@@ -69,7 +69,7 @@ impl Established {
             "above_ceiling_ns": self.cost.above,
             "spread_ns": self.cost.spread,
             "latency_ns": self.latency,
-            "line_ahead_ns": self.ahead,
+            "floor_ns": self.floor,
             "above_in_latencies": self.cost.above / self.latency,
             "mpps_per_core_second": 1e3 / self.cost.ns,
             "bytes_per_session": self.session_bytes,

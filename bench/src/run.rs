@@ -17,7 +17,7 @@ use crate::flood::{self, Flood};
 use crate::frames::Template;
 use crate::goals::Goal;
 use crate::machine;
-use crate::measure::{self, Effort, Memory};
+use crate::measure::{self, Effort, Floor, Memory};
 use crate::memif;
 use crate::plan::{self, Direction, M, Row, picks};
 use crate::quiet::{self, Quiet};
@@ -273,6 +273,7 @@ fn measure_established(pool: Mempool, rows: &[Row], effort: Effort) -> (Vec<Esta
                 continue;
             }
         };
+        let mut floor = Floor::new(rows[0].sessions);
         for row in rows {
             let flows = match (row.direction, &table.replies) {
                 (Direction::Reply, Some(replies)) => replies.clone(),
@@ -280,11 +281,11 @@ fn measure_established(pool: Mempool, rows: &[Row], effort: Effort) -> (Vec<Esta
             };
             let sizes = row.size.wires().iter().map(|&wire| Template::new(row.world.family, wire));
             let stream = Stream::new(flows, sizes.collect());
-            let (latency, ahead) = (memory.latency(200_000), memory.ahead(4_000));
+            let (latency, floor) = (memory.latency(200_000), floor.least(4_000));
             match measure::established(&mut table, &mut ceiling, &stream, effort) {
                 Ok(cost) => {
                     let session_bytes = table.session_bytes;
-                    let row = Established { row: *row, cost, latency, ahead, session_bytes };
+                    let row = Established { row: *row, cost, latency, floor, session_bytes };
                     println!("{}", row.line());
                     measured.push(row);
                 }
