@@ -176,6 +176,9 @@ struct Hands<'a> {
 struct Run {
     /// What sessions have to agree with.
     terms: Terms,
+    forward: Forward,
+    /// Whether their ends are replaced.
+    rewrites: bool,
     /// Where the IP packets begin.
     l3: usize,
     /// Length of an Ethernet header that is replaced at once, if theirs are.
@@ -187,11 +190,18 @@ struct Run {
 
 impl Run {
     #[inline(always)]
-    fn of(alike: Alike, era: u32) -> Run {
+    fn of(alike: Alike, forward: Forward, era: u32) -> Run {
         let marks = alike.marks();
         let (is_tcp, is_unsummed) = (marks.is_tcp(), marks.is_unsummed());
         let (l3, plain) = (alike.l3(), if marks.is_tagged() { 0 } else { ethernet::HEADER as u8 });
-        Run { terms: alike.terms(era), l3, plain, is_tcp, is_unsummed }
+        let (terms, rewrites) = (alike.terms(era).of_method(forward), forward != Forward::Dr);
+        Run { terms, forward, rewrites, l3, plain, is_tcp, is_unsummed }
+    }
+
+    /// What its packets are counted as.
+    #[inline(always)]
+    fn event(&self, out: bool) -> usize {
+        if out { ANSWER } else { self.forward as usize }
     }
 }
 
@@ -216,21 +226,31 @@ impl<'a> Hands<'a> {
         Some((hands, glances))
     }
 
+    /// What the packets like one have in common, of which the way is known, and whose session is theirs.
+    #[inline(always)]
+    fn run(&self, glance: &Glance) -> Run {
+        Run::of(glance.alike(), self.sessions.get(glance.session).forward(), self.era)
+    }
+
     /// Sends a frame that was looked at by the short way and gives its port, or `None`.
     #[inline(always)]
     fn take<B: Buf>(&mut self, glance: &Glance, buf: &mut B) -> Option<u16> {
-        let run = Run::of(glance.alike(), self.era);
-        match glance.marks.way()? {
-            (false, Direction::In) => self
-                .pass::<false, false, 0, _>(run, glance, buf)
-                .or_else(|| self.pass_into_tunnel::<false, { ipv4::HEADER }, _>(run, glance, buf)),
-            (false, Direction::Out) => self.pass::<false, true, 0, _>(run, glance, buf),
-            (true, Direction::In) => self
-                .pass::<true, false, 0, _>(run, glance, buf)
-                .or_else(|| self.pass_into_tunnel::<true, { ipv6::HEADER }, _>(run, glance, buf))
+        let (v6, direction) = glance.marks.way()?;
+        let run = self.run(glance);
+        let port = match (v6, direction, run.forward) {
+            (false, Direction::Out, _) => self.pass::<false, true, 0, _>(run, glance, buf),
+            (true, Direction::Out, _) => self.pass::<true, true, 0, _>(run, glance, buf),
+            (false, Direction::In, Forward::Tun) => {
+                self.pass_into_tunnel::<false, { ipv4::HEADER }, _>(run, glance, buf)
+            }
+            (true, Direction::In, Forward::Tun) => self
+                .pass_into_tunnel::<true, { ipv6::HEADER }, _>(run, glance, buf)
                 .or_else(|| self.pass_into_tunnel::<true, { ipv4::HEADER }, _>(run, glance, buf)),
-            (true, Direction::Out) => self.pass::<true, true, 0, _>(run, glance, buf),
-        }
+            (false, Direction::In, _) => self.pass::<false, false, 0, _>(run, glance, buf),
+            (true, Direction::In, _) => self.pass::<true, false, 0, _>(run, glance, buf),
+        }?;
+        self.sent[run.event(direction == Direction::Out)] += 1;
+        Some(port)
     }
 
     #[inline(never)]
@@ -250,39 +270,46 @@ impl<'a> Hands<'a> {
         frames: &mut [Received<B>],
         list: &[Glance],
     ) -> usize {
-        let Some(alike) = list.first().map(Glance::alike) else { return 0 };
-        let run = Run::of(alike, self.era);
-        if run.is_tcp {
-            self.pass_run::<V6, OUT, 0, _>(
-                Run { is_tcp: true, is_unsummed: false, ..run },
-                alike,
-                frames,
-                list,
-            )
+        let Some(first) = list.first() else { return 0 };
+        let run = self.run(first);
+        let count = if !OUT && run.forward == Forward::Tun {
+            let wide =
+                if V6 { self.pass_into_tunnels::<V6, { ipv6::HEADER }, _>(run, frames, list) } else { 0 };
+            match wide {
+                0 => self.pass_into_tunnels::<V6, { ipv4::HEADER }, _>(run, frames, list),
+                count => count,
+            }
+        } else if !OUT && !run.rewrites {
+            self.pass_run::<V6, OUT, 0, _>(Run { rewrites: false, ..run }, frames, list)
+        } else if run.is_tcp {
+            let run = Run { rewrites: true, is_tcp: true, is_unsummed: false, ..run };
+            self.pass_run::<V6, OUT, 0, _>(run, frames, list)
         } else {
-            self.pass_run::<V6, OUT, 0, _>(Run { is_tcp: false, ..run }, alike, frames, list)
-        }
+            self.pass_run::<V6, OUT, 0, _>(Run { rewrites: true, is_tcp: false, ..run }, frames, list)
+        };
+        self.sent[run.event(OUT)] += count as u64;
+        count
     }
 
     /// The same of clients' packets that go into tunnels whose header before them has this length.
     #[inline(never)]
     fn pass_into_tunnels<const V6: bool, const OUTER: usize, B: Buf>(
         &mut self,
+        run: Run,
         frames: &mut [Received<B>],
         list: &[Glance],
     ) -> usize {
-        let Some(alike) = list.first().map(Glance::alike) else { return 0 };
-        self.pass_run::<V6, false, OUTER, _>(Run::of(alike, self.era), alike, frames, list)
+        self.pass_run::<V6, false, OUTER, _>(run, frames, list)
     }
 
     #[inline(always)]
     fn pass_run<const V6: bool, const OUT: bool, const OUTER: usize, B: Buf>(
         &mut self,
         run: Run,
-        alike: Alike,
         frames: &mut [Received<B>],
         list: &[Glance],
     ) -> usize {
+        let Some(alike) = list.first().map(Glance::alike) else { return 0 };
         let mut count = 0;
         for (frame, glance) in frames.iter_mut().zip(list) {
             if glance.alike() != alike {
@@ -325,10 +352,6 @@ impl<'a> Hands<'a> {
         if session.expires <= self.now || self.now >= hop.fresh_until {
             return None;
         }
-        let forward = session.forward();
-        if !OUT && (forward == Forward::Tun) != (OUTER != 0) {
-            return None;
-        }
         if OUTER != 0 {
             let source = hop.source;
             let fits = usize::from(glance.total) + OUTER <= usize::from(hop.mtu);
@@ -338,7 +361,6 @@ impl<'a> Hands<'a> {
             let traffic = &self.servers.get(session.destination)?.traffic;
             let (outer, inner) = make_room::<OUTER, _>(hop, run.l3, glance.total, buf)?;
             tally::<false>(session, traffic, glance.total, self.now);
-            self.sent[Forward::Tun as usize] += 1;
             rewrite::route::<V6>(inner);
             let inner = inner.first_chunk()?;
             let outside = if V6 { Outside::of_v6(inner) } else { Outside::of_v4(inner, self.may_cut) };
@@ -357,8 +379,7 @@ impl<'a> Hands<'a> {
             }
             return Some(hop.port);
         }
-        let rewrites = OUT || forward != Forward::Dr;
-        if glance.total > hop.mtu || rewrites && run.is_unsummed {
+        if glance.total > hop.mtu || run.rewrites && run.is_unsummed {
             return None;
         }
         // Among the options of an answer are acknowledgments of ranges, by other numbers.
@@ -372,9 +393,8 @@ impl<'a> Hands<'a> {
         let heads = rewrite::heads::<V6, _>(buf, glance.total)?;
         let (ether, packet) = heads.split_first_chunk_mut()?;
         tally::<OUT>(session, traffic, glance.total, self.now);
-        self.sent[if OUT { ANSWER } else { forward as usize }] += 1;
         hop.emit_plain(ether);
-        change::<V6, OUT>(session, wide, run.is_tcp, forward, packet);
+        change::<V6, OUT>(session, wide, run.is_tcp, run.rewrites, packet);
         Some(hop.port)
     }
 
@@ -398,8 +418,8 @@ impl<'a> Hands<'a> {
         let frame = buf.bytes_mut();
         hop.emit(frame);
         tally::<OUT>(session, traffic, glance.total, self.now);
-        self.sent[if OUT { ANSWER } else { forward as usize }] += 1;
-        change::<V6, OUT>(session, wide, glance.marks.is_tcp(), forward, frame.get_mut(front..)?);
+        let rewrites = forward != Forward::Dr;
+        change::<V6, OUT>(session, wide, glance.marks.is_tcp(), rewrites, frame.get_mut(front..)?);
         buf.truncate(front + usize::from(glance.total));
         Some(hop.port)
     }
@@ -430,11 +450,11 @@ fn change<const V6: bool, const OUT: bool>(
     session: &Session,
     wide: Option<&Wide>,
     is_tcp: bool,
-    forward: Forward,
+    rewrites: bool,
     packet: &mut [u8],
 ) {
     let direction = if OUT { Direction::Out } else { Direction::In };
-    if !OUT && forward == Forward::Dr {
+    if !rewrites {
         return rewrite::route::<V6>(packet);
     }
     let change =
@@ -574,21 +594,12 @@ impl<P: Pool> Engine<P> {
         let mut count = 0;
         while let (Some(frames), Some(list)) = (frames.get_mut(count..), list.get(count..)) {
             let Some(way) = list.first().and_then(|glance| glance.marks.way()) else { break };
-            let mut more = match way {
+            let more = match way {
                 (false, Direction::In) => hands.pass_alike::<false, false, _>(frames, list),
                 (false, Direction::Out) => hands.pass_alike::<false, true, _>(frames, list),
                 (true, Direction::In) => hands.pass_alike::<true, false, _>(frames, list),
                 (true, Direction::Out) => hands.pass_alike::<true, true, _>(frames, list),
             };
-            if more == 0 && way == (false, Direction::In) {
-                more = hands.pass_into_tunnels::<false, { ipv4::HEADER }, _>(frames, list);
-            }
-            if more == 0 && way == (true, Direction::In) {
-                more = hands.pass_into_tunnels::<true, { ipv6::HEADER }, _>(frames, list);
-            }
-            if more == 0 && way == (true, Direction::In) {
-                more = hands.pass_into_tunnels::<true, { ipv4::HEADER }, _>(frames, list);
-            }
             if more == 0 {
                 break;
             }

@@ -16,8 +16,6 @@ use crate::stream::Care;
 /// What time-outs are kept in: whole milliseconds.
 const MILLISECOND: Nanos = 1_000_000;
 
-/// The method is in the lowest two.
-const METHOD: u8 = 0b11;
 const ACTIVE: u8 = 1 << 2;
 const NO_OUTPUT: u8 = 1 << 3;
 const LIVE: u8 = 1 << 4;
@@ -162,9 +160,8 @@ impl Session {
         let answered = matches!(forward, Forward::Nat | Forward::FullNat);
         Session {
             comes,
-            terms: Terms::new(protocol, state),
-            flags: forward as u8
-                | LIVE
+            terms: Terms::new(protocol, forward, state),
+            flags: LIVE
                 | INDEXED
                 | if state.is_active() { ACTIVE } else { 0 }
                 | if answered { 0 } else { NO_OUTPUT },
@@ -205,12 +202,7 @@ impl Session {
     /// Forwarding method, fixed when the session was made.
     #[inline]
     pub fn forward(&self) -> Forward {
-        match self.flags & METHOD {
-            0 => Forward::Nat,
-            1 => Forward::FullNat,
-            2 => Forward::Dr,
-            _ => Forward::Tun,
-        }
+        self.terms.method()
     }
 
     /// Whether it counts as an active one of its server.

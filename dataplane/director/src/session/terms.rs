@@ -1,20 +1,24 @@
 //! In what a session and a packet have to agree for the short way, in one word, so that one comparison tells.
 //!
-//! Of a session these are its protocol and state, and, as far as that is remembered, by which interfaces its packets
+//! Of a session these are its protocol, method and state, and, as far as that is remembered, by which interfaces its packets
 //! come and in which era that was. A packet's terms say what all that has to be.
 
 use fulcrum_packet::ipv4;
 
 use super::{Direction, State, sctp, tcp};
+use crate::snapshot::Forward;
 
-/// Protocol, state, era and interfaces.
+/// Protocol, method, state, era and interfaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Terms(u64);
 
 /// Places of the interfaces, by direction, a byte each.
 const INTERFACES: [u32; 2] = [0, 8];
 const PROTOCOL: u32 = 16;
+/// Six bits.
 const STATE: u32 = 24;
+/// The forwarding method, two bits.
+const METHOD: u32 = 30;
 const ERA: u32 = 32;
 /// Of a session whose addresses are not all of IPv4.
 const WIDE: u64 = 1 << 63;
@@ -63,8 +67,8 @@ const fn kind(protocol: u8, state: State) -> u64 {
 
 impl Terms {
     /// Of a new session.
-    pub(super) fn new(protocol: u8, state: State) -> Terms {
-        Terms(kind(protocol, state))
+    pub(super) fn new(protocol: u8, forward: Forward, state: State) -> Terms {
+        Terms(kind(protocol, state)).of_method(forward)
     }
 
     /// What a packet that comes by an interface expects, but for its kind.
@@ -86,6 +90,22 @@ impl Terms {
     pub(crate) fn of_udp(self) -> Terms {
         const DATAGRAM: u64 = kind(ipv4::UDP, State::Udp);
         Terms(self.0 | DATAGRAM)
+    }
+
+    /// Of a packet that is forwarded by a method.
+    #[inline(always)]
+    pub(crate) fn of_method(self, forward: Forward) -> Terms {
+        Terms(self.0 | (forward as u64) << METHOD)
+    }
+
+    #[inline(always)]
+    pub(crate) fn method(self) -> Forward {
+        match self.0 >> METHOD & 0b11 {
+            0 => Forward::Nat,
+            1 => Forward::FullNat,
+            2 => Forward::Dr,
+            _ => Forward::Tun,
+        }
     }
 
     /// Of a packet of IPv6.
@@ -115,7 +135,8 @@ impl Terms {
     }
 
     pub(super) fn set_state(&mut self, state: State) {
-        self.set_byte(STATE, code(state));
+        let states = STATES.len() as u64 - 1;
+        self.0 = self.0 & !(states << STATE) | u64::from(code(state)) << STATE;
     }
 
     pub(super) fn set_wide(&mut self) {
@@ -165,18 +186,18 @@ mod tests {
                 State::Template { assured: true },
             ]);
         for state in all {
-            let mut terms = Terms::new(ipv4::TCP, State::Udp);
+            let mut terms = Terms::new(ipv4::TCP, Forward::Tun, State::Udp);
             terms.set_wide();
             terms.set_era(ERAS - 1);
             terms.set_state(state);
-            assert_eq!(terms.state(), state);
+            assert_eq!((terms.state(), terms.method()), (state, Forward::Tun));
             assert_eq!((terms.protocol(), terms.era(), terms.is_wide()), (ipv4::TCP, ERAS - 1, true));
         }
     }
 
     #[test]
     fn all_of_it_has_to_agree_but_the_other_direction() {
-        let mut session = Terms::new(ipv4::TCP, State::Tcp(tcp::State::Established));
+        let mut session = Terms::new(ipv4::TCP, Forward::Nat, State::Tcp(tcp::State::Established));
         session.set_era(7);
         session.set_interface(Direction::In, 3);
         session.set_interface(Direction::Out, 4);
@@ -189,6 +210,7 @@ mod tests {
         assert!(!meets(expected(8, 3).of_tcp(), Direction::In));
         assert!(!meets(expected(7, 3).of_udp(), Direction::In));
         assert!(!meets(expected(7, 3).of_tcp().of_v6(), Direction::In));
+        assert!(!meets(expected(7, 3).of_tcp().of_method(Forward::Dr), Direction::In));
         session.set_state(State::Tcp(tcp::State::FinWait));
         assert!(!expected(7, 3).of_tcp().meet(session, Direction::In));
     }
