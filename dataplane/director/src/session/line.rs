@@ -312,11 +312,11 @@ impl Session {
     /// A time-out in whole milliseconds, or the next larger; at most 49 days.
     #[inline]
     pub fn set_timeout(&mut self, timeout: Nanos) {
-        self.timeout = u32::try_from(timeout.div_ceil(MILLISECOND)).unwrap_or(u32::MAX);
+        self.timeout = u32::try_from(timeout.saturating_add(MILLISECOND - 1) / MILLISECOND).unwrap_or(u32::MAX);
     }
 
     /// Has the client's sequence numbers shifted by this for the server.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn set_offset(&mut self, offset: u32) {
         if !self.is_of_era(0) {
             self.deltas = self.deltas.shifted(self.offset, offset);
@@ -373,6 +373,7 @@ impl Session {
     }
 
     /// Remembers what its packets' ways have in common; where they go has to be remembered anew in a new era.
+    #[inline(always)]
     pub(crate) fn begin_era(&mut self, era: u32, deltas: Deltas) {
         if !self.is_of_era(era) {
             self.hops = [NO_HOP; 2];

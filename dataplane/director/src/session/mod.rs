@@ -287,7 +287,7 @@ impl Sessions {
 
     /// Makes a session of one that nobody controls and whose ends are of IPv4; `None` when there is no room. `hash` is
     /// that of its clients' packets, `reply` that of its server's if it is sure that no session has their key.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn insert_v4(&mut self, session: Session, hash: u64, reply: Option<u64>) -> Option<SessionId> {
         if self.is_full() {
             return None;
@@ -298,7 +298,7 @@ impl Sessions {
         Some(id)
     }
 
-    #[inline]
+    #[inline(always)]
     fn begin(&mut self, session: Session, control: SessionId) -> SessionId {
         let id = self.occupy(session, Cold::new(control));
         self.ranks.place(&mut self.cold, id, Rank::of(session.state()));
@@ -306,6 +306,7 @@ impl Sessions {
     }
 
     /// A place in the arenas: the one that became free last, which caches may still have.
+    #[inline(always)]
     fn occupy(&mut self, session: Session, cold: Cold) -> SessionId {
         self.live += 1;
         let id = self.free;
