@@ -312,7 +312,8 @@ impl Session {
     /// A time-out in whole milliseconds, or the next larger; at most 49 days.
     #[inline]
     pub fn set_timeout(&mut self, timeout: Nanos) {
-        self.timeout = u32::try_from(timeout.saturating_add(MILLISECOND - 1) / MILLISECOND).unwrap_or(u32::MAX);
+        self.timeout =
+            u32::try_from(timeout.saturating_add(MILLISECOND - 1) / MILLISECOND).unwrap_or(u32::MAX);
     }
 
     /// Has the client's sequence numbers shifted by this for the server.
