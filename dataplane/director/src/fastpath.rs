@@ -341,8 +341,7 @@ impl<'a> Hands<'a> {
             return None;
         }
         if V6 {
-            let (src, dst) = glance.ends_v6(buf.bytes())?;
-            if !session.is_between_v6(wide?, direction, src, dst) {
+            if !session.is_between_v6(wide?, direction, glance.ends_v6(buf.bytes())?) {
                 return None;
             }
         } else if !session.is_between(direction, glance.ends) {
@@ -460,8 +459,7 @@ fn change<const V6: bool, const OUT: bool>(
     let change =
         if OUT { session.deltas.to_client(session.offset) } else { session.deltas.to_server(session.offset) };
     if let (true, Some(wide)) = (V6, wide) {
-        let (src, dst) = session.other_ends_v6(wide, direction);
-        rewrite::rewrite_v6(packet, is_tcp, src, dst, change);
+        rewrite::rewrite_v6(packet, is_tcp, session.goes_v6(wide, direction), change);
     } else {
         rewrite::rewrite_v4(packet, is_tcp, session.goes(direction), change);
     }

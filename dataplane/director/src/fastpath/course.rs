@@ -138,9 +138,9 @@ impl<P: Pool> Engine<P> {
         let (session, wide) = self.sessions.get_with_wide(id);
         let deltas = if let (Some(ends), Some(wide)) = (ends, wide) {
             let deltas = Deltas::between((ends.client, ends.vip), (ends.local, ends.server));
-            let (src, dst) = session.other_ends_v6(wide, Direction::In);
+            let goes = session.goes_v6(wide, Direction::In);
             let change = deltas.shifted(0, offset).to_server(offset);
-            rewrite::rewrite_v6(&mut frame[front..], true, src, dst, change);
+            rewrite::rewrite_v6(&mut frame[front..], true, goes, change);
             deltas
         } else {
             let goes = session.goes(Direction::In);

@@ -7,7 +7,7 @@ use fulcrum_packet::{ethernet, ipv4, ipv6, tcp, udp};
 
 use crate::buffer::Buf;
 use crate::session::terms::Terms;
-use crate::session::{Direction, NONE, Narrow, SessionId, Sessions};
+use crate::session::{Broad, Direction, NONE, Narrow, SessionId, Sessions};
 use crate::snapshot::{InterfaceId, Snapshot};
 
 /// A port, as frames that come in by it are judged.
@@ -344,9 +344,10 @@ impl Glance {
             _ => return,
         };
         let Some(marks) = marks else { return };
-        let (src, dst) = addresses_v6(head);
+        let addresses = addresses_v6(head);
         if gate.partial_checksums {
-            let pseudo = pseudo_header6(src.into(), dst.into(), protocol, upper as u32);
+            let (src, dst) = addresses.addresses();
+            let pseudo = pseudo_header6(src, dst, protocol, upper as u32);
             if checksum_of(protocol, &head[ipv6::HEADER..]) == Some(fold(pseudo)) {
                 return;
             }
@@ -354,23 +355,15 @@ impl Glance {
         self.ends = Narrow::read([0; 8], bytes_of(head, ipv6::HEADER));
         (self.total, self.marks) = (total as u16, Marks(marks | Marks::V6 | tagged));
         self.interface = gate.interface;
-        let (sport, dport) = self.ports();
-        self.hash = view.sessions.hash_v6(protocol, (src, sport), (dst, dport));
+        self.hash = view.sessions.hash_v6(protocol, (addresses, self.ends.ports()));
         self.session = view.sessions.prefetch_bucket(self.hash);
     }
 
+    /// Addresses and ports of a packet of IPv6, of which the former are read once more.
     #[inline(always)]
-    fn ports(&self) -> (u16, u16) {
-        let ((_, sport), (_, dport)) = self.ends.ends();
-        (sport, dport)
-    }
-
-    /// Source and destination of a packet of IPv6, whose addresses are read once more.
-    #[inline(always)]
-    pub(super) fn ends_v6(&self, frame: &[u8]) -> Option<((u128, u16), (u128, u16))> {
+    pub(super) fn ends_v6(&self, frame: &[u8]) -> Option<(Broad, [u8; 4])> {
         let head = frame.get(self.l3()..)?.first_chunk::<HEADS_V6>()?;
-        let ((src, dst), (sport, dport)) = (addresses_v6(head), self.ports());
-        Some(((src, sport), (dst, dport)))
+        Some((addresses_v6(head), self.ends.ports()))
     }
 }
 
@@ -474,9 +467,6 @@ fn u32_of<const N: usize>(head: &[u8; N], at: usize) -> u32 {
 
 /// Source and destination of an IPv6 header.
 #[inline(always)]
-fn addresses_v6(head: &[u8; HEADS_V6]) -> (u128, u128) {
-    let mut addresses = [[0; 16]; 2];
-    addresses[0].copy_from_slice(&head[8..24]);
-    addresses[1].copy_from_slice(&head[24..40]);
-    (u128::from_be_bytes(addresses[0]), u128::from_be_bytes(addresses[1]))
+fn addresses_v6(head: &[u8; HEADS_V6]) -> Broad {
+    Broad::read(bytes_of(head, 8), bytes_of(head, 24))
 }

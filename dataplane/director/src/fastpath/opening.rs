@@ -243,8 +243,8 @@ fn any_key(glance: &Glance, frame: &[u8]) -> Option<Key> {
     if !glance.marks.is_v6() {
         return Some(Key { protocol, ..key(glance) });
     }
-    let ((src, sport), (dst, dport)) = glance.ends_v6(frame)?;
-    Some(Key { protocol, src: IpAddr::V6(src.into()), sport, dst: IpAddr::V6(dst.into()), dport })
+    let (src, dst) = glance.ends_v6(frame)?.0.addresses();
+    Some(Key { protocol, src: src.into(), dst: dst.into(), ..key(glance) })
 }
 
 /// Its segment.

@@ -7,7 +7,7 @@ use fulcrum_packet::checksum::fold;
 use fulcrum_packet::{ethernet, ipv4, ipv6, tcp, udp};
 
 use crate::buffer::Buf;
-use crate::session::Narrow;
+use crate::session::{Broad, Narrow};
 
 /// By how much a session changes checksums on the way to its server; the other way it is the opposite. As checksums
 /// stand in headers, whatever the machine's order of bytes: sums may be made in any (RFC 1071, 2).
@@ -170,15 +170,15 @@ pub(super) fn rewrite_v4(packet: &mut [u8], is_tcp: bool, ends: Narrow, change: 
 pub(super) fn rewrite_v6(
     packet: &mut [u8],
     is_tcp: bool,
-    src: (u128, u16),
-    dst: (u128, u16),
+    (addresses, ports): (Broad, [u8; 4]),
     change: Change,
 ) {
     let Some(head) = packet.first_chunk_mut::<{ ipv6::HEADER + tcp::HEADER }>() else { return };
     head[7] -= 1;
-    head[8..24].copy_from_slice(&src.0.to_be_bytes());
-    head[24..40].copy_from_slice(&dst.0.to_be_bytes());
-    rewrite_upper(&mut head[ipv6::HEADER..], is_tcp, Narrow::new((0, src.1), (0, dst.1)).ports(), change);
+    let [src, dst] = addresses.bytes();
+    head[8..24].copy_from_slice(&src);
+    head[24..40].copy_from_slice(&dst);
+    rewrite_upper(&mut head[ipv6::HEADER..], is_tcp, ports, change);
 }
 
 #[inline(always)]

@@ -12,8 +12,8 @@ use std::net::IpAddr;
 
 use fulcrum_machine::{bytes_equal, prefetch_unseen, vec_on_huge_pages};
 
-use super::Key;
 use super::narrow::Narrow;
+use super::{Broad, Key};
 use crate::hash::folded_multiply;
 
 /// Entries of a bucket.
@@ -159,7 +159,10 @@ impl Index {
     pub(super) fn hash(&self, key: Key) -> u64 {
         match key.narrow() {
             Some(ends) => self.hash_v4(key.protocol, ends),
-            None => self.hash_v6(key.protocol, (bits(key.src), key.sport), (bits(key.dst), key.dport)),
+            None => {
+                let ports = Narrow::new((0, key.sport), (0, key.dport)).ports();
+                self.hash_v6(key.protocol, Broad::new(bits(key.src), bits(key.dst)), ports)
+            }
         }
     }
 
@@ -170,11 +173,10 @@ impl Index {
     }
 
     #[inline(always)]
-    pub(super) fn hash_v6(&self, protocol: u16, src: (u128, u16), dst: (u128, u16)) -> u64 {
-        let fold =
-            |bits: u128| folded_multiply((bits >> 64) as u64 ^ self.seed[1], bits as u64 ^ self.seed[0]);
-        let ports = u32::from(src.1) << 16 | u32::from(dst.1);
-        self.mix(fold(src.0) ^ fold(dst.0).rotate_left(17), protocol, ports)
+    pub(super) fn hash_v6(&self, protocol: u16, addresses: Broad, ports: [u8; 4]) -> u64 {
+        let [src, dst] = addresses.parts().map(|(a, b)| folded_multiply(a ^ self.seed[1], b ^ self.seed[0]));
+        let rest = u64::from(u32::from_ne_bytes(ports)) << 16 | u64::from(protocol);
+        folded_multiply(src ^ dst.rotate_left(17) ^ rest, self.seed[1])
     }
 
     #[inline(always)]

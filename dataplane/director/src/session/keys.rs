@@ -6,7 +6,7 @@ use super::index::Elsewhere;
 use super::line::{self, Session};
 use super::narrow::Narrow;
 use super::side::{Rare, Wide};
-use super::{Direction, Key, NONE, NewSession, SessionId, Sessions};
+use super::{Broad, Direction, Key, NONE, NewSession, SessionId, Sessions};
 use crate::Nanos;
 use crate::snapshot::Forward;
 
@@ -69,8 +69,8 @@ impl Sessions {
 
     /// The hash of a packet's key, of IPv6.
     #[inline]
-    pub fn hash_v6(&self, protocol: u8, src: (u128, u16), dst: (u128, u16)) -> u64 {
-        self.index.hash_v6(protocol.into(), src, dst)
+    pub(crate) fn hash_v6(&self, protocol: u8, (addresses, ports): (Broad, [u8; 4])) -> u64 {
+        self.index.hash_v6(protocol.into(), addresses, ports)
     }
 
     /// Asks for the part of the index that a hash leads to, and gives its number.

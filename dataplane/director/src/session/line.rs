@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::narrow::Narrow;
 use super::side::{NOWHERE, SideId, Wide};
 use super::terms::Terms;
-use super::{Direction, Key, NONE, NewSession, Rank, SessionId, State, TEMPLATE, rank};
+use super::{Broad, Direction, Key, NONE, NewSession, Rank, SessionId, State, TEMPLATE, rank};
 use crate::Nanos;
 use crate::fastpath::Deltas;
 use crate::neighbour::{HopId, NO_HOP};
@@ -417,12 +417,12 @@ impl Session {
 
     /// The same of IPv6, with the session's wide part.
     #[inline]
-    pub(crate) fn other_ends_v6(&self, wide: &Wide, direction: Direction) -> ((u128, u16), (u128, u16)) {
-        let (src, dst) = match direction {
-            Direction::In => (LOCAL, SERVER),
-            Direction::Out => (VIP, CLIENT),
+    pub(crate) fn goes_v6(&self, wide: &Wide, direction: Direction) -> (Broad, [u8; 4]) {
+        let other = match direction {
+            Direction::In => Direction::Out,
+            Direction::Out => Direction::In,
         };
-        ((wide.addresses[src], self.at(src).1), (wide.addresses[dst], self.at(dst).1))
+        (wide.comes[other as usize].turned(), self.goes(direction).ports())
     }
 
     /// Whether a packet of IPv4 with these ends goes in a direction of this session, which the index has named: if
@@ -438,16 +438,15 @@ impl Session {
         &self,
         wide: &Wide,
         direction: Direction,
-        src: (u128, u16),
-        dst: (u128, u16),
+        (addresses, ports): (Broad, [u8; 4]),
     ) -> bool {
         let (from, to) = match direction {
             Direction::In => (CLIENT, VIP),
             Direction::Out => (SERVER, LOCAL),
         };
         let families = (1 << from) | (1 << to);
-        (wide.addresses[from], self.at(from).1) == src
-            && (wide.addresses[to], self.at(to).1) == dst
+        wide.comes[direction as usize] == addresses
+            && self.comes(direction).ports() == ports
             && self.families() & families == families
     }
 
@@ -482,9 +481,9 @@ impl Session {
             let address = match wide {
                 None => IpAddr::V4(self.at(at).0.into()),
                 Some(wide) if self.families() & (1 << at) == 0 => {
-                    IpAddr::V4((wide.addresses[at] as u32).into())
+                    IpAddr::V4((wide.at(at).to_bits() as u32).into())
                 }
-                Some(wide) => IpAddr::V6(Ipv6Addr::from_bits(wide.addresses[at])),
+                Some(wide) => IpAddr::V6(wide.at(at)),
             };
             (address, self.at(at).1)
         };
@@ -526,23 +525,38 @@ impl Wide {
     /// The address of the session's server, if it is of IPv4.
     #[inline(always)]
     pub(crate) fn server_v4(&self) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.addresses[SERVER] as u32)
+        let [.., a, b, c, d] = self.server_v6().octets();
+        Ipv4Addr::from([a, b, c, d])
     }
 
     /// The same, if it is of IPv6.
     #[inline(always)]
     pub(crate) fn server_v6(&self) -> Ipv6Addr {
-        Ipv6Addr::from_bits(self.addresses[SERVER])
+        self.comes[Direction::Out as usize].addresses().0
+    }
+
+    /// The address at one of the places.
+    #[inline]
+    fn at(&self, place: usize) -> Ipv6Addr {
+        let comes = self.comes.map(Broad::addresses);
+        match place {
+            CLIENT => comes[0].0,
+            VIP => comes[0].1,
+            SERVER => comes[1].0,
+            _ => comes[1].1,
+        }
     }
 }
 
 /// The wide part of a session that needs one.
 pub(super) fn wide(new: &NewSession) -> Option<Wide> {
-    let addresses = [new.client.0, new.vip.0, new.local.0, new.server.0];
-    addresses.iter().any(IpAddr::is_ipv6).then(|| Wide {
-        addresses: addresses.map(|address| match address {
-            IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
-            IpAddr::V6(address) => address.to_bits(),
-        }),
-    })
+    let bits = |address: IpAddr| match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(address) => address.to_bits(),
+    };
+    let [client, vip, local, server] = [new.client.0, new.vip.0, new.local.0, new.server.0];
+    [client, vip, local, server]
+        .iter()
+        .any(IpAddr::is_ipv6)
+        .then(|| Wide { comes: [Broad::new(bits(client), bits(vip)), Broad::new(bits(server), bits(local))] })
 }

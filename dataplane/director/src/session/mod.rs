@@ -9,6 +9,7 @@
 //! start is there in a flood. Address space is cheap: arenas take memory as sessions come, only the index is
 //! touched as a whole.
 
+mod broad;
 mod expiry;
 mod index;
 mod keys;
@@ -31,6 +32,7 @@ use fulcrum_machine::{prefetch_at, vec_on_huge_pages};
 use crate::snapshot::{DestinationId, Forward};
 use crate::stream::Edits;
 use crate::{Nanos, SECOND};
+pub(crate) use broad::Broad;
 use expiry::{Batch, Scout};
 pub(crate) use index::Elsewhere;
 use index::Index;

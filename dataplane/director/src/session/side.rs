@@ -3,7 +3,7 @@
 
 use fulcrum_machine::{prefetch_at, vec_on_huge_pages};
 
-use super::{NONE, SessionId};
+use super::{Broad, NONE, SessionId};
 use crate::stream::Edits;
 
 /// Index into such an arena.
@@ -12,12 +12,12 @@ pub(crate) type SideId = u32;
 /// No place in it.
 pub(crate) const NOWHERE: SideId = SideId::MAX;
 
-/// Addresses of a session that are not all of IPv4: client, VIP, local, server, as bits. Those of IPv4 are mapped
+/// Addresses of a session that are not all of IPv4, of the packets of a direction that come in. Those of IPv4 are mapped
 /// (RFC 4291, 2.5.5.2); the session itself says which these are.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 pub(crate) struct Wide {
-    pub(super) addresses: [u128; 4],
+    pub(super) comes: [Broad; 2],
 }
 
 /// What few sessions need.

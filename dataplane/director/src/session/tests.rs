@@ -208,14 +208,15 @@ fn staged(sessions: &mut Sessions, key: Key, expected: Option<(SessionId, Direct
             })
         }
         (IpAddr::V6(src), IpAddr::V6(dst)) => {
-            let (src, dst) = ((src.to_bits(), key.sport), (dst.to_bits(), key.dport));
-            let hash = sessions.hash_v6(6, src, dst);
+            let ports = Narrow::new((0, key.sport), (0, key.dport)).ports();
+            let ends = (Broad::new(src.to_bits(), dst.to_bits()), ports);
+            let hash = sessions.hash_v6(6, ends);
             named = sessions.candidate(hash);
             named.filter(|&(id, direction)| {
                 sessions.prefetch_wide(sessions.get(id));
                 let (session, wide) = sessions.get_with_wide(id);
                 !session.is_template()
-                    && wide.is_some_and(|wide| session.is_between_v6(wide, direction, src, dst))
+                    && wide.is_some_and(|wide| session.is_between_v6(wide, direction, ends))
             })
         }
         _ => unreachable!("keys are of one family"),
