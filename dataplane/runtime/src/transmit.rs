@@ -24,14 +24,21 @@ pub(crate) enum Way<E = TxQueue> {
     Worker(usize),
 }
 
+/// What a worker has for a port.
+#[derive(Debug)]
+struct Lane<E> {
+    way: Way<E>,
+    /// Frames for the own queue.
+    waiting: Vec<Mbuf>,
+    /// Largest frame that the port's device takes, in bytes.
+    largest: usize,
+}
+
 /// All ways out of one worker.
 #[derive(Debug)]
 pub(crate) struct Transmitter<E = TxQueue> {
-    ways: Vec<Way<E>>,
-    /// Frames for own queues, by port.
-    waiting: Vec<Vec<Mbuf>>,
-    /// Largest frame that the port's device takes, in bytes.
-    largest: Vec<usize>,
+    /// By port.
+    lanes: Vec<Lane<E>>,
     rings: Ends<Transmit<Mbuf>>,
     counters: Arc<WorkerCounters>,
 }
@@ -43,22 +50,22 @@ impl<E: Egress> Transmitter<E> {
         rings: Ends<Transmit<Mbuf>>,
         counters: Arc<WorkerCounters>,
     ) -> Transmitter<E> {
-        let waiting = ways.iter().map(|_| Vec::with_capacity(BURST)).collect();
-        Transmitter { ways, waiting, largest, rings, counters }
+        let lane = |(way, largest)| Lane { way, waiting: Vec::with_capacity(BURST), largest };
+        Transmitter { lanes: ways.into_iter().zip(largest).map(lane).collect(), rings, counters }
     }
 
     /// The own queue of a port that has one.
     pub(crate) fn own(&mut self, port: usize) -> Option<&mut E> {
-        match self.ways.get_mut(port) {
-            Some(Way::Own(queue)) => Some(queue),
-            _ => None,
+        match &mut self.lanes.get_mut(port)?.way {
+            Way::Own(queue) => Some(queue),
+            Way::Worker(_) => None,
         }
     }
 
     /// Does for own queues what their devices want now and then.
     pub(crate) fn tend(&mut self) {
-        for way in &mut self.ways {
-            if let Way::Own(queue) = way {
+        for lane in &mut self.lanes {
+            if let Way::Own(queue) = &mut lane.way {
                 queue.tend();
             }
         }
@@ -68,20 +75,7 @@ impl<E: Egress> Transmitter<E> {
     #[inline]
     pub(crate) fn send(&mut self, frames: &mut Vec<Transmit<Mbuf>>, tap: &mut Option<Box<Tap>>) {
         for frame in frames.drain(..) {
-            let port = usize::from(frame.port);
-            match self.ways.get(port) {
-                Some(Way::Own(_)) => self.put(frame, tap),
-                Some(Way::Worker(worker)) => {
-                    let refused = match self.rings.to.get_mut(*worker).and_then(Option::as_mut) {
-                        Some(ring) => ring.push(frame).err().map(|PushError::Full(frame)| frame),
-                        None => Some(frame),
-                    };
-                    if let Some(frame) = refused {
-                        self.drop_frame(port as u16, Reason::TxFull, &frame.buf, tap);
-                    }
-                }
-                None => self.drop_frame(0, Reason::TxFull, &frame.buf, tap),
-            }
+            self.put(frame, tap);
         }
         self.flush_all(tap);
     }
@@ -103,50 +97,74 @@ impl<E: Egress> Transmitter<E> {
         count
     }
 
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, frame: Transmit<Mbuf>, tap: &mut Option<Box<Tap>>) {
-        let port = usize::from(frame.port);
-        // Some drivers lose what is too large without a word.
-        if frame.buf.bytes().len() > self.largest[port] {
-            return self.drop_frame(frame.port, Reason::TooBig, &frame.buf, tap);
-        }
-        self.waiting[port].push(frame.buf);
-        if self.waiting[port].len() == BURST {
-            self.flush(port, tap);
+        let Transmit { port, buf } = frame;
+        match self.lanes.get_mut(usize::from(port)) {
+            // Some drivers lose what is too large without a word.
+            Some(lane) if matches!(lane.way, Way::Own(_)) && buf.bytes().len() > lane.largest => {
+                drop_frame(&self.counters, port, Reason::TooBig, &buf, tap);
+            }
+            Some(Lane { way: Way::Own(queue), waiting, .. }) => {
+                waiting.push(buf);
+                if waiting.len() == BURST {
+                    flush(&self.counters, port, queue, waiting, tap);
+                }
+            }
+            Some(Lane { way: Way::Worker(worker), .. }) => {
+                let refused = match self.rings.to.get_mut(*worker).and_then(Option::as_mut) {
+                    Some(ring) => {
+                        ring.push(Transmit { port, buf }).err().map(|PushError::Full(frame)| frame.buf)
+                    }
+                    None => Some(buf),
+                };
+                if let Some(buf) = refused {
+                    drop_frame(&self.counters, port, Reason::TxFull, &buf, tap);
+                }
+            }
+            None => drop_frame(&self.counters, 0, Reason::TxFull, &buf, tap),
         }
     }
 
     #[inline]
     fn flush_all(&mut self, tap: &mut Option<Box<Tap>>) {
-        for port in 0..self.waiting.len() {
-            if !self.waiting[port].is_empty() {
-                self.flush(port, tap);
+        for (lane, port) in self.lanes.iter_mut().zip(0..) {
+            if let (Way::Own(queue), false) = (&mut lane.way, lane.waiting.is_empty()) {
+                flush(&self.counters, port, queue, &mut lane.waiting, tap);
             }
         }
     }
+}
 
-    fn flush(&mut self, port: usize, tap: &mut Option<Box<Tap>>) {
-        let waiting = &mut self.waiting[port];
-        if let Way::Own(queue) = &mut self.ways[port] {
-            // A queue that took nothing twice in a row is full.
-            let mut refusals = 0;
-            while !waiting.is_empty() && refusals < 2 {
-                refusals = if queue.send(waiting) == 0 { refusals + 1 } else { 0 };
-            }
-        }
-        for frame in waiting.drain(..) {
-            self.counters.count_drop(port as u16, Reason::TxFull);
-            if let Some(tap) = tap {
-                tap.dropped(port as u16, Reason::TxFull, &frame);
-            }
-        }
+#[inline(never)]
+fn flush<E: Egress>(
+    counters: &WorkerCounters,
+    port: u16,
+    queue: &mut E,
+    waiting: &mut Vec<Mbuf>,
+    tap: &mut Option<Box<Tap>>,
+) {
+    // A queue that took nothing twice in a row is full.
+    let mut refusals = 0;
+    while !waiting.is_empty() && refusals < 2 {
+        refusals = if queue.send(waiting) == 0 { refusals + 1 } else { 0 };
     }
+    for frame in waiting.drain(..) {
+        drop_frame(counters, port, Reason::TxFull, &frame, tap);
+    }
+}
 
-    /// Counts a drop, and shows the frame.
-    fn drop_frame(&self, port: u16, reason: Reason, frame: &Mbuf, tap: &mut Option<Box<Tap>>) {
-        self.counters.count_drop(port, reason);
-        if let Some(tap) = tap {
-            tap.dropped(port, reason, frame);
-        }
+/// Counts a drop, and shows the frame.
+#[cold]
+fn drop_frame(
+    counters: &WorkerCounters,
+    port: u16,
+    reason: Reason,
+    frame: &Mbuf,
+    tap: &mut Option<Box<Tap>>,
+) {
+    counters.count_drop(port, reason);
+    if let Some(tap) = tap {
+        tap.dropped(port, reason, frame);
     }
 }

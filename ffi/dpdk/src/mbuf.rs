@@ -48,16 +48,20 @@ impl Mbuf {
     }
 
     /// Whether the frame lies in more than one piece, of which only the first is seen here.
+    #[inline]
     pub fn is_multi_segment(&self) -> bool {
         // SAFETY: field of a live mbuf.
         unsafe { self.field::<u16>(NB_SEGS).read() != 1 }
     }
 
     /// The frame in one piece: itself, or a copy in a frame of `pool`; `None` when that is empty or has no room for it.
+    #[inline]
     pub fn whole(self, pool: Mempool) -> Option<Mbuf> {
-        if !self.is_multi_segment() {
-            return Some(self);
-        }
+        if self.is_multi_segment() { self.gathered(pool) } else { Some(self) }
+    }
+
+    #[cold]
+    fn gathered(self, pool: Mempool) -> Option<Mbuf> {
         // SAFETY: fields of a live mbuf.
         let (length, flags) = unsafe { (self.field::<u32>(PKT_LEN).read(), self.flags()) };
         let mut whole = Mbuf::alloc(pool, usize::try_from(length).ok()?)?;
