@@ -27,6 +27,7 @@ mod restore;
 mod run;
 mod table;
 mod wake;
+mod weather;
 mod world;
 
 pub use args::Args;

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use fulcrum_dpdk::{Eal, EalConfig, EalError, Hugepages, LaunchError, Mempool, MempoolError, allowed_cpus};
 use serde_json::Value;
@@ -25,6 +26,7 @@ use crate::report::{Established, Report, connection_line};
 use crate::restore::{self, Restore};
 use crate::table::{self, Lost, Table};
 use crate::wake::{self, Wake};
+use crate::weather::Weather;
 use crate::world::World;
 
 /// Why a run ended without a report.
@@ -61,6 +63,9 @@ const FRAMES: u32 = 16_384;
 const ROOM: u16 = 2048;
 /// Memory whose latency is L.
 const LATENCY_OVER: usize = 512 << 20;
+
+/// How long a run waits for its processors at most: it is to take less than five minutes.
+const PATIENCE: Duration = Duration::from_secs(80);
 
 /// What is measured in a run.
 #[derive(Debug)]
@@ -143,7 +148,8 @@ pub fn run(args: &Args) -> Result<bool, Failure> {
         Effort { slices: 7, packets: 1_000_000 }
     };
     let steal = machine::steal();
-    let report = measure_all(eal, pool, chosen, effort)?;
+    let weather = Weather::new(if args.quick { Duration::ZERO } else { PATIENCE });
+    let report = measure_all(eal, pool, chosen, effort, weather)?;
 
     let goals = report.goals();
     if !goals.is_empty() {
@@ -166,24 +172,41 @@ pub(crate) fn write_json(path: &Path, report: &Value) -> Result<(), Failure> {
         .map_err(|source| Failure::Write { path: path.to_owned(), source })
 }
 
-fn measure_all(eal: &'static Eal, pool: Mempool, chosen: Chosen, effort: Effort) -> Result<Report, Failure> {
+fn measure_all(
+    eal: &'static Eal,
+    pool: Mempool,
+    chosen: Chosen,
+    effort: Effort,
+    mut weather: Weather,
+) -> Result<Report, Failure> {
     let Chosen { established, connections, flood, two, quiet, wake, change, restore } = chosen;
     let mut report = Report::default();
     if !established.is_empty() {
-        let (rows, broken) = on_lcore(eal, move || measure_established(pool, &established, effort))?;
-        report.established = rows;
-        report.broken = broken;
+        let (rows, broken, after) =
+            on_lcore(eal, move || measure_established(pool, &established, effort, weather))?;
+        (report.established, report.broken, weather) = (rows, broken, after);
     }
     for (world, life) in connections {
         let name = connections::name(&world, life);
-        let measured = on_lcore(eal, move || Churn::start(pool, world, life)?.measure(effort))?;
+        let measured = on_lcore(eal, move || {
+            let mut churn = Churn::start(pool, world, life)?;
+            weather.wait(pool);
+            Ok((churn.measure(effort)?, weather))
+        })?;
+        let measured = measured.map(|(measured, after)| {
+            weather = after;
+            measured
+        });
         if let Some(measured) = told(&mut report, &name, measured) {
             println!("{}", connection_line(&world, life, &measured));
             report.connections.push((world, life, measured));
         }
     }
     if flood {
-        let measured = on_lcore(eal, move || flood::measure(pool, effort))?;
+        let measured = on_lcore(eal, move || {
+            weather.wait(pool);
+            flood::measure(pool, effort)
+        })?;
         report.flood = told(&mut report, flood::NAME, measured);
         if let Some(measured) = &report.flood {
             let Flood { syn, calm, .. } = measured;
@@ -260,7 +283,12 @@ fn on_lcore<T: Send + 'static>(
     Ok(result)
 }
 
-fn measure_established(pool: Mempool, rows: &[Row], effort: Effort) -> (Vec<Established>, Vec<String>) {
+fn measure_established(
+    pool: Mempool,
+    rows: &[Row],
+    effort: Effort,
+    mut weather: Weather,
+) -> (Vec<Established>, Vec<String>, Weather) {
     let mut memory = Memory::new(LATENCY_OVER);
     let mut ceiling = table::ceiling(pool);
     let (mut measured, mut failed) = (Vec::new(), Vec::new());
@@ -281,6 +309,7 @@ fn measure_established(pool: Mempool, rows: &[Row], effort: Effort) -> (Vec<Esta
             };
             let sizes = row.size.wires().iter().map(|&wire| Template::new(row.world.family, wire));
             let stream = Stream::new(flows, sizes.collect());
+            weather.wait(pool);
             let (latency, floor) = (memory.latency(200_000), floor.least(4_000));
             match measure::established(&mut table, &mut ceiling, &stream, effort) {
                 Ok(cost) => {
@@ -293,5 +322,5 @@ fn measure_established(pool: Mempool, rows: &[Row], effort: Effort) -> (Vec<Esta
             }
         }
     }
-    (measured, failed)
+    (measured, failed, weather)
 }
