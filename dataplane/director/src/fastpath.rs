@@ -158,17 +158,59 @@ struct Hands<'a> {
     hops: &'a [Hop],
     /// What servers' packets are counted in.
     servers: WorkerCells<'a, DestinationCells>,
-    ip_id: &'a mut u16,
+    tunnel: Enclosure<'a>,
     now: Nanos,
     /// Whether all tunnels take what their ways take.
     tunnels: bool,
-    /// Whether what is in a tunnel may be cut on its way.
-    may_cut: bool,
     counters: &'a WorkerCounters,
     /// In which packets were looked at.
     era: u32,
     /// How many of each of [`EVENTS`] there were.
     sent: [u64; EVENTS.len()],
+}
+
+/// What headers of tunnels are made by.
+struct Enclosure<'a> {
+    ip_id: &'a mut u16,
+    /// Whether what is in a tunnel may be cut on its way.
+    may_cut: bool,
+}
+
+impl Enclosure<'_> {
+    /// Writes the header of a session's tunnel before a packet of so many bytes, which has a hop less to live.
+    #[inline(always)]
+    fn enclose<const V6: bool, const OUTER: usize>(
+        &mut self,
+        (session, wide): (&Session, Option<&Wide>),
+        source: IpAddr,
+        (outer, inner): (&mut [u8; OUTER], &mut [u8]),
+        total: u16,
+    ) -> Option<()> {
+        rewrite::route::<V6>(inner);
+        let inner = inner.first_chunk()?;
+        let outside = if V6 { Outside::of_v6(inner) } else { Outside::of_v4(inner, self.may_cut) };
+        let total = total + OUTER as u16;
+        match (source, wide) {
+            (IpAddr::V4(source), None) => {
+                outside.emit_v4(outer, total, (source, session.server_v4()), self.ip_id);
+            }
+            (IpAddr::V4(source), Some(wide)) => {
+                outside.emit_v4(outer, total, (source, wide.server_v4()), self.ip_id);
+            }
+            (IpAddr::V6(source), Some(wide)) => {
+                outside.emit_v6(outer, total, (source, wide.server_v6()));
+            }
+            (IpAddr::V6(_), None) => {}
+        }
+        Some(())
+    }
+}
+
+/// The type in an Ethernet header before a tunnel's header of this length.
+#[inline(always)]
+fn outer_type<const OUTER: usize>() -> [u8; 2] {
+    let kind = if OUTER == ipv6::HEADER { ethernet::IPV6 } else { ethernet::IPV4 };
+    kind.to_be_bytes()
 }
 
 /// What packets have in common that are passed one after the other.
@@ -181,8 +223,8 @@ struct Run {
     rewrites: bool,
     /// Where the IP packets begin.
     l3: usize,
-    /// Length of an Ethernet header that is replaced at once, if theirs are.
-    plain: u8,
+    /// Whether their frames have tags.
+    is_tagged: bool,
     is_tcp: bool,
     /// UDP without a checksum.
     is_unsummed: bool,
@@ -193,9 +235,9 @@ impl Run {
     fn of(alike: Alike, forward: Forward, era: u32) -> Run {
         let marks = alike.marks();
         let (is_tcp, is_unsummed) = (marks.is_tcp(), marks.is_unsummed());
-        let (l3, plain) = (alike.l3(), if marks.is_tagged() { 0 } else { ethernet::HEADER as u8 });
+        let (l3, is_tagged) = (alike.l3(), marks.is_tagged());
         let (terms, rewrites) = (alike.terms(era).of_method(forward), forward != Forward::Dr);
-        Run { terms, forward, rewrites, l3, plain, is_tcp, is_unsummed }
+        Run { terms, forward, rewrites, l3, is_tagged, is_tcp, is_unsummed }
     }
 
     /// What its packets are counted as.
@@ -215,10 +257,9 @@ impl<'a> Hands<'a> {
             // What was read of a former era may not go by a hop of this one.
             hops: if *era == glances.era { neighbours.hops() } else { &[] },
             servers: ctx.snap.destination_cells.of(config.worker.into())?,
-            ip_id,
+            tunnel: Enclosure { ip_id, may_cut: !ctx.snap.settings.pmtu_disc },
             now: ctx.now,
             tunnels: path_mtus.is_empty(),
-            may_cut: !ctx.snap.settings.pmtu_disc,
             counters,
             era: glances.era,
             sent: [0; EVENTS.len()],
@@ -279,13 +320,17 @@ impl<'a> Hands<'a> {
                 0 => self.pass_into_tunnels::<V6, { ipv4::HEADER }, _>(run, frames, list),
                 count => count,
             }
+        } else if run.is_tagged {
+            self.pass_run::<V6, OUT, 0, _>(Run { is_tagged: true, ..run }, frames, list)
         } else if !OUT && !run.rewrites {
-            self.pass_run::<V6, OUT, 0, _>(Run { rewrites: false, ..run }, frames, list)
+            let run = Run { is_tagged: false, rewrites: false, ..run };
+            self.pass_run::<V6, OUT, 0, _>(run, frames, list)
         } else if run.is_tcp {
-            let run = Run { rewrites: true, is_tcp: true, is_unsummed: false, ..run };
+            let run = Run { is_tagged: false, rewrites: true, is_tcp: true, is_unsummed: false, ..run };
             self.pass_run::<V6, OUT, 0, _>(run, frames, list)
         } else {
-            self.pass_run::<V6, OUT, 0, _>(Run { rewrites: true, is_tcp: false, ..run }, frames, list)
+            let run = Run { is_tagged: false, rewrites: true, is_tcp: false, ..run };
+            self.pass_run::<V6, OUT, 0, _>(run, frames, list)
         };
         self.sent[run.event(OUT)] += count as u64;
         count
@@ -299,7 +344,10 @@ impl<'a> Hands<'a> {
         frames: &mut [Received<B>],
         list: &[Glance],
     ) -> usize {
-        self.pass_run::<V6, false, OUTER, _>(run, frames, list)
+        if run.is_tagged {
+            return self.pass_run::<V6, false, OUTER, _>(Run { is_tagged: true, ..run }, frames, list);
+        }
+        self.pass_run::<V6, false, OUTER, _>(Run { is_tagged: false, ..run }, frames, list)
     }
 
     #[inline(always)]
@@ -335,7 +383,7 @@ impl<'a> Hands<'a> {
         let direction = if OUT { Direction::Out } else { Direction::In };
         let (session, wide) = match V6 {
             true => self.sessions.get_with_wide(glance.session),
-            false => (self.sessions.get_mut(glance.session), None),
+            false => (self.sessions.line_mut(glance.session)?, None),
         };
         if !run.terms.meet(session.terms(), direction) {
             return None;
@@ -353,39 +401,33 @@ impl<'a> Hands<'a> {
         }
         if OUTER != 0 {
             let source = hop.source;
-            let fits = usize::from(glance.total) + OUTER <= usize::from(hop.mtu);
-            if outer_header(source) != OUTER || !self.tunnels || !fits {
+            if outer_header(source) != OUTER || !self.tunnels {
                 return None;
             }
-            let traffic = &self.servers.get(session.destination)?.traffic;
-            let (outer, inner) = make_room::<OUTER, _>(hop, run.l3, glance.total, buf)?;
-            tally::<false>(session, traffic, glance.total, self.now);
-            rewrite::route::<V6>(inner);
-            let inner = inner.first_chunk()?;
-            let outside = if V6 { Outside::of_v6(inner) } else { Outside::of_v4(inner, self.may_cut) };
-            let total = glance.total + OUTER as u16;
-            match (source, wide) {
-                (IpAddr::V4(source), None) => {
-                    outside.emit_v4(outer, total, (source, session.server_v4()), self.ip_id);
-                }
-                (IpAddr::V4(source), Some(wide)) => {
-                    outside.emit_v4(outer, total, (source, wide.server_v4()), self.ip_id);
-                }
-                (IpAddr::V6(source), Some(wide)) => {
-                    outside.emit_v6(outer, total, (source, wide.server_v6()));
-                }
-                (IpAddr::V6(_), None) => {}
+            if run.is_tagged || usize::from(glance.total) + OUTER > usize::from(hop.plain_mtu) {
+                return self.pass_tagged_into_tunnel::<V6, OUTER, B>(glance, buf);
             }
+            let traffic = &self.servers.get(session.destination)?.traffic;
+            if !buf.grow_front(OUTER) {
+                return None;
+            }
+            let heads = rewrite::heads_outside::<V6, OUTER, _>(buf, glance.total)?;
+            let (ether, packet) = heads.split_first_chunk_mut()?;
+            hop.emit_plain(ether);
+            *ether.last_chunk_mut()? = outer_type::<OUTER>();
+            let (outer, inner) = packet.split_first_chunk_mut()?;
+            tally::<false>(session, traffic, glance.total, self.now);
+            self.tunnel.enclose::<V6, OUTER>((session, wide), source, (outer, inner), glance.total)?;
             return Some(hop.port);
         }
-        if glance.total > hop.mtu || run.rewrites && run.is_unsummed {
+        if run.rewrites && run.is_unsummed {
             return None;
         }
         // Among the options of an answer are acknowledgments of ranges, by other numbers.
         if OUT && run.is_tcp && session.offset != 0 && rewrite::has_options::<V6>(buf.bytes(), run.l3) {
             return None;
         }
-        if hop.header_len != run.plain {
+        if run.is_tagged || glance.total > hop.plain_mtu {
             return self.pass_tagged::<V6, OUT, B>(glance, buf);
         }
         let traffic = &self.servers.get(session.destination)?.traffic;
@@ -397,8 +439,8 @@ impl<'a> Hands<'a> {
         Some(hop.port)
     }
 
-    /// The same of a packet that passes every question, where Ethernet headers are not as most are: not to be in the way
-    /// of those.
+    /// The same of a packet that passes every question but that of its length, where Ethernet headers are not as most
+    /// are: not to be in the way of those.
     #[inline(never)]
     fn pass_tagged<const V6: bool, const OUT: bool, B: Buf>(
         &mut self,
@@ -408,6 +450,9 @@ impl<'a> Hands<'a> {
         let direction = if OUT { Direction::Out } else { Direction::In };
         let (session, wide) = self.sessions.get_with_wide(glance.session);
         let (hop, forward) = (self.hops.get(usize::from(session.hop(direction)))?, session.forward());
+        if glance.total > hop.mtu {
+            return None;
+        }
         let traffic = &self.servers.get(session.destination)?.traffic;
         // Where the packet is to begin.
         let (l3, front) = (glance.l3(), usize::from(hop.header_len));
@@ -420,6 +465,25 @@ impl<'a> Hands<'a> {
         let rewrites = forward != Forward::Dr;
         change::<V6, OUT>(session, wide, glance.marks.is_tcp(), rewrites, frame.get_mut(front..)?);
         buf.truncate(front + usize::from(glance.total));
+        Some(hop.port)
+    }
+
+    /// The same of one that goes into a tunnel.
+    #[inline(never)]
+    fn pass_tagged_into_tunnel<const V6: bool, const OUTER: usize, B: Buf>(
+        &mut self,
+        glance: &Glance,
+        buf: &mut B,
+    ) -> Option<u16> {
+        let (session, wide) = self.sessions.get_with_wide(glance.session);
+        let hop = self.hops.get(usize::from(session.hop(Direction::In)))?;
+        if usize::from(glance.total) + OUTER > usize::from(hop.mtu) {
+            return None;
+        }
+        let (traffic, source) = (&self.servers.get(session.destination)?.traffic, hop.source);
+        let (outer, inner) = make_room::<OUTER, _>(hop, glance.l3(), glance.total, buf)?;
+        tally::<false>(session, traffic, glance.total, self.now);
+        self.tunnel.enclose::<V6, OUTER>((session, wide), source, (outer, inner), glance.total)?;
         Some(hop.port)
     }
 
@@ -506,8 +570,7 @@ fn make_room<'a, const OUTER: usize, B: Buf>(
     buf.truncate(front + usize::from(total));
     let (ether, packet) = buf.bytes_mut().split_at_mut_checked(header)?;
     hop.emit(ether);
-    let kind = if OUTER == ipv6::HEADER { ethernet::IPV6 } else { ethernet::IPV4 };
-    *ether.last_chunk_mut()? = kind.to_be_bytes();
+    *ether.last_chunk_mut()? = outer_type::<OUTER>();
     packet.split_first_chunk_mut()
 }
 

@@ -63,6 +63,8 @@ pub(crate) struct Hop {
     pub(crate) port: u16,
     /// Largest IP packet by any way over it, in bytes.
     pub(crate) mtu: u16,
+    /// The same of frames whose Ethernet header has no tag; 0 when theirs have one.
+    pub(crate) plain_mtu: u16,
     /// Own address that tunnels begin with.
     pub(crate) source: IpAddr,
     /// Length of the Ethernet header.
@@ -160,18 +162,21 @@ impl Neighbours {
         let known = self.known.get_mut(&(way.interface, way.next_hop))?;
         if let Some(hop) = self.hops.get_mut(usize::from(known.hop)) {
             hop.mtu = hop.mtu.min(way.mtu);
+            hop.plain_mtu = hop.plain_mtu.min(way.mtu);
             return Some(known.hop);
         }
         if self.hops.len() >= usize::from(NO_HOP) {
             return None;
         }
         let interface = &snap.interfaces[usize::from(way.interface)];
+        let header_len = ethernet::header_len(interface.vlan);
         let mut hop = Hop {
             fresh_until: known.fresh_until(),
             port: interface.port,
             mtu: way.mtu,
+            plain_mtu: if header_len == ethernet::HEADER { way.mtu } else { 0 },
             source: way.source,
-            header_len: ethernet::header_len(interface.vlan) as u8,
+            header_len: header_len as u8,
             header: [0; ethernet::MAX_HEADER],
         };
         ethernet::emit(&mut hop.header, known.mac, interface.mac, interface.vlan, 0);

@@ -133,6 +133,24 @@ pub(super) fn heads<const V6: bool, B: Buf>(buf: &mut B, total: u16) -> Option<&
     }
 }
 
+/// The same of a frame that has room for a tunnel's header of `OUTER` bytes before its packet of so many, up to the
+/// packet's own.
+#[inline(always)]
+pub(super) fn heads_outside<const V6: bool, const OUTER: usize, B: Buf>(
+    buf: &mut B,
+    total: u16,
+) -> Option<&mut [u8]> {
+    const V4_IN_V4: usize = ethernet::HEADER + ipv4::HEADER + ipv4::HEADER;
+    const MIXED: usize = ethernet::HEADER + ipv4::HEADER + ipv6::HEADER;
+    const V6_IN_V6: usize = ethernet::HEADER + ipv6::HEADER + ipv6::HEADER;
+    let length = ethernet::HEADER + OUTER + usize::from(total);
+    match (V6, OUTER == ipv6::HEADER) {
+        (false, false) => buf.cut::<V4_IN_V4>(length).map(<[u8; V4_IN_V4]>::as_mut_slice),
+        (true, true) => buf.cut::<V6_IN_V6>(length).map(<[u8; V6_IN_V6]>::as_mut_slice),
+        _ => buf.cut::<MIXED>(length).map(<[u8; MIXED]>::as_mut_slice),
+    }
+}
+
 /// Whether the segment in a packet that begins at `l3` of a frame has options.
 #[inline(always)]
 pub(super) fn has_options<const V6: bool>(frame: &[u8], l3: usize) -> bool {

@@ -267,6 +267,13 @@ impl Index {
         {
             return Ok(Some(entry & self.number));
         }
+        self.other_at(home, hash)
+    }
+
+    /// The same of what is not the first with its tag, or not there.
+    #[inline(never)]
+    fn other_at(&self, home: usize, hash: u64) -> Result<Option<u32>, Elsewhere> {
+        let Some(bucket) = self.buckets.get(home) else { return Ok(None) };
         match self.first_in(bucket, hash) {
             None if bucket.was_passed(hash) => {
                 prefetch_unseen(&self.buckets, self.behind(home, home));

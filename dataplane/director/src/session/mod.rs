@@ -222,6 +222,12 @@ impl Sessions {
         &mut self.lines[id as usize]
     }
 
+    /// What has a place in the arena.
+    #[inline(always)]
+    pub(crate) fn line_mut(&mut self, id: SessionId) -> Option<&mut Session> {
+        self.lines.get_mut(id as usize)
+    }
+
     /// Its addresses and ports.
     #[inline]
     pub fn ends(&self, id: SessionId) -> Ends {
