@@ -381,15 +381,20 @@ impl<'a> Hands<'a> {
         buf: &mut B,
     ) -> Option<u16> {
         let direction = if OUT { Direction::Out } else { Direction::In };
-        let (session, wide) = match V6 {
-            true => self.sessions.get_with_wide(glance.session),
-            false => (self.sessions.line_mut(glance.session)?, None),
+        let meets = |terms| run.terms.meet(terms, direction);
+        let (session, wide) = if V6 {
+            let (session, wide) = self.sessions.get_wide(glance.session, meets)?;
+            (session, Some(wide))
+        } else {
+            let session = self.sessions.line_mut(glance.session)?;
+            if !meets(session.terms()) {
+                return None;
+            }
+            (session, None)
         };
-        if !run.terms.meet(session.terms(), direction) {
-            return None;
-        }
         if V6 {
-            if !session.is_between_v6(wide?, direction, glance.ends_v6(buf.bytes())?) {
+            let ends = (glance.addresses_v6(buf.bytes())?, glance.ends.ports());
+            if !session.is_between_v6(wide?, direction, ends) {
                 return None;
             }
         } else if !session.is_between(direction, glance.ends) {

@@ -220,11 +220,24 @@ impl Glance {
         if station(head) == gate.usual && u16_of(head, 12) == ethernet::IPV4 && head[L3] == 0x45 {
             self.read_v4::<false>(view, gate, &head[L3..], frame.len() - L3);
         } else {
-            self.read_other(view, gate, port, frame);
+            self.read_rest(view, gate, port, frame);
         }
     }
 
-    /// Reads what is not IPv4 without a tag, or needs a closer look.
+    /// Reads what is not IPv4 without a tag, or needs a closer look: here what is IPv6 and needs none.
+    // Not where IPv4 is read: one more comparison there is one more for each of its packets.
+    #[inline(never)]
+    fn read_rest(&mut self, view: &View<'_>, gate: &Gate, port: u16, frame: &[u8]) {
+        const L3: usize = ethernet::HEADER;
+        match frame.first_chunk::<{ L3 + HEADS_V6 }>() {
+            Some(head) if station(head) == gate.usual && u16_of(head, 12) == ethernet::IPV6 => {
+                self.read_v6::<false>(view, gate, &frame[L3..], 0);
+            }
+            _ => self.read_other(view, gate, port, frame),
+        }
+    }
+
+    /// Reads what needs a closer look.
     #[inline(never)]
     fn read_other(&mut self, view: &View<'_>, gate: &Gate, port: u16, frame: &[u8]) {
         const L3: usize = ethernet::HEADER;
@@ -242,7 +255,7 @@ impl Glance {
             ethernet::IPV4 if packet.first() == Some(&0x45) => {
                 self.read_v4::<true>(view, gate, packet, packet.len());
             }
-            ethernet::IPV6 => self.read_v6(view, gate, packet, 0),
+            ethernet::IPV6 => self.read_v6::<true>(view, gate, packet, 0),
             _ => {}
         }
     }
@@ -261,7 +274,7 @@ impl Glance {
                 self.read_v4::<true>(view, gate, packet, packet.len());
                 self.marks.0 |= Marks::TAGGED;
             }
-            ethernet::IPV6 => self.read_v6(view, gate, packet, Marks::TAGGED),
+            ethernet::IPV6 => self.read_v6::<true>(view, gate, packet, Marks::TAGGED),
             _ => {}
         }
     }
@@ -328,42 +341,51 @@ impl Glance {
         self.session = view.sessions.prefetch_bucket(self.hash);
     }
 
+    /// Reads a packet of IPv6; `close` when the gate asks for more.
     #[inline(always)]
-    fn read_v6(&mut self, view: &View<'_>, gate: &Gate, packet: &[u8], tagged: u8) {
+    fn read_v6<const CLOSE: bool>(&mut self, view: &View<'_>, gate: &Gate, packet: &[u8], tagged: u8) {
         let Some(head) = packet.first_chunk::<HEADS_V6>() else { return };
-        let (upper, protocol) = (usize::from(u16_of(head, 4)), head[6]);
-        let total = upper + ipv6::HEADER;
-        if head[0] >> 4 != 6 || head[7] <= 1 || total > packet.len() || total > usize::from(u16::MAX) {
+        let (upper, protocol) = (u16_of(head, 4), head[6]);
+        let size = usize::from(upper);
+        let Some(total) = upper.checked_add(ipv6::HEADER as u16) else { return };
+        if head[0] & 0xf0 != 0x60 || head[7] <= 1 {
             return;
         }
         let flags = u16::from_ne_bytes(bytes_of(head, ipv6::HEADER + 12));
-        let marks = match protocol {
-            ipv4::TCP if flags & USUAL.0 == USUAL.1 && upper >= tcp::HEADER => Some(Marks::SEGMENT),
-            ipv4::TCP => segment(flags, upper),
-            ipv4::UDP => datagram(&head[ipv6::HEADER..], upper),
-            _ => return,
+        // One comparison with both bounds of the length: shorter ones wrap.
+        let marks = if protocol == ipv4::TCP
+            && flags & USUAL.0 == USUAL.1
+            && size.wrapping_sub(tcp::HEADER) <= packet.len() - HEADS_V6
+        {
+            Marks::SEGMENT
+        } else {
+            let marks = match protocol {
+                _ if size > packet.len() - ipv6::HEADER => None,
+                ipv4::TCP => segment(flags, size),
+                ipv4::UDP => datagram(&head[ipv6::HEADER..], size),
+                _ => None,
+            };
+            let Some(marks) = marks else { return };
+            marks
         };
-        let Some(marks) = marks else { return };
-        let addresses = addresses_v6(head);
-        if gate.partial_checksums {
-            let (src, dst) = addresses.addresses();
-            let pseudo = pseudo_header6(src, dst, protocol, upper as u32);
+        if CLOSE && gate.partial_checksums {
+            let (src, dst) = Broad::read(addresses_v6(head)).addresses();
+            let pseudo = pseudo_header6(src, dst, protocol, upper.into());
             if checksum_of(protocol, &head[ipv6::HEADER..]) == Some(fold(pseudo)) {
                 return;
             }
         }
         self.ends = Narrow::read([0; 8], bytes_of(head, ipv6::HEADER));
-        (self.total, self.marks) = (total as u16, Marks(marks | Marks::V6 | tagged));
+        (self.total, self.marks) = (total, Marks(marks | Marks::V6 | tagged));
         self.interface = gate.interface;
-        self.hash = view.sessions.hash_v6(protocol, (addresses, self.ends.ports()));
+        self.hash = view.sessions.hash_v6(protocol, addresses_v6(head), self.ends.ports());
         self.session = view.sessions.prefetch_bucket(self.hash);
     }
 
-    /// Addresses and ports of a packet of IPv6, of which the former are read once more.
+    /// Addresses of a packet of IPv6, in their place.
     #[inline(always)]
-    pub(super) fn ends_v6(&self, frame: &[u8]) -> Option<(Broad, [u8; 4])> {
-        let head = frame.get(self.l3()..)?.first_chunk::<HEADS_V6>()?;
-        Some((addresses_v6(head), self.ends.ports()))
+    pub(super) fn addresses_v6<'f>(&self, frame: &'f [u8]) -> Option<&'f [u8; 32]> {
+        Some(addresses_v6(frame.get(self.l3()..)?.first_chunk()?))
     }
 }
 
@@ -467,6 +489,7 @@ fn u32_of<const N: usize>(head: &[u8; N], at: usize) -> u32 {
 
 /// Source and destination of an IPv6 header.
 #[inline(always)]
-fn addresses_v6(head: &[u8; HEADS_V6]) -> Broad {
-    Broad::read(bytes_of(head, 8), bytes_of(head, 24))
+fn addresses_v6(head: &[u8; HEADS_V6]) -> &[u8; 32] {
+    let (_, both) = head.split_at(8);
+    both.first_chunk().unwrap_or(&[0; 32])
 }

@@ -19,7 +19,7 @@ use crate::neighbour::HopId;
 use crate::packet::Packet;
 use crate::reason::{Reason, VerdictKind};
 use crate::receive::is_no_source;
-use crate::session::{Direction, Key, NONE, Narrow, Session, SessionId, State, View};
+use crate::session::{Broad, Direction, Key, NONE, Narrow, Session, SessionId, State, View};
 use crate::snapshot::{ClientAddress, Destination, FTP, FTP_DATA, Forward, InterfaceId, Service, Snapshot};
 use crate::stream::lead_numbers;
 
@@ -243,7 +243,7 @@ fn any_key(glance: &Glance, frame: &[u8]) -> Option<Key> {
     if !glance.marks.is_v6() {
         return Some(Key { protocol, ..key(glance) });
     }
-    let (src, dst) = glance.ends_v6(frame)?.0.addresses();
+    let (src, dst) = Broad::read(glance.addresses_v6(frame)?).addresses();
     Some(Key { protocol, src: src.into(), dst: dst.into(), ..key(glance) })
 }
 

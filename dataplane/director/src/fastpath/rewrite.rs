@@ -188,14 +188,14 @@ pub(super) fn rewrite_v4(packet: &mut [u8], is_tcp: bool, ends: Narrow, change: 
 pub(super) fn rewrite_v6(
     packet: &mut [u8],
     is_tcp: bool,
-    (addresses, ports): (Broad, [u8; 4]),
+    (others, ports): (&Broad, [u8; 4]),
     change: Change,
 ) {
     let Some(head) = packet.first_chunk_mut::<{ ipv6::HEADER + tcp::HEADER }>() else { return };
     head[7] -= 1;
-    let [src, dst] = addresses.bytes();
-    head[8..24].copy_from_slice(&src);
-    head[24..40].copy_from_slice(&dst);
+    if let Some(addresses) = head[8..].first_chunk_mut() {
+        others.write_turned(addresses);
+    }
     rewrite_upper(&mut head[ipv6::HEADER..], is_tcp, ports, change);
 }
 

@@ -161,7 +161,7 @@ impl Index {
             Some(ends) => self.hash_v4(key.protocol, ends),
             None => {
                 let ports = Narrow::new((0, key.sport), (0, key.dport)).ports();
-                self.hash_v6(key.protocol, Broad::new(bits(key.src), bits(key.dst)), ports)
+                self.hash_v6(key.protocol, &Broad::new(bits(key.src), bits(key.dst)), ports)
             }
         }
     }
@@ -173,7 +173,7 @@ impl Index {
     }
 
     #[inline(always)]
-    pub(super) fn hash_v6(&self, protocol: u16, addresses: Broad, ports: [u8; 4]) -> u64 {
+    pub(super) fn hash_v6(&self, protocol: u16, addresses: &Broad, ports: [u8; 4]) -> u64 {
         let [src, dst] = addresses.parts().map(|(a, b)| folded_multiply(a ^ self.seed[1], b ^ self.seed[0]));
         let rest = u64::from(u32::from_ne_bytes(ports)) << 16 | u64::from(protocol);
         folded_multiply(src ^ dst.rotate_left(17) ^ rest, self.seed[1])

@@ -6,6 +6,7 @@ use super::index::Elsewhere;
 use super::line::{self, Session};
 use super::narrow::Narrow;
 use super::side::{Rare, Wide};
+use super::terms::Terms;
 use super::{Broad, Direction, Key, NONE, NewSession, SessionId, Sessions};
 use crate::Nanos;
 use crate::snapshot::Forward;
@@ -68,8 +69,9 @@ impl Sessions {
     }
 
     /// The hash of a packet's key, of IPv6.
-    #[inline]
-    pub(crate) fn hash_v6(&self, protocol: u8, (addresses, ports): (Broad, [u8; 4])) -> u64 {
+    #[inline(always)]
+    pub(crate) fn hash_v6(&self, protocol: u8, addresses: &[u8; 32], ports: [u8; 4]) -> u64 {
+        let addresses = &Broad::read(addresses);
         self.index.hash_v6(protocol.into(), addresses, ports)
     }
 
@@ -132,6 +134,19 @@ impl Sessions {
         if let Some(wide) = session.wide() {
             self.wide.prefetch(wide);
         }
+    }
+
+    /// A session known to be live, to be changed, and its addresses that are not in its line; `None` unless its terms
+    /// are right, which say that there are such.
+    #[inline(always)]
+    pub(crate) fn get_wide(
+        &mut self,
+        id: SessionId,
+        is_right: impl FnOnce(Terms) -> bool,
+    ) -> Option<(&mut Session, &Wide)> {
+        let session = &mut self.lines[id as usize];
+        let wide = is_right(session.terms()).then(|| self.wide.get(session.place_of_wide()))??;
+        Some((session, wide))
     }
 
     /// A session known to be live, to be changed, and its addresses when they are not in its line.

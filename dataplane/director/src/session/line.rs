@@ -276,7 +276,13 @@ impl Session {
     /// Where its addresses are when it is wide.
     #[inline]
     pub(super) fn wide(&self) -> Option<SideId> {
-        self.is_wide().then_some(self.comes[0].ends().0.0)
+        self.is_wide().then(|| self.place_of_wide())
+    }
+
+    /// The same of one that is known to be wide.
+    #[inline(always)]
+    pub(super) fn place_of_wide(&self) -> SideId {
+        self.comes[0].ends().0.0
     }
 
     /// A bit for each address of a wide one that is of IPv6.
@@ -415,14 +421,15 @@ impl Session {
         server.into()
     }
 
-    /// The same of IPv6, with the session's wide part.
-    #[inline]
-    pub(crate) fn goes_v6(&self, wide: &Wide, direction: Direction) -> (Broad, [u8; 4]) {
+    /// The same of IPv6, with the session's wide part: addresses of packets of the other side as they come, to be turned,
+    /// and the ports that its packets get.
+    #[inline(always)]
+    pub(crate) fn goes_v6<'w>(&self, wide: &'w Wide, direction: Direction) -> (&'w Broad, [u8; 4]) {
         let other = match direction {
             Direction::In => Direction::Out,
             Direction::Out => Direction::In,
         };
-        (wide.comes[other as usize].turned(), self.goes(direction).ports())
+        (&wide.comes[other as usize], self.goes(direction).ports())
     }
 
     /// Whether a packet of IPv4 with these ends goes in a direction of this session, which the index has named: if
@@ -433,19 +440,19 @@ impl Session {
     }
 
     /// The same of IPv6, with the session's wide part.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_between_v6(
         &self,
         wide: &Wide,
         direction: Direction,
-        (addresses, ports): (Broad, [u8; 4]),
+        (addresses, ports): (&[u8; 32], [u8; 4]),
     ) -> bool {
         let (from, to) = match direction {
             Direction::In => (CLIENT, VIP),
             Direction::Out => (SERVER, LOCAL),
         };
         let families = (1 << from) | (1 << to);
-        wide.comes[direction as usize] == addresses
+        wide.comes[direction as usize].is(addresses)
             && self.comes(direction).ports() == ports
             && self.families() & families == families
     }
@@ -538,7 +545,7 @@ impl Wide {
     /// The address at one of the places.
     #[inline]
     fn at(&self, place: usize) -> Ipv6Addr {
-        let comes = self.comes.map(Broad::addresses);
+        let comes = self.comes.map(|ends| ends.addresses());
         match place {
             CLIENT => comes[0].0,
             VIP => comes[0].1,

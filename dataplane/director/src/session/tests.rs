@@ -209,8 +209,9 @@ fn staged(sessions: &mut Sessions, key: Key, expected: Option<(SessionId, Direct
         }
         (IpAddr::V6(src), IpAddr::V6(dst)) => {
             let ports = Narrow::new((0, key.sport), (0, key.dport)).ports();
-            let ends = (Broad::new(src.to_bits(), dst.to_bits()), ports);
-            let hash = sessions.hash_v6(6, ends);
+            let both: [u8; 32] = [src.octets(), dst.octets()].concat().try_into().unwrap();
+            let ends = (&both, ports);
+            let hash = sessions.hash_v6(6, ends.0, ports);
             named = sessions.candidate(hash);
             named.filter(|&(id, direction)| {
                 sessions.prefetch_wide(sessions.get(id));
