@@ -202,7 +202,7 @@ impl<P: Pool> Engine<P> {
         }
         let local = at(cursor)?;
         let hash = self.sessions.hash_v4(protocol, Narrow::new(server, local));
-        if self.sessions.candidate(hash).is_some() {
+        if !self.sessions.is_absent(hash) {
             return None;
         }
         cursor.advance(ranges.len());

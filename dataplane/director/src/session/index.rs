@@ -255,7 +255,16 @@ impl Index {
         }
     }
 
-    /// The same, in the bucket where the search begins; none in a bucket that there is not. A search that has to go on
+    /// Whether there is none.
+    #[inline(always)]
+    pub(super) fn is_absent(&self, hash: u64) -> bool {
+        let bucket = &self.buckets[self.home(hash)];
+        let tagged = bucket.equal(Index::tag(hash)).trailing_zeros() as usize;
+        // Most that are not there have no tag like theirs beside them.
+        tagged >= WIDTH && !bucket.was_passed(hash) || self.first(hash).is_none()
+    }
+
+    /// The first entry, in the bucket where the search begins; none in a bucket that there is not. A search that has to go on
     /// finds the memory asked for.
     #[inline(always)]
     pub(super) fn first_at(&self, home: usize, hash: u64) -> Result<Option<u32>, Elsewhere> {

@@ -104,6 +104,12 @@ impl Sessions {
         self.index.first_at(bucket as usize, hash).map(|found| found.map(meant))
     }
 
+    /// Whether the index names no session for a hash.
+    #[inline]
+    pub(crate) fn is_absent(&self, hash: u64) -> bool {
+        self.index.is_absent(hash)
+    }
+
     /// To be called before a burst's candidates are looked for.
     #[inline]
     pub(crate) fn begin_burst(&mut self) {
@@ -113,7 +119,7 @@ impl Sessions {
     /// Whether there is a candidate now for a hash that had none when the burst began.
     #[inline]
     pub(crate) fn has_come(&self, hash: u64) -> bool {
-        self.index.may_have_come(hash) && self.candidate(hash).is_some()
+        self.index.may_have_come(hash) && !self.is_absent(hash)
     }
 
     /// Asks for what packets need of a session that the index has named.
