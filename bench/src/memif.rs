@@ -124,9 +124,12 @@ fn lanes(processors: usize) -> usize {
 fn measure(core: usize, generator: &[usize]) -> io::Result<Vec<Measured>> {
     let programs = Programs::find()?;
     let lanes = lanes(generator.len());
-    let capture = programs.folder().join("flows.pcap");
     let world = plain(Family::V4, Forward::FullNat);
-    fs::write(&capture, pcap(&world))?;
+    let capture = |lane: usize| programs.folder().join(format!("flows{lane}.pcap"));
+    let captures: Vec<PathBuf> = (0..lanes).map(capture).collect();
+    for (lane, capture) in captures.iter().enumerate() {
+        fs::write(capture, pcap(&world, lane, lanes))?;
+    }
     let mut measured = Vec::new();
     let mut add = |device: Measured| {
         println!("{}", device.line());
@@ -138,14 +141,14 @@ fn measure(core: usize, generator: &[usize]) -> io::Result<Vec<Measured>> {
     };
     let ends = sockets("macswap");
     let device = macswap(&programs, core, &ends)?;
-    add(windows(&programs, "testpmd macswap", &device, &ends, &capture, generator, || None)?);
+    add(windows(&programs, "testpmd macswap", &device, &ends, &captures, generator, || None)?);
     drop(device);
     for forward in [Forward::Dr, Forward::Nat, Forward::FullNat] {
         let name = word(forward);
         let ends = sockets(name);
         let [device, control] = programs.direct(core, &network(&World { forward, ..world }, &ends))?;
         let busy = || programs.status()?["dataplane"]["workers"][0]["busy"].as_f64();
-        add(windows(&programs, name, &device, &ends, &capture, generator, busy)?);
+        add(windows(&programs, name, &device, &ends, &captures, generator, busy)?);
         drop(control);
         drop(device);
     }
@@ -193,13 +196,13 @@ fn windows(
     name: &str,
     device: &Running,
     sockets: &[PathBuf],
-    capture: &Path,
+    captures: &[PathBuf],
     cores: &[usize],
     mut busy: impl FnMut() -> Option<f64>,
 ) -> io::Result<Measured> {
     let mut command = testpmd(cores, "generator", 1024);
     // Each capture with the memif after it.
-    for (lane, socket) in sockets.iter().enumerate() {
+    for (lane, (socket, capture)) in sockets.iter().zip(captures).enumerate() {
         command.arg("--vdev").arg(format!("net_pcap{lane},rx_pcap={},infinite_rx=1", capture.display()));
         command.arg("--vdev").arg(memif(lane, "client", socket));
     }
@@ -278,11 +281,11 @@ fn counts(said: &str, lanes: usize) -> Option<[u64; 3]> {
     Some(sum)
 }
 
-/// A capture of one packet of each client.
-fn pcap(world: &World) -> Vec<u8> {
-    let mut tuples: Vec<_> = (0..TUPLES).map(|number| world.request(number)).collect();
+/// A capture of one packet of each client that comes by a lane: always by the same, as routers send a flow's.
+fn pcap(world: &World, lane: usize, lanes: usize) -> Vec<u8> {
+    let mut tuples: Vec<_> = (lane..TUPLES).step_by(lanes).map(|number| world.request(number)).collect();
     let mut chance = crate::frames::Chance(8);
-    for last in (1..TUPLES).rev() {
+    for last in (1..tuples.len()).rev() {
         tuples.swap(last, chance.below(last as u64 + 1) as usize);
     }
     // https://www.tcpdump.org/manpages/pcap-savefile.5.html: version 2.4, Ethernet.
@@ -375,7 +378,7 @@ mod tests {
 
     #[test]
     fn the_capture_has_every_client_once() {
-        let file = pcap(&plain(Family::V4, Forward::Dr));
+        let file = pcap(&plain(Family::V4, Forward::Dr), 0, 1);
         assert_eq!(file.len(), 24 + TUPLES * 76);
         let frames: std::collections::HashSet<&[u8]> =
             file[24..].chunks(76).map(|record| &record[16..]).collect();
