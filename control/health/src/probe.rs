@@ -12,6 +12,7 @@ mod smtp;
 mod tls;
 mod udp;
 
+use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +37,11 @@ impl Tools {
     }
 }
 
+tokio::task_local! {
+    /// What the probe waits for, in words that follow a "no".
+    static AWAITED: Cell<&'static str>;
+}
+
 /// Asks a target once, within its check's time-out.
 pub async fn probe(tools: &Tools, target: &Target) -> Outcome {
     let limit = target.check.timeout;
@@ -53,12 +59,22 @@ pub async fn probe(tools: &Tools, target: &Target) -> Outcome {
             CheckKind::Grpc { service, tls } => grpc::ask(tools, target, service, tls.as_ref()).await,
         }
     };
-    match timeout(limit, ask).await {
+    // One clock for all that a probe does: of two with the same limit either may strike first.
+    let asked = async { timeout(limit, ask).await.map_err(|_| AWAITED.with(Cell::get)) };
+    match AWAITED.scope(Cell::new("answer"), asked).await {
         Ok(Ok(())) => Outcome::Good,
         Ok(Err(Trouble::Server(why))) => Outcome::Bad(why),
         Ok(Err(Trouble::Here(why))) => Outcome::Unasked(why),
-        Err(_) => Outcome::Bad(late("answer", limit)),
+        Err(awaited) => Outcome::Bad(late(awaited, limit)),
     }
+}
+
+/// Goes on with `work`; a probe that ends meanwhile is told to have waited for `what`.
+async fn awaiting<T>(what: &'static str, work: impl Future<Output = T>) -> T {
+    let before = AWAITED.with(|awaited| awaited.replace(what));
+    let done = work.await;
+    AWAITED.with(|awaited| awaited.set(before));
+    done
 }
 
 /// Why an answer was not good.

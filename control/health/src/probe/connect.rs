@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 
 use socket2::Socket;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
-use super::{Asked, Tools, Trouble, late};
+use super::{Asked, Tools, Trouble, awaiting};
 use crate::path::{Flavour, Way, words};
 use crate::target::Target;
 
@@ -21,7 +20,6 @@ pub(super) async fn tcp(tools: &Tools, target: &Target) -> Asked {
 
 /// A TCP connection to the target.
 pub(super) async fn stream(tools: &Tools, target: &Target) -> Result<TcpStream, Trouble> {
-    let limit = target.check.timeout;
     let connecting = async {
         let Way { socket, to } = tools.path.open(target, Flavour::Stream)?;
         begin(&socket, to)?;
@@ -35,7 +33,7 @@ pub(super) async fn stream(tools: &Tools, target: &Target) -> Result<TcpStream, 
             Some(error) => Err(error.into()),
         }
     };
-    timeout(limit, connecting).await.unwrap_or_else(|_| Err(Trouble::Server(late("connection", limit))))
+    awaiting("connection", connecting).await
 }
 
 /// Connects a socket that does not block. What fails at once never left this host, except for a refusal by the host

@@ -8,7 +8,6 @@ use std::time::SystemTime;
 
 use fulcrum_model::CheckTls;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -19,7 +18,7 @@ use tokio_rustls::rustls::{
     self, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
 
-use super::{Trouble, late, quoted};
+use super::{Trouble, awaiting, quoted};
 use crate::path::words;
 use crate::target::Target;
 
@@ -58,12 +57,9 @@ pub(super) async fn over(
         None => ServerName::from(target.address),
     };
     let expected = called.map_or(target.address.to_string(), str::to_owned);
-    let limit = target.check.timeout;
-    match timeout(limit, TlsConnector::from(config).connect(name, stream)).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => Err(Trouble::Server(why(&error, &expected))),
-        Err(_) => Err(Trouble::Server(late("TLS handshake", limit))),
-    }
+    awaiting("TLS handshake", TlsConnector::from(config).connect(name, stream))
+        .await
+        .map_err(|error| Trouble::Server(why(&error, &expected)))
 }
 
 impl Trust {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::support::*;
 use fulcrum_health::{Direct, Outcome, Target, Tools, probe};
-use fulcrum_model::{Check, CheckKind, Via};
+use fulcrum_model::{Check, CheckKind, CheckTls, Via};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -24,9 +24,13 @@ async fn a_connection_is_made_or_refused() {
 async fn a_connection_that_nobody_answers_is_told_from_an_answer_that_does_not_come() {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let listener = socket.listen(1).unwrap();
+    let listener = socket.listen(2).unwrap();
     let address = listener.local_addr().unwrap();
+    let mut secure = http("/");
     assert_eq!(ask_as(&hasty(http("/")), address.port()).await, bad("no answer within 300 ms"));
+    let CheckKind::Http { tls, .. } = &mut secure else { unreachable!() };
+    *tls = Some(CheckTls::default());
+    assert_eq!(ask_as(&hasty(secure), address.port()).await, bad("no TLS handshake within 300 ms"));
     // Nobody accepts: when the queue is full, the kernel answers no more SYNs.
     let mut waiting = Vec::new();
     for _ in 0..8 {
