@@ -12,6 +12,7 @@ use crate::feed::Stream;
 use crate::frames::{Flows, Template};
 use crate::measure::{Effort, median};
 use crate::table::{self, Lost, Ours, crew, drain, feed};
+use crate::weather::Weather;
 use crate::world::World;
 
 /// Different connections, which come again when the first ones are long over.
@@ -66,6 +67,8 @@ pub(crate) struct Connection {
     pub(crate) ns: f64,
     /// Packets of each.
     pub(crate) packets: f64,
+    /// As of [`crate::measure::Cost`].
+    pub(crate) foul: usize,
 }
 
 impl Churn {
@@ -133,23 +136,22 @@ impl Churn {
     }
 
     /// What a connection takes; as many must end as begin, and every packet must be forwarded.
-    pub(crate) fn measure(&mut self, effort: Effort) -> Result<Connection, Lost> {
+    pub(crate) fn measure(&mut self, effort: Effort, weather: &mut Weather) -> Result<Connection, Lost> {
         let share = match self.life {
             Life::Syn => 4,
             Life::Whole => 16,
         };
         let batches = effort.packets / share / BURST as u64;
         let before = self.state();
-        let mut times: Vec<f64> = (0..effort.slices)
-            .map(|_| {
-                let start = thread_time();
-                (0..batches).for_each(|_| self.batch());
-                (thread_time() - start).as_nanos() as f64 / (batches * BURST as u64) as f64
-            })
-            .collect();
+        let mut count = 0;
+        let (mut times, foul) = weather.measure(effort.slices, || {
+            let start = thread_time();
+            (0..batches).for_each(|_| self.batch());
+            count += batches * BURST as u64;
+            (thread_time() - start).as_nanos() as f64 / (batches * BURST as u64) as f64
+        });
         let after = self.state();
         let [given, forwarded, created, expired] = std::array::from_fn(|i| after[i] - before[i]);
-        let count = batches * BURST as u64 * effort.slices as u64;
         if given != forwarded || created != count || expired.abs_diff(created) > created / 20 {
             return Err(Lost(format!(
                 "{count} connections of {given} packets: {forwarded} forwarded, {created} sessions created, \
@@ -157,7 +159,7 @@ impl Churn {
                 table::drops(self.worker.counters())
             )));
         }
-        Ok(Connection { ns: median(&mut times), packets: given as f64 / count as f64 })
+        Ok(Connection { ns: median(&mut times), packets: given as f64 / count as f64, foul })
     }
 
     /// Packets offered so far.

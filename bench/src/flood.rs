@@ -12,6 +12,7 @@ use crate::frames::{Flows, Template};
 use crate::measure::{Effort, median};
 use crate::plan::{M, plain};
 use crate::table::{self, Lost, Table, drain, feed};
+use crate::weather::Weather;
 
 /// Established connections. As many again fill the table up.
 const ESTABLISHED: usize = M / 2;
@@ -33,12 +34,14 @@ pub(crate) struct Flood {
     pub(crate) kept: f64,
     /// Sessions that made room meanwhile.
     pub(crate) reclaimed: u64,
+    /// As of [`crate::measure::Cost`].
+    pub(crate) foul: usize,
 }
 
 pub(crate) const NAME: &str = "fullnat flood 1m 64b ipv4";
 
 /// Measures established packets alone and with a flood in turns; no established session may be lost.
-pub(crate) fn measure(pool: Mempool, effort: Effort) -> Result<Flood, Lost> {
+pub(crate) fn measure(pool: Mempool, effort: Effort, weather: &mut Weather) -> Result<Flood, Lost> {
     let world = plain(Family::V4, Forward::FullNat);
     let mut table = Table::open_with_room(pool, world, ESTABLISHED, 2 * ESTABLISHED)?;
     let mut spoofed = Flows::new(world.family, SPOOFED);
@@ -53,15 +56,15 @@ pub(crate) fn measure(pool: Mempool, effort: Effort) -> Result<Flood, Lost> {
     let room = (ESTABLISHED + SPOOFED / 4) * BURST / SHARE;
     table.slice(room as u64);
     let reclaimed = table.worker.counters().happened(Event::SessionReclaimed);
-    let (mut calm, mut syn) = (Vec::new(), Vec::new());
-    for _ in 0..effort.slices {
+    weather.begin();
+    let (slices, foul) = weather.measure(effort.slices, || {
         feed(&mut table.worker).set_share(0);
         let alone = table.slice(effort.packets);
         feed(&mut table.worker).set_share(SHARE);
         let burst = table.slice(effort.packets) * BURST as f64;
-        calm.push(alone);
-        syn.push((burst - alone * (BURST - SHARE) as f64) / SHARE as f64);
-    }
+        (alone, (burst - alone * (BURST - SHARE) as f64) / SHARE as f64)
+    });
+    let (mut calm, mut syn): (Vec<f64>, Vec<f64>) = slices.into_iter().unzip();
     let (calm, syn) = (median(&mut calm), median(&mut syn));
     let reclaimed = table.worker.counters().happened(Event::SessionReclaimed) - reclaimed;
     if reclaimed == 0 {
@@ -79,5 +82,5 @@ pub(crate) fn measure(pool: Mempool, effort: Effort) -> Result<Flood, Lost> {
             "after the flood {taken} of {given} established packets came out: {drops}"
         )));
     }
-    Ok(Flood { calm, syn, kept: (1.0 - FLOOD * syn * 1e-9).clamp(0.0, 1.0), reclaimed })
+    Ok(Flood { calm, syn, kept: (1.0 - FLOOD * syn * 1e-9).clamp(0.0, 1.0), reclaimed, foul })
 }

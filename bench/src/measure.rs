@@ -11,6 +11,7 @@ use fulcrum_runtime::harness::Harness;
 use crate::feed::{Drain, Feed, Stream};
 use crate::frames::Chance;
 use crate::table::{self, Ceiling, Lost, Table, drain, feed};
+use crate::weather::Weather;
 
 /// How much is measured for one figure.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +33,8 @@ pub(crate) struct Cost {
     pub(crate) above: f64,
     /// Between the fastest and the slowest slice, in nanoseconds.
     pub(crate) spread: f64,
+    /// Slices in which the machine was known to have others to serve.
+    pub(crate) foul: usize,
 }
 
 impl Cost {
@@ -99,6 +102,7 @@ pub(crate) fn established(
     ceiling: &mut Ceiling,
     stream: &Stream,
     effort: Effort,
+    weather: &mut Weather,
 ) -> Result<Cost, Lost> {
     table.check(stream)?;
     feed(&mut table.worker).set_stream(Some(stream.clone()));
@@ -108,21 +112,19 @@ pub(crate) fn established(
     // Each session's first packets find out what later ones profit from.
     table.slice(effort.packets.max(stream.flows() as u64));
     idle.slice(ceiling, effort.packets);
-    let (mut ours, mut least, mut above) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..effort.slices {
-        least.push(idle.slice(ceiling, effort.packets));
-        ours.push(table.slice(effort.packets));
-        above.push(ours[ours.len() - 1] - least[least.len() - 1]);
-    }
+    let (slices, foul) =
+        weather.measure(effort.slices, || (idle.slice(ceiling, effort.packets), table.slice(effort.packets)));
     let after = state(table);
     let [given, taken, forwarded] = std::array::from_fn(|i| after[i] - before[i]);
     if given != taken || given != forwarded {
         let drops = table::drops(table.worker.counters());
         return Err(Lost(format!("of {given} frames {taken} came out, {forwarded} by sessions: {drops}")));
     }
+    let mut above: Vec<f64> = slices.iter().map(|(least, ours)| ours - least).collect();
+    let (mut least, mut ours): (Vec<f64>, Vec<f64>) = slices.into_iter().unzip();
     let spread =
         ours.iter().copied().fold(f64::MIN, f64::max) - ours.iter().copied().fold(f64::MAX, f64::min);
-    Ok(Cost { ns: median(&mut ours), ceiling: median(&mut least), above: median(&mut above), spread })
+    Ok(Cost { ns: median(&mut ours), ceiling: median(&mut least), above: median(&mut above), spread, foul })
 }
 
 fn state(table: &mut Table) -> [u64; 3] {

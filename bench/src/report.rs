@@ -51,13 +51,14 @@ impl Established {
     }
 
     pub(crate) fn line(&self) -> String {
-        let Cost { ns, ceiling, above, spread } = self.cost;
+        let Cost { ns, ceiling, above, spread, foul } = self.cost;
         let ratio = above / self.latency;
         let rate = 1e3 / ns;
         let name = self.row.name();
         let floor = self.floor;
         format!(
-            "{name:<48} {ns:>8.1} {ceiling:>8.1} {above:>8.1} {ratio:>7.3} {floor:>7.1} {spread:>7.1} {rate:>9.2}"
+            "{name:<48} {ns:>8.1} {ceiling:>8.1} {above:>8.1} {ratio:>7.3} {floor:>7.1} {spread:>7.1} {rate:>9.2}{}",
+            told(foul)
         )
     }
 
@@ -68,6 +69,7 @@ impl Established {
             "ceiling_ns": self.cost.ceiling,
             "above_ceiling_ns": self.cost.above,
             "spread_ns": self.cost.spread,
+            "slices_in_foul_weather": self.cost.foul,
             "latency_ns": self.latency,
             "floor_ns": self.floor,
             "above_in_latencies": self.cost.above / self.latency,
@@ -79,10 +81,18 @@ impl Established {
 
 /// One line about connections that come and go.
 pub(crate) fn connection_line(world: &World, life: Life, connection: &Connection) -> String {
-    let Connection { ns, packets } = *connection;
+    let Connection { ns, packets, foul } = *connection;
     let name = connections::name(world, life);
     let rate = 1e3 / ns;
-    format!("{name:<48} {ns:>8.1} ns a connection of {packets:.0} packets, {rate:.2} M/s per core")
+    format!(
+        "{name:<48} {ns:>8.1} ns a connection of {packets:.0} packets, {rate:.2} M/s per core{}",
+        told(foul)
+    )
+}
+
+/// Says of a row how many of its slices the machine was slow in.
+pub(crate) fn told(foul: usize) -> String {
+    if foul == 0 { String::new() } else { format!("  ({foul} slices in foul weather)") }
 }
 
 impl Report {
@@ -97,6 +107,7 @@ impl Report {
                 "name": connections::name(world, *life),
                 "ns_per_connection": connection.ns,
                 "packets": connection.packets,
+                "slices_in_foul_weather": connection.foul,
                 "connections_per_core_second": 1e9 / connection.ns,
             })
         };
@@ -108,6 +119,7 @@ impl Report {
                 "ns_per_syn": flood.syn,
                 "kept_under_a_million_a_second": flood.kept,
                 "sessions_reclaimed": flood.reclaimed,
+                "slices_in_foul_weather": flood.foul,
             })),
             "two_workers": self.two.map(|two| json!({
                 "against_one": two.ours,

@@ -22,7 +22,7 @@ use crate::measure::{self, Effort, Floor, Memory};
 use crate::memif;
 use crate::plan::{self, Direction, M, Row, picks};
 use crate::quiet::{self, Quiet};
-use crate::report::{Established, Report, connection_line};
+use crate::report::{Established, Report, connection_line, told};
 use crate::restore::{self, Restore};
 use crate::table::{self, Lost, Table};
 use crate::wake::{self, Wake};
@@ -100,6 +100,11 @@ impl Chosen {
         }
     }
 
+    /// How many rows look at the weather.
+    fn watched(&self) -> usize {
+        self.established.len() + self.connections.len() + usize::from(self.flood)
+    }
+
     fn names(&self) -> Vec<String> {
         let single = [
             (self.flood, flood::NAME),
@@ -148,7 +153,8 @@ pub fn run(args: &Args) -> Result<bool, Failure> {
         Effort { slices: 7, packets: 1_000_000 }
     };
     let steal = machine::steal();
-    let weather = Weather::new(if args.quick { Duration::ZERO } else { PATIENCE });
+    let patience = if args.quick { Duration::ZERO } else { PATIENCE };
+    let weather = Weather::new(pool, patience, chosen.watched());
     let report = measure_all(eal, pool, chosen, effort, weather)?;
 
     let goals = report.goals();
@@ -188,34 +194,31 @@ fn measure_all(
     }
     for (world, life) in connections {
         let name = connections::name(&world, life);
-        let measured = on_lcore(eal, move || {
-            let mut churn = Churn::start(pool, world, life)?;
-            weather.wait(pool);
-            Ok((churn.measure(effort)?, weather))
+        let (measured, after) = on_lcore(eal, move || {
+            let measured = Churn::start(pool, world, life).and_then(|mut churn| {
+                weather.begin();
+                churn.measure(effort, &mut weather)
+            });
+            (measured, weather)
         })?;
-        let measured = measured.map(|(measured, after)| {
-            weather = after;
-            measured
-        });
-        if let Some(measured) = told(&mut report, &name, measured) {
+        weather = after;
+        if let Some(measured) = measured_or_broken(&mut report, &name, measured) {
             println!("{}", connection_line(&world, life, &measured));
             report.connections.push((world, life, measured));
         }
     }
     if flood {
-        let measured = on_lcore(eal, move || {
-            weather.wait(pool);
-            flood::measure(pool, effort)
-        })?;
-        report.flood = told(&mut report, flood::NAME, measured);
+        let measured = on_lcore(eal, move || flood::measure(pool, effort, &mut weather))?;
+        report.flood = measured_or_broken(&mut report, flood::NAME, measured);
         if let Some(measured) = &report.flood {
-            let Flood { syn, calm, .. } = measured;
-            println!("{:<48} {syn:>8.1} ns a SYN; established packets {calm:.1} ns without it", flood::NAME);
+            let Flood { syn, calm, foul, .. } = measured;
+            let (name, foul) = (flood::NAME, told(*foul));
+            println!("{name:<48} {syn:>8.1} ns a SYN; established packets {calm:.1} ns without it{foul}");
         }
     }
     if two {
         let measured = cores::measure(eal, pool, effort);
-        report.two = told(&mut report, cores::NAME, measured);
+        report.two = measured_or_broken(&mut report, cores::NAME, measured);
         if let Some(Two { ours, ceilings, handed_off }) = report.two {
             println!(
                 "{:<48} {ours:>8.2} × one; two ceilings {ceilings:.2} × one; half handed off: {handed_off:.2} of that",
@@ -225,7 +228,7 @@ fn measure_all(
     }
     if quiet {
         let measured = on_lcore(eal, move || quiet::measure(pool))?;
-        report.quiet = told(&mut report, quiet::NAME, measured);
+        report.quiet = measured_or_broken(&mut report, quiet::NAME, measured);
         if let Some(Quiet { packets, allocations, syscall }) = report.quiet {
             let call = match syscall {
                 Some(None) => "no system call".to_owned(),
@@ -237,21 +240,21 @@ fn measure_all(
     }
     if wake {
         let measured = wake::measure(eal, pool);
-        report.wake = told(&mut report, wake::NAME, measured);
+        report.wake = measured_or_broken(&mut report, wake::NAME, measured);
         if let Some(Wake { median, most }) = report.wake {
             println!("{:<48} {median:>8.1} µs; nine of ten {most:.1} µs at most", wake::NAME);
         }
     }
     if change {
         let measured = on_lcore(eal, move || change::measure(pool))?;
-        report.hold_up = told(&mut report, change::NAME, measured);
+        report.hold_up = measured_or_broken(&mut report, change::NAME, measured);
         if let Some(HoldUp { turn, longest, change }) = report.hold_up {
             println!("{:<48} {longest:>8.1} µs more than a turn's {turn:.1} µs, when {change}", change::NAME);
         }
     }
     if restore {
         let measured = restore::measure(eal.workers()[0]);
-        report.restore = told(&mut report, restore::NAME, measured);
+        report.restore = measured_or_broken(&mut report, restore::NAME, measured);
         if let Some(Restore { seconds }) = report.restore {
             println!("{:<48} {seconds:>8.2} s", restore::NAME);
         }
@@ -260,7 +263,7 @@ fn measure_all(
 }
 
 /// What was measured, or a note that the row is broken.
-fn told<T>(report: &mut Report, name: &str, measured: Result<T, Lost>) -> Option<T> {
+fn measured_or_broken<T>(report: &mut Report, name: &str, measured: Result<T, Lost>) -> Option<T> {
     measured.map_err(|Lost(lost)| report.broken.push(broken(name, &lost))).ok()
 }
 
@@ -309,9 +312,9 @@ fn measure_established(
             };
             let sizes = row.size.wires().iter().map(|&wire| Template::new(row.world.family, wire));
             let stream = Stream::new(flows, sizes.collect());
-            weather.wait(pool);
+            weather.begin();
             let (latency, floor) = (memory.latency(200_000), floor.least(4_000));
-            match measure::established(&mut table, &mut ceiling, &stream, effort) {
+            match measure::established(&mut table, &mut ceiling, &stream, effort, &mut weather) {
                 Ok(cost) => {
                     let session_bytes = table.session_bytes;
                     let row = Established { row: *row, cost, latency, floor, session_bytes };
