@@ -34,7 +34,7 @@ impl<P: Pool> Engine<P> {
             return self.drop_frame(ctx, port, Reason::Truncated, buf);
         };
         let (dst, vlan, ethertype, l3) = (frame.dst(), frame.vlan(), frame.ethertype(), frame.header_len());
-        let Some(&interface) = ctx.snap.by_vlan.get(&(port, vlan)) else {
+        let Some(interface) = ctx.snap.by_vlan.get(port, vlan) else {
             // Before it is programmed, the data plane has the twins of its interfaces at most.
             let programmed = ctx.snap.generation != 0;
             let reason = if programmed { Reason::UnknownVlan } else { Reason::NotProgrammed };

@@ -8,6 +8,7 @@ mod local;
 mod route;
 mod service;
 mod snat;
+mod vlans;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -26,6 +27,7 @@ pub use service::{
     Tunnel, TunnelChecksum, TunnelKind,
 };
 pub use snat::SnatRule;
+pub use vlans::Vlans;
 
 /// Hash map with a hash that is cheap enough for the packet path and the same in every run.
 pub type FastMap<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
@@ -68,7 +70,7 @@ pub struct Snapshot {
     /// Interfaces by [`InterfaceId`].
     pub interfaces: Vec<Interface>,
     /// The interface of (port, VLAN).
-    pub by_vlan: FastMap<(u16, u16), InterfaceId>,
+    pub by_vlan: Vlans,
     /// The director's own addresses: of interfaces, VIPs, pools.
     pub locals: Locals,
     /// Those of `locals` that an interface answers for, in the order in which they came up.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use fulcrum_director::snapshot::{
-    FastMap, Gateway, Hop, Interface, InterfaceId, MarkRule, Neighbour, NextHop, NextHops, Port, Route,
+    Gateway, Hop, Interface, InterfaceId, MarkRule, Neighbour, NextHop, NextHops, Port, Route, Vlans,
 };
 use fulcrum_model::{self as model, Family, PortRange, Protocol, RouteTarget, State};
 use fulcrum_packet::ip::unspecified;
@@ -176,7 +176,7 @@ impl Network {
     }
 
     /// Interfaces by port and VLAN.
-    pub(crate) fn by_vlan(&self) -> FastMap<(u16, u16), InterfaceId> {
+    pub(crate) fn by_vlan(&self) -> Vlans {
         self.ids.values().map(|id| ((self.of(*id).port, self.of(*id).vlan), *id)).collect()
     }
 

@@ -32,8 +32,7 @@ impl Gate {
     pub(crate) fn all(snap: &Snapshot) -> impl Iterator<Item = Gate> {
         let ports = snap.ports.iter().zip(0u16..);
         let gate = |(port, number): (&crate::snapshot::Port, u16)| {
-            let interface =
-                snap.by_vlan.get(&(number, 0)).and_then(|&interface| u8::try_from(interface).ok());
+            let interface = snap.by_vlan.get(number, 0).and_then(|interface| u8::try_from(interface).ok());
             let (station, partial_checksums) = (station(&port.mac), port.partial_checksums);
             let (has_interface, interface) = (interface.is_some(), interface.unwrap_or_default());
             let usual = if has_interface && !partial_checksums { station } else { Gate::CLOSED.usual };
@@ -246,7 +245,10 @@ impl Glance {
             return;
         }
         if u16_of(ether, 12) == ethernet::VLAN {
-            return self.read_tagged(view, gate, port, frame);
+            return match gate.partial_checksums {
+                false => self.read_tagged::<false>(view, gate, port, frame),
+                true => self.read_tagged::<true>(view, gate, port, frame),
+            };
         }
         if !gate.has_interface {
             return;
@@ -260,23 +262,25 @@ impl Glance {
         }
     }
 
-    fn read_tagged(&mut self, view: &View<'_>, gate: &Gate, port: u16, frame: &[u8]) {
+    /// Reads a frame with a tag, for a port's station.
+    #[inline(never)]
+    fn read_tagged<const CLOSE: bool>(&mut self, view: &View<'_>, gate: &Gate, port: u16, frame: &[u8]) {
         const L3: usize = ethernet::MAX_HEADER;
         let Some((ether, packet)) = frame.split_first_chunk::<L3>() else { return };
-        let Some(&interface) = view.snap.by_vlan.get(&(port, u16_of(ether, 14) & 0x0fff)) else { return };
+        let Some(interface) = view.snap.by_vlan.get(port, u16_of(ether, 14) & 0x0fff) else { return };
         let Ok(number) = u8::try_from(interface) else { return };
         if station(&view.snap.interfaces[usize::from(interface)].mac) != gate.station {
             return;
         }
-        let gate = &Gate { interface: number, ..*gate };
         match u16_of(ether, 16) {
             ethernet::IPV4 if packet.first() == Some(&0x45) => {
-                self.read_v4::<true>(view, gate, packet, packet.len());
+                self.read_v4::<CLOSE>(view, gate, packet, packet.len());
                 self.marks.0 |= Marks::TAGGED;
             }
-            ethernet::IPV6 => self.read_v6::<true>(view, gate, packet, Marks::TAGGED),
+            ethernet::IPV6 => self.read_v6::<CLOSE>(view, gate, packet, Marks::TAGGED),
             _ => {}
         }
+        self.interface = number;
     }
 
     /// Reads a packet with a header of twenty bytes, of at most so many bytes; `close` when the gate asks for more.

@@ -98,7 +98,7 @@ fn addresses_of_a_port_come_up_again_when_it_is_reached_by_another_way() {
     state.services = vec![service(key("10.0.0.100", 80), vec![server("10.1.0.11", 8000)])];
     let mut bench = Bench::new();
     let before = bench.apply(&state);
-    let wan = before.by_vlan[&(0, 0)];
+    let wan = before.by_vlan.get(0, 0).unwrap();
     bench.program.announce_again(0);
     let after = bench.apply(&state);
     let (again, left): (Vec<Arrival>, Vec<Arrival>) =
