@@ -46,9 +46,14 @@ impl Capture {
 
     /// Ends the capture and reads it.
     #[track_caller]
-    pub fn stop(mut self) -> Frames {
-        // What is on its way through the kernel belongs to the capture.
-        std::thread::sleep(Duration::from_millis(300));
+    pub fn stop(self) -> Frames {
+        settle();
+        self.end()
+    }
+
+    /// The same at once: see [`settle`].
+    #[track_caller]
+    pub(crate) fn end(mut self) -> Frames {
         self.tcpdump.signal("INT");
         self.tcpdump.wait(Duration::from_secs(20));
         let log = self.tcpdump.log();
@@ -56,6 +61,11 @@ impl Capture {
         let lost = lost.and_then(|n| n.trim().parse().ok()).unwrap_or(0);
         Frames { frames: read_pcap(&self.file), lost, file: self.file }
     }
+}
+
+/// Waits for what is on its way through the kernel: it belongs to captures that end now.
+pub(crate) fn settle() {
+    std::thread::sleep(Duration::from_millis(300));
 }
 
 /// The frames of a capture.

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::Lab;
-use crate::capture::{Capture, Frames};
+use crate::capture::{Capture, Frames, settle};
 use crate::net::{Namespace, Switch, link, twin};
 use crate::process::{Process, program};
 use crate::server::Server;
@@ -305,10 +305,9 @@ impl Captures {
     /// Ends the captures and checks the sums of every frame.
     #[track_caller]
     pub fn stop(self) -> Seen {
-        let seen = Seen {
-            client: self.client.stop(),
-            servers: self.servers.into_iter().map(Capture::stop).collect(),
-        };
+        settle();
+        let seen =
+            Seen { client: self.client.end(), servers: self.servers.into_iter().map(Capture::end).collect() };
         let at_servers: usize = seen.servers.iter().map(Frames::check_sums).sum();
         assert!(seen.client.check_sums() > 0 && at_servers > 0, "captures without a single IP packet");
         seen
