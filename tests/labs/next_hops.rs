@@ -94,11 +94,12 @@ fn connections_of_a_router_whose_link_is_cut_go_on_by_the_other_and_return() {
 
     let captures =
         [1, 2].map(|n| Capture::start(&routers[n - 1], "dir", lab.directory(), &format!("router{n}")));
-    // Slow enough to be under way all the time.
+    // Slow enough to be under way all the time: a gateway that was asked in vain for three seconds is asked again after
+    // three more.
     let mut downloads: Vec<Process> = PORTS
         .map(|port| {
             let mut curl = client.command("curl");
-            curl.args(["-sS", "--fail", "--max-time", "40", "--limit-rate", "100k", "-r", "0-799999"]);
+            curl.args(["-sS", "--fail", "--max-time", "40", "--limit-rate", "100k", "-r", "0-1199999"]);
             curl.args(["-o", "/dev/null", "-w", "%{size_download}\n"]);
             curl.args(["--local-port", &port.to_string(), "http://172.16.100.9/big"]);
             Process::start(&mut curl, lab.directory().join(format!("curl{port}.log")))
@@ -123,7 +124,7 @@ fn connections_of_a_router_whose_link_is_cut_go_on_by_the_other_and_return() {
 
     for download in &mut downloads {
         assert!(download.wait(Duration::from_secs(40)).success(), "{}", download.log());
-        assert_eq!(download.log().trim(), "800000");
+        assert_eq!(download.log().trim(), "1200000");
     }
     let [first, second] = captures.map(|capture| seen(&capture.stop()));
     assert_eq!(first, PORTS.collect(), "each went by the first one, at least for a while");
