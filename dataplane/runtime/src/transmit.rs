@@ -1,6 +1,7 @@
 //! A worker's way out: its own transmit queues, and rings to the workers that own the others.
 
 use std::sync::Arc;
+use std::vec::Drain;
 
 use fulcrum_director::{Buf, Reason, Transmit, WorkerCounters};
 use fulcrum_dpdk::{Mbuf, TxQueue};
@@ -74,7 +75,10 @@ impl<E: Egress> Transmitter<E> {
     /// Sends frames on their way, in order for each port.
     #[inline]
     pub(crate) fn send(&mut self, frames: &mut Vec<Transmit<Mbuf>>, tap: &mut Option<Box<Tap>>) {
-        for frame in frames.drain(..) {
+        let mut frames = frames.drain(..);
+        loop {
+            self.put_run(&mut frames);
+            let Some(frame) = frames.next() else { break };
             self.put(frame, tap);
         }
         self.flush_all(tap);
@@ -95,6 +99,21 @@ impl<E: Egress> Transmitter<E> {
             self.flush_all(tap);
         }
         count
+    }
+
+    /// Has frames wait for their port that go by the same one, as most of a burst do: as many as leave room for one more.
+    #[inline(always)]
+    fn put_run(&mut self, frames: &mut Drain<'_, Transmit<Mbuf>>) {
+        let Some(&Transmit { port, .. }) = frames.as_slice().first() else { return };
+        let Some(Lane { way: Way::Own(_), waiting, largest }) = self.lanes.get_mut(usize::from(port)) else {
+            return;
+        };
+        let room = (BURST - 1).saturating_sub(waiting.len());
+        let next = frames.as_slice();
+        let next = &next[..next.len().min(room)];
+        let differs = |frame: &Transmit<Mbuf>| frame.port != port || frame.buf.bytes().len() > *largest;
+        let count = next.iter().position(differs).unwrap_or(next.len());
+        waiting.extend(frames.take(count).map(|frame| frame.buf));
     }
 
     #[inline(always)]
@@ -166,5 +185,68 @@ fn drop_frame(
     counters.count_drop(port, reason);
     if let Some(tap) = tap {
         tap.dropped(port, reason, frame);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fulcrum_dpdk::{Eal, EalConfig, Hugepages, Mempool, allowed_cpus};
+
+    use super::*;
+    use crate::mesh;
+
+    /// A queue that takes a few frames at a time, until it is full; it keeps their marks.
+    struct Sink {
+        room: usize,
+        marks: Vec<u8>,
+    }
+
+    impl Egress for Sink {
+        fn send(&mut self, frames: &mut Vec<Mbuf>) -> usize {
+            let count = frames.len().min(50).min(self.room);
+            self.room -= count;
+            self.marks.extend(frames.drain(..count).map(|frame| frame.bytes()[0]));
+            count
+        }
+    }
+
+    #[test]
+    fn frames_leave_in_order_and_what_cannot_leave_is_counted() {
+        let config = EalConfig {
+            workers: vec![allowed_cpus()[0]],
+            file_prefix: format!("fulcrum-transmit-{}", std::process::id()),
+            hugepages: Hugepages::Off,
+            frames: 1023,
+            room: 256,
+            ..EalConfig::default()
+        };
+        let pool = Mempool::new(Eal::start(&config).unwrap(), "frames", 1023, 256).unwrap();
+        let counters = Arc::new(WorkerCounters::new(3));
+        let rooms = [usize::MAX, usize::MAX, 10];
+        let ways = rooms.map(|room| Way::Own(Sink { room, marks: Vec::new() }));
+        let rings = mesh::rings(1, 8).pop().unwrap();
+        let mut transmitter =
+            Transmitter::new(ways.into(), vec![usize::MAX, 63, 256], rings, Arc::clone(&counters));
+        // Alone for more than a burst, then in runs of several lengths; port 3 does not exist.
+        let port = |mark: u8| if mark < 150 { 0 } else { u16::from(mark / 5 % 4 + mark / 100 % 2) % 4 };
+        let length = |mark: u8| 60 + usize::from(mark % 7);
+        let marks = 0..=255;
+        let mut frames = Vec::from_iter(marks.clone().map(|mark| {
+            let mut buf = Mbuf::alloc(pool, length(mark)).unwrap();
+            buf.bytes_mut()[0] = mark;
+            Transmit { port: port(mark), buf }
+        }));
+        transmitter.send(&mut frames, &mut None);
+        assert!(frames.is_empty());
+        let of = |wanted| marks.clone().filter(move |&mark| port(mark) == wanted);
+        let mut sent = |port| transmitter.own(port).unwrap().marks.clone();
+        assert_eq!(sent(0), Vec::from_iter(of(0)));
+        assert_eq!(sent(1), Vec::from_iter(of(1).filter(|&mark| length(mark) <= 63)));
+        assert_eq!(sent(2), Vec::from_iter(of(2).take(10)));
+        let dropped = |port, reason| counters.dropped_on(port, reason) as usize;
+        assert_eq!(dropped(1, Reason::TooBig), of(1).filter(|&mark| length(mark) > 63).count());
+        assert_eq!(dropped(2, Reason::TxFull), of(2).count() - 10);
+        assert_eq!(dropped(0, Reason::TxFull), of(3).count());
+        assert_eq!(pool.available(), pool.size());
     }
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use fulcrum_director::{Buf, Engine, Message, Nanos, Output, Reason, Received, WorkerCounters};
 use fulcrum_dpdk::{BURST, Mbuf, Mempool, TxQueue, wait_for_frames};
-use fulcrum_machine::{cycles, prefetch};
+use fulcrum_machine::{Appender, cycles, prefetch_unseen};
 
 use crate::board::{Board, Stage};
 use crate::ends::{Decide, Egress, Ingress};
@@ -250,16 +250,17 @@ impl<D: Decide, I: Ingress, E: Egress> Worker<D, I, E> {
     fn receive(&mut self, queue: usize, burst: &mut Vec<Received<Mbuf>>) -> usize {
         self.board.enter(Stage::Receiving);
         let (port, queue) = &mut self.rx[queue];
-        let (counters, pool) = (&self.counters, self.pool);
+        let (port, counters, pool) = (*port, &self.counters, &self.pool);
+        let mut burst = Appender::new(burst);
         let frames = queue.poll(BURST, |buf| match buf.whole(pool) {
             Some(buf) => {
                 // What its headers say is asked for when the whole burst is here.
-                buf.bytes().first().into_iter().for_each(prefetch);
-                burst.push(Received { port: *port, buf });
+                prefetch_unseen(buf.bytes(), 0);
+                burst.push(Received { port, buf });
             }
             None => {
                 counters.rx_packets.add(1);
-                counters.count_drop(*port, Reason::MultiSegment);
+                counters.count_drop(port, Reason::MultiSegment);
             }
         });
         if frames > 0 {

@@ -56,8 +56,8 @@ impl Mbuf {
 
     /// The frame in one piece: itself, or a copy in a frame of `pool`; `None` when that is empty or has no room for it.
     #[inline]
-    pub fn whole(self, pool: Mempool) -> Option<Mbuf> {
-        if self.is_multi_segment() { self.gathered(pool) } else { Some(self) }
+    pub fn whole(self, pool: &Mempool) -> Option<Mbuf> {
+        if self.is_multi_segment() { self.gathered(*pool) } else { Some(self) }
     }
 
     #[cold]
@@ -74,10 +74,9 @@ impl Mbuf {
         unsafe {
             whole.field::<u16>(VLAN_TCI).write(self.field::<u16>(VLAN_TCI).read());
             whole.field::<u32>(RSS_HASH).write(self.field::<u32>(RSS_HASH).read());
-            whole.field::<u64>(OL_FLAGS).write(flags & !HELD);
         }
-        whole.settle(HASHED | CHECKSUM);
-        Some(whole)
+        whole.set_flags(flags & !HELD);
+        Some(whole.settled(HASHED | CHECKSUM))
     }
 
     /// The hash by which the device chose the queue, where it tells.
@@ -93,6 +92,12 @@ impl Mbuf {
         unsafe { self.field::<u64>(OL_FLAGS).read() }
     }
 
+    #[inline]
+    fn set_flags(&mut self, flags: u64) {
+        // SAFETY: field of a live mbuf, ours alone.
+        unsafe { self.field::<u64>(OL_FLAGS).write(flags) };
+    }
+
     /// Takes a pointer that a driver gave.
     ///
     /// # Safety
@@ -105,17 +110,24 @@ impl Mbuf {
     /// but those in `keep`, which the device was asked for: others may be those of a frame that was here before.
     /// A frame in several pieces keeps its tag apart until it is [`whole`](Mbuf::whole).
     #[inline]
-    pub(crate) fn settle(&mut self, mut keep: u64) {
+    pub(crate) fn settled(mut self, keep: u64) -> Mbuf {
         let flags = self.flags();
         if flags & VLAN_STRIPPED != 0 {
-            if self.is_multi_segment() {
-                keep |= VLAN_STRIPPED;
-            } else {
-                self.put_tag_back();
-            }
+            return self.settled_with_tag(keep);
         }
-        // SAFETY: field of a live mbuf, ours alone.
-        unsafe { self.field::<u64>(OL_FLAGS).write(flags & (HELD | keep)) };
+        self.set_flags(flags & (HELD | keep));
+        self
+    }
+
+    #[cold]
+    fn settled_with_tag(mut self, mut keep: u64) -> Mbuf {
+        if self.is_multi_segment() {
+            keep |= VLAN_STRIPPED;
+        } else {
+            self.put_tag_back();
+        }
+        self.set_flags(self.flags() & (HELD | keep));
+        self
     }
 
     fn put_tag_back(&mut self) {

@@ -1,6 +1,7 @@
 //! The two ends of a port's queues, where frames come in and go out.
 
-use std::ptr::{self, NonNull};
+use std::mem::MaybeUninit;
+use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,19 +35,19 @@ impl RxQueue {
         if self.seat.as_ref().is_some_and(Seat::closed) {
             return 0;
         }
-        let mut frames = [ptr::null_mut(); BURST];
+        let mut frames = [const { MaybeUninit::<Mbuf>::uninit() }; BURST];
         let limit = limit.min(BURST) as u16;
         // SAFETY: the port is started (the lease keeps it so), the queue was set up, `&mut self` makes this its only
-        // user, and the array holds `limit` pointers.
-        let count = unsafe { sys::fulcrum_rx_burst(self.port, self.queue, frames.as_mut_ptr(), limit) };
+        // user; an Mbuf is a transparent pointer to an mbuf, and the array has room for `limit` of them.
+        let count = unsafe {
+            let frames = frames.as_mut_ptr().cast::<*mut sys::rte_mbuf>();
+            sys::fulcrum_rx_burst(self.port, self.queue, frames, limit)
+        };
         let count = usize::from(count).min(BURST);
         for frame in &frames[..count] {
-            if let Some(raw) = NonNull::new(*frame) {
-                // SAFETY: rx_burst gave the mbuf to us alone.
-                let mut mbuf = unsafe { Mbuf::from_raw(raw) };
-                mbuf.settle(self.keep);
-                each(mbuf);
-            }
+            // SAFETY: rx_burst wrote so many pointers, each to an mbuf that it gave to us alone.
+            let frame = unsafe { frame.assume_init_read() };
+            each(frame.settled(self.keep));
         }
         count
     }

@@ -223,7 +223,7 @@ fn a_frame_in_pieces_becomes_one_where_there_is_room_for_it() {
     let pieces: Vec<bool> = received.iter().map(Mbuf::is_multi_segment).collect();
     assert_eq!(pieces, [false, true, true, true, false]);
     // What has no room is given up, its memory comes back.
-    let mut whole: Vec<_> = received.into_iter().filter_map(|frame| frame.whole(large)).collect();
+    let mut whole: Vec<_> = received.into_iter().filter_map(|frame| frame.whole(&large)).collect();
     assert_eq!(whole.iter().map(|frame| frame.bytes().len()).collect::<Vec<_>>(), [60, 2049, 9018, 2048]);
     assert!(whole.iter().zip([0, 1, 2, 4]).all(|(frame, n)| frame.bytes() == frames[n]));
     assert!(whole[2].grow_front(40), "an outer header fits");

@@ -3,6 +3,7 @@
 //! calls the allocator or the kernel. Every function is safe to call with anything. No DPDK here.
 
 mod allocations;
+mod appender;
 mod privileges;
 mod syscalls;
 mod tap;
@@ -10,6 +11,7 @@ mod tap;
 use std::time::Duration;
 
 pub use allocations::{CountingAllocator, allocations};
+pub use appender::Appender;
 pub use privileges::{Capability, PrivilegeError, keep_only};
 pub use syscalls::first_syscall;
 pub use tap::open_tap;
