@@ -54,6 +54,11 @@ impl Defence {
         on(settings.drop_entry)
     }
 
+    /// When there is something to do; 0 when there is now.
+    pub(crate) fn next(&self) -> Nanos {
+        if self.sweep.1 > 0 { 0 } else { self.next }
+    }
+
     /// Whether a session that controls no other is one that nobody misses.
     fn expendable(&mut self, snap: &Snapshot, session: &Session, now: Nanos) -> bool {
         let drawn = |defence: &mut Defence| defence.draw(session, now);

@@ -131,6 +131,8 @@ pub struct Engine<P: Pool> {
     pub(crate) local_cursors: LocalCursors,
     /// Where the search for sessions of deleted servers goes on, while there is one.
     flush: Option<SessionId>,
+    /// Before this time there is nothing to attend to but packets, unless one goes the whole way.
+    due: Nanos,
     pub(crate) defence: Defence,
     /// How many sessions may be ended for others now, in halves.
     pub(crate) may_make_room: u32,
@@ -190,6 +192,7 @@ impl<P: Pool> Engine<P> {
             chance: Chance::new(config.seed, config.worker),
             local_cursors: LocalCursors::default(),
             flush: None,
+            due: 0,
             defence: Defence::default(),
             may_make_room: ROOM_IN_A_ROW * ROOM,
             gates: Gate::all(&snapshot).collect(),
@@ -244,6 +247,8 @@ impl<P: Pool> Engine<P> {
             journal.now = now;
         }
         let mut ctx = Context { now, snap: &snapshot, pool, out, opened: None, refused: None };
+        // What goes the short way leaves nothing to attend to.
+        let mut is_due = now >= self.due || !inbox.is_empty();
         while !burst.is_empty() {
             let count = burst.len().min(BURST);
             // What goes to a wrong worker first has to go the whole way there.
@@ -254,6 +259,7 @@ impl<P: Pool> Engine<P> {
                 ctx.out.tx.append(burst);
                 break;
             }
+            is_due = true;
             ctx.out.tx.extend(burst.drain(..short));
             let mut frames = burst.drain(..count - short);
             while let Some(Received { port, buf }) = self.send_short(&mut ctx, &mut frames) {
@@ -270,12 +276,8 @@ impl<P: Pool> Engine<P> {
                 self.take_message(&mut ctx, message);
             }
         }
-        self.expire_sessions(&mut ctx);
-        self.discard_fragments(&mut ctx);
-        self.flush_sessions(&mut ctx);
-        self.defend(&mut ctx);
-        if self.config.worker == RESOLVER {
-            self.resolve(&mut ctx);
+        if is_due {
+            self.attend(&mut ctx);
         }
         let sent = ctx.out.tx.len() - sent_before;
         self.counters.tx_packets.add(sent as u64);
@@ -301,6 +303,31 @@ impl<P: Pool> Engine<P> {
             Message::NeighbourUsed { interface, address } => self.neighbour_used(ctx, interface, address),
             Message::FromHost { interface, buf } => self.take_from_host(ctx, interface, buf),
         }
+    }
+
+    /// Does what packets and time leave to be done.
+    #[inline(never)]
+    fn attend(&mut self, ctx: &mut Context<'_, P>) {
+        self.expire_sessions(ctx);
+        self.discard_fragments(ctx);
+        self.flush_sessions(ctx);
+        self.defend(ctx);
+        if self.config.worker == RESOLVER {
+            self.resolve(ctx);
+        }
+        self.due = self.next_duty();
+    }
+
+    /// When there is something to attend to, if no packet goes the whole way; 0 when there is now.
+    fn next_duty(&self) -> Nanos {
+        if self.flush.is_some() {
+            return 0;
+        }
+        let resolver = if self.config.worker == RESOLVER { self.resolver.next_look() } else { Nanos::MAX };
+        let announcer = if self.announces() { self.announcer.due() } else { Nanos::MAX };
+        [self.sessions.next_deadline(), self.fragments.next_end(), self.defence.next(), resolver, announcer]
+            .into_iter()
+            .fold(Nanos::MAX, Nanos::min)
     }
 
     fn expire_sessions(&mut self, ctx: &mut Context<'_, P>) {
@@ -355,6 +382,7 @@ impl<P: Pool> Engine<P> {
         if snapshot.settings.expire_nodest_conn {
             self.flush = Some(0);
         }
+        self.due = 0;
         self.snapshot = Some(snapshot);
         old
     }

@@ -255,6 +255,11 @@ impl<I: Copy, B> Fragments<I, B> {
         }
     }
 
+    /// When the next one will have waited in vain, unless its datagram is spoilt or makes room before.
+    pub fn next_end(&self) -> Nanos {
+        if self.oldest == NONE { Nanos::MAX } else { self.datagram(self.oldest).expires }
+    }
+
     /// How many datagrams are kept.
     pub fn len(&self) -> usize {
         self.datagrams.len() - self.free.len()

@@ -308,6 +308,11 @@ impl<B> Resolver<B> {
         None
     }
 
+    /// When there may be something to do; 0 when there is now.
+    pub(crate) fn next_look(&self) -> Nanos {
+        if self.due.is_empty() { self.next_scan.min(self.next_watch) } else { 0 }
+    }
+
     /// Finds what is due, and forgets what nobody used for long.
     fn scan(&mut self, now: Nanos) {
         let (due, unwanted) = (&mut self.due, &mut self.unwanted);
