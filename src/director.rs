@@ -124,13 +124,16 @@ state-file = \"{here}/state.toml\"
         self.control.as_mut().expect("control was started")
     }
 
-    /// Has the data plane stand back behind whoever else wants the processors: its workers look around all the time, and
-    /// here they only wait for time-outs while the next lab has its turn.
+    /// Has the data plane's workers stand back behind whoever else wants the processors: they look around all the time,
+    /// and here they only wait for time-outs while the next lab has its turn. Its other threads answer as before.
     pub fn rest(&self) {
         let Some(dataplane) = &self.dataplane else { return };
         let threads = fs::read_dir(format!("/proc/{}/task", dataplane.id())).into_iter().flatten().flatten();
-        let threads = threads.map(|thread| thread.file_name());
-        let _ = Command::new("renice").args(["-n", "19", "-p"]).args(threads).output();
+        let is_worker = |thread: &fs::DirEntry| {
+            fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name.contains("-worker"))
+        };
+        let workers = threads.filter(is_worker).map(|thread| thread.file_name());
+        let _ = Command::new("renice").args(["-n", "19", "-p"]).args(workers).output();
     }
 
     /// Ends both processes as a supervisor would and tells how they ended: data plane, control.
