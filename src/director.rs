@@ -10,11 +10,12 @@ use serde_json::Value;
 
 use crate::net::{Namespace, run};
 use crate::process::{Process, program, wait_for};
+use crate::turn::processors;
 
 /// How the data plane is set up; the rest of the configuration comes from the topology.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// Worker lcores.
+    /// Worker lcores, counted among the processors that the lab has; too many begin with its first one again.
     pub lcores: &'static str,
     /// Bring every packet to the wrong worker first.
     pub misdirect: bool,
@@ -36,6 +37,13 @@ impl Setup {
     /// Two workers, and no packet comes to the right one by itself.
     pub const MISDIRECTED: Setup = Setup { misdirect: true, ..Setup::TWO };
 
+    /// The lcores by the machine's numbers.
+    fn own_lcores(&self) -> String {
+        let own = processors();
+        let places = self.lcores.split(',').map(|lcore| lcore.parse::<usize>().expect("a list of numbers"));
+        places.map(|place| own[place % own.len()].to_string()).collect::<Vec<_>>().join(",")
+    }
+
     /// How many workers that are: round robin may be off by that much.
     pub fn workers(&self) -> usize {
         self.lcores.split(',').count()
@@ -55,7 +63,8 @@ impl Director {
     /// Writes the configuration and starts both processes in a namespace; returns when the data plane is programmed.
     #[track_caller]
     pub fn start(inside: &Namespace, lab: &Path, setup: &Setup, network: &str) -> Director {
-        let Setup { lcores, misdirect, hugepages, sessions } = setup;
+        let Setup { misdirect, hugepages, sessions, .. } = setup;
+        let lcores = setup.own_lcores();
         let here = lab.display();
         let configuration = format!(
             "[dataplane]

@@ -12,32 +12,31 @@ pub mod net;
 pub mod process;
 pub mod server;
 pub mod topology;
+mod turn;
 pub mod ways;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, Once};
+use std::sync::Once;
 
 use net::{Namespace, Switch};
-
-/// One lab sends traffic at a time: a machine of two cores has enough to do with it.
-static TURN: Mutex<()> = Mutex::new(());
+use turn::Turn;
 
 /// A name, a directory, and the turn to use the machine.
 #[derive(Debug)]
 pub struct Lab {
     tag: String,
     directory: PathBuf,
-    turn: Option<MutexGuard<'static, ()>>,
+    turn: Option<Turn>,
 }
 
 impl Lab {
-    /// Waits for its turn and makes room. Namespaces and files are named after this process and `name`.
+    /// Waits for its turn and makes room. Namespaces and files are named after this process and `name`. The calling
+    /// thread, and so all that it starts, keeps to the processors that go with the turn.
     pub fn new(name: &str) -> Lab {
         static SWEEP: Once = Once::new();
         SWEEP.call_once(net::sweep);
-        // A lab that panicked in its turn has cleaned up all the same.
-        let turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let turn = Turn::wait();
         let mut lab = Lab::named(format!("{}-{name}", std::process::id()));
         lab.turn = Some(turn);
         lab

@@ -97,8 +97,7 @@ pub(crate) fn clean() -> Result<(), Box<dyn std::error::Error>> {
 fn build() -> Stage {
     let lab = Lab::named(TAG.to_owned());
     let net = topology::stage(&lab);
-    let alone = std::thread::available_parallelism().is_ok_and(|n| n.get() == 1);
-    let setup = Setup { lcores: if alone { "0" } else { "1" }, hugepages: "auto", ..Setup::ONE };
+    let setup = Setup { hugepages: "auto", ..Setup::ONE };
     let director = Director::start(&net.director, lab.directory(), &setup, &net.network);
     Stage { director, net, lab }
 }

@@ -1,7 +1,8 @@
 //! End-to-end tests on real traffic, in network namespaces (as root).
 //!
-//! A lab takes its turn to send traffic and gives it up while it waits for time-outs, so many threads are
-//! welcome: `--test-threads` decides how many labs rest side by side.
+//! A lab takes its turn to send traffic, beside others where the machine has processors for it (`FULCRUM_LABS`), and
+//! gives it up while it waits for time-outs, so many threads are welcome: `--test-threads` decides how many labs rest
+//! side by side.
 
 mod announce;
 mod bond;
