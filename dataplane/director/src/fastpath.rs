@@ -26,11 +26,11 @@ use crate::output::Way;
 use crate::packet::Packet;
 use crate::reason::{Event, VerdictKind};
 use crate::session::terms::ERAS;
-use crate::session::{Direction, Elsewhere, SessionId};
+use crate::session::{Direction, SessionId, Sessions};
 use crate::snapshot::{Forward, InterfaceId, Snapshot, TunnelKind};
 pub(crate) use course::Courses;
 pub(crate) use glance::Gate;
-use glance::{Glance, View};
+use glance::{Glance, View, is_tagged};
 use hands::{Hands, begin, outer_header};
 pub(crate) use rewrite::Deltas;
 
@@ -156,6 +156,98 @@ pub(crate) fn fetch<B: Buf, T: Offered<B>>(offered: &[T]) {
     }
 }
 
+/// Reads the headers of frames, and asks for where the index is to be searched.
+fn read<B: Buf, T: Offered<B>>(view: &View<'_>, gates: &[Gate], offered: &[T], list: &mut [Glance]) {
+    let mut done = 0;
+    while let (Some([first, ..]), Some(glance)) = (offered.get(done..), list.get_mut(done)) {
+        let Some((port, _)) = first.fresh() else {
+            *glance = Glance::WHOLE_WAY;
+            done += 1;
+            continue;
+        };
+        let gate = gates.get(usize::from(port)).unwrap_or(&Gate::CLOSED);
+        let (frames, rest) = (&offered[done..], &mut list[done..]);
+        let mut count = read_usual::<false, _, _>(view.sessions, gate, port, frames, rest);
+        if count == 0 {
+            count = read_usual::<true, _, _>(view.sessions, gate, port, frames, rest);
+        }
+        if count == 0 {
+            count = read_closely(view, gate, port, frames, rest);
+        }
+        done += count;
+    }
+}
+
+/// Reads frames that came by one port as long as they are of a family and need no closer look; gives how many.
+// Nothing is called from here: there are registers for all that it needs.
+#[inline(never)]
+fn read_usual<const V6: bool, B: Buf, T: Offered<B>>(
+    sessions: &Sessions,
+    gate: &Gate,
+    port: u16,
+    offered: &[T],
+    list: &mut [Glance],
+) -> usize {
+    let mut count = 0;
+    for (frame, glance) in offered.iter().zip(list) {
+        let Some((by, buf)) = frame.fresh() else { break };
+        if by != port || glance.read_usual::<V6>(sessions, gate, buf.bytes()).is_none() {
+            break;
+        }
+        count += 1;
+    }
+    count
+}
+
+/// Reads the first frame, which needs a closer look, and those behind it that have tags; gives how many.
+#[inline(never)]
+fn read_closely<B: Buf, T: Offered<B>>(
+    view: &View<'_>,
+    gate: &Gate,
+    port: u16,
+    offered: &[T],
+    list: &mut [Glance],
+) -> usize {
+    let mut count = 0;
+    for (frame, glance) in offered.iter().zip(list) {
+        let Some((by, buf)) = frame.fresh() else { break };
+        if count > 0 && (by != port || !is_tagged(buf.bytes())) {
+            break;
+        }
+        glance.read_closely(view, gate, port, buf.bytes());
+        count += 1;
+    }
+    count
+}
+
+/// Searches the index, and asks for the sessions that it names.
+// Nor is anything called from this loop, but for what is not found at once.
+#[inline(never)]
+fn search(sessions: &Sessions, list: &mut [Glance]) {
+    // Those whose sessions are not where they are looked for first do not keep the others waiting.
+    let (mut late, mut waiting, count) = ([0u8; BURST], 0, list.len());
+    let mut rest = list.iter_mut();
+    while let Some(glance) = rest.by_ref().find_map(|glance| glance.search(sessions).err()) {
+        if glance.search_on(sessions).is_err() {
+            late[waiting % BURST] = (count - rest.len() - 1) as u8;
+            waiting += 1;
+        }
+    }
+    for &number in late.iter().take(waiting) {
+        let glance = &mut list[usize::from(number)];
+        let found = sessions.candidate(glance.hash);
+        glance.suppose(found, sessions);
+    }
+}
+
+/// Asks for addresses of sessions that are not in their lines, which are looked at.
+#[inline(never)]
+fn fetch_wide(sessions: &Sessions, list: &[Glance]) {
+    for glance in list.iter().filter(|glance| glance.marks().is_plain()) {
+        sessions.prefetch_wide(sessions.get(glance.session));
+    }
+}
+
 impl<P: Pool> Engine<P> {
     /// The first stages for a burst of at most [`BURST`] frames: what the headers say, which sessions that may be, and
     /// the memory of all of them on its way.
@@ -168,49 +260,19 @@ impl<P: Pool> Engine<P> {
         (glances.epoch, glances.era) = (sessions.epoch(), *era);
         (glances.next, glances.count) = (0, count);
         let list = &mut glances.list[..count];
-        let view = View { snap, sessions };
-        // Mostly all come by the same port.
-        let (mut from, mut gate) = (u32::MAX, &Gate::CLOSED);
-        for (frame, glance) in offered.iter().zip(&mut *list) {
-            let Some((port, buf)) = frame.fresh() else {
-                *glance = Glance::WHOLE_WAY;
-                continue;
-            };
-            if from != port.into() {
-                (from, gate) = (port.into(), gates.get(usize::from(port)).unwrap_or(&Gate::CLOSED));
-            }
-            glance.read(&view, gate, port, buf);
+        read(&View { snap, sessions }, gates, offered, list);
+        search(sessions, list);
+        if sessions.has_wide() {
+            fetch_wide(sessions, list);
         }
-        // Those whose sessions are not where they are looked for first do not keep the others waiting.
-        let (mut late, mut waiting) = ([0u8; BURST], 0);
-        let mut rest = list.iter_mut();
-        while let Some(glance) = rest.next() {
-            match sessions.candidate_in(glance.session, glance.hash) {
-                Ok(found) => glance.suppose(found, sessions),
-                Err(Elsewhere) => {
-                    late[waiting % BURST] = (count - rest.len() - 1) as u8;
-                    waiting += 1;
-                }
-            }
-        }
-        for &number in late.iter().take(waiting) {
-            let glance = &mut list[usize::from(number)];
-            let found = sessions.candidate(glance.hash);
-            glance.suppose(found, sessions);
-        }
-        let many = snap.destinations.len() > NEAR;
-        if !many && !sessions.has_wide() {
+        if snap.destinations.len() <= NEAR {
             return;
         }
-        let worker = usize::from(config.worker);
-        let servers = snap.destination_cells.of(worker);
-        for glance in list.iter().filter(|glance| glance.marks.is_plain()) {
+        let Some(servers) = snap.destination_cells.of(config.worker.into()) else { return };
+        for glance in list.iter().filter(|glance| glance.marks().is_plain()) {
             let session = sessions.get(glance.session);
-            sessions.prefetch_wide(session);
-            if let (true, Some(servers)) = (many, servers) {
-                prefetch_at(neighbours.hops(), usize::from(session.hop(glance.marks.direction())));
-                servers.prefetch(session.destination);
-            }
+            prefetch_at(neighbours.hops(), usize::from(session.hop(glance.marks().direction())));
+            servers.prefetch(session.destination);
         }
     }
 
@@ -229,7 +291,7 @@ impl<P: Pool> Engine<P> {
         let list = &glances.list[..glances.count];
         let mut count = 0;
         while let (Some(frames), Some(list)) = (frames.get_mut(count..), list.get(count..)) {
-            let Some(way) = list.first().and_then(|glance| glance.marks.way()) else { break };
+            let Some(way) = list.first().and_then(|glance| glance.marks().way()) else { break };
             let more = match way {
                 (false, Direction::In) => hands.pass_alike::<false, false, _>(frames, list),
                 (false, Direction::Out) => hands.pass_alike::<false, true, _>(frames, list),
@@ -256,7 +318,7 @@ impl<P: Pool> Engine<P> {
     ) -> Option<T> {
         let glances = &mut self.glances;
         let next = glances.list[..glances.count].get(glances.next);
-        if next.is_none_or(|glance| glance.marks.way().is_none()) {
+        if next.is_none_or(|glance| glance.marks().way().is_none()) {
             glances.next = (glances.next + 1).min(glances.count);
             return frames.next();
         }
@@ -283,7 +345,7 @@ impl<P: Pool> Engine<P> {
         for glance in list.by_ref() {
             let Some(mut frame) = frames.next() else { break };
             let port = match frame.frame_mut() {
-                Some(buf) if glance.marks.is_plain() && (!stale || hands.is_still(glance)) => {
+                Some(buf) if glance.marks().is_plain() && (!stale || hands.is_still(glance)) => {
                     hands.take(glance, buf)
                 }
                 _ => None,
@@ -297,7 +359,7 @@ impl<P: Pool> Engine<P> {
             }
             if telling {
                 let session = hands.sessions.get(glance.session);
-                let event = match glance.marks.direction() {
+                let event = match glance.marks().direction() {
                     Direction::In => EVENTS[session.forward() as usize],
                     Direction::Out => EVENTS[ANSWER],
                 };

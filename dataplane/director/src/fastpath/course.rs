@@ -135,7 +135,8 @@ impl<P: Pool> Engine<P> {
         frame[front - 2..front].copy_from_slice(&kind.to_be_bytes());
         let out = hop.port;
         let ends = v6.then(|| self.sessions.ends(id));
-        let (session, wide) = self.sessions.get_with_wide(id);
+        let mut sessions = self.sessions.lines();
+        let (session, wide) = sessions.get_with_wide(id);
         let deltas = if let (Some(ends), Some(wide)) = (ends, wide) {
             let deltas = Deltas::between((ends.client, ends.vip), (ends.local, ends.server));
             let goes = session.goes_v6(wide, Direction::In);

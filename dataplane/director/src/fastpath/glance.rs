@@ -5,9 +5,8 @@
 use fulcrum_packet::checksum::{fold, pseudo_header, pseudo_header6};
 use fulcrum_packet::{ethernet, ipv4, ipv6, tcp, udp};
 
-use crate::buffer::Buf;
 use crate::session::terms::Terms;
-use crate::session::{Broad, Direction, NONE, Narrow, SessionId, Sessions};
+use crate::session::{Broad, Direction, Elsewhere, NONE, Narrow, SessionId, Sessions};
 use crate::snapshot::{InterfaceId, Snapshot};
 
 /// A port, as frames that come in by it are judged.
@@ -42,6 +41,12 @@ impl Gate {
     }
 }
 
+/// Whether a frame has a tag.
+#[inline(always)]
+pub(super) fn is_tagged(frame: &[u8]) -> bool {
+    frame.first_chunk::<{ ethernet::HEADER }>().is_some_and(|ether| u16_of(ether, 12) == ethernet::VLAN)
+}
+
 /// A station's address at the beginning of a frame, to be compared; its lowest bits are zero.
 #[inline(always)]
 fn station<const N: usize>(frame: &[u8; N]) -> u64 {
@@ -62,9 +67,7 @@ pub(super) struct Glance {
     pub(super) session: SessionId,
     /// Length of the IP packet.
     pub(super) total: u16,
-    pub(super) marks: Marks,
-    /// The interface that it came by.
-    interface: u8,
+    alike: Alike,
 }
 
 /// What a packet is, beside lengths and ends.
@@ -143,21 +146,30 @@ impl Marks {
 
 const _: () = assert!(Direction::In as u8 == 0 && Direction::Out as u8 == Marks::OUT);
 
-/// What packets have in common that go one short way after another.
+/// What packets have in common that go one short way after another: marks, and the interface that they came by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Alike(u16);
 
 impl Alike {
     #[inline(always)]
+    fn new(marks: u8, interface: u8) -> Alike {
+        Alike(u16::from_le_bytes([marks, interface]))
+    }
+
+    #[inline(always)]
     pub(super) fn marks(self) -> Marks {
         Marks(self.0.to_le_bytes()[0])
+    }
+
+    #[inline(always)]
+    fn interface(self) -> u8 {
+        self.0.to_le_bytes()[1]
     }
 
     /// What their sessions have to agree with.
     #[inline(always)]
     pub(super) fn terms(self, era: u32) -> Terms {
-        let [_, interface] = self.0.to_le_bytes();
-        let terms = Terms::expected(era, interface);
+        let terms = Terms::expected(era, self.interface());
         let terms = if self.marks().is_tcp() { terms.of_tcp() } else { terms.of_udp() };
         if self.marks().is_v6() { terms.of_v6() } else { terms }
     }
@@ -177,149 +189,180 @@ impl Glance {
     /// What it has in common with others that go the same short way.
     #[inline(always)]
     pub(super) fn alike(&self) -> Alike {
-        Alike(u16::from_le_bytes([self.marks.0, self.interface]))
+        self.alike
+    }
+
+    #[inline(always)]
+    pub(super) fn marks(&self) -> Marks {
+        self.alike.marks()
     }
 
     /// The interface that it came by.
     pub(super) fn interface(&self) -> InterfaceId {
-        self.interface.into()
+        self.alike.interface().into()
     }
 
     /// Where the IP packet begins.
     #[inline(always)]
     pub(super) fn l3(&self) -> usize {
-        self.alike().l3()
+        self.alike.l3()
     }
 
     /// Of a packet that goes the whole way.
     pub(super) const WHOLE_WAY: Glance =
-        Glance { hash: 0, ends: Narrow::NONE, session: NONE, total: 0, marks: Marks(0), interface: 0 };
+        Glance { hash: 0, ends: Narrow::NONE, session: NONE, total: 0, alike: Alike(0) };
+
+    /// Takes in what most find in the index; gives back what is to be searched for.
+    #[inline(always)]
+    pub(super) fn search(&mut self, sessions: &Sessions) -> Result<(), &mut Glance> {
+        match sessions.likely_in(self.session, self.hash) {
+            None => Err(self),
+            found => {
+                self.suppose(found, sessions);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes in what the index says of what was not found at once; an error when it has to be asked for more.
+    #[inline(never)]
+    pub(super) fn search_on(&mut self, sessions: &Sessions) -> Result<(), Elsewhere> {
+        let found = sessions.candidate_in(self.session, self.hash)?;
+        self.suppose(found, sessions);
+        Ok(())
+    }
 
     /// Takes in what the index says.
     #[inline(always)]
     pub(super) fn suppose(&mut self, candidate: Option<(SessionId, Direction)>, sessions: &Sessions) {
         match candidate {
             Some((id, direction)) => {
-                sessions.prefetch(id);
                 self.session = id;
-                self.marks.0 |= direction as u8;
+                self.alike.0 |= direction as u16;
+                sessions.prefetch(id);
             }
-            None if self.session == NONE => self.marks = Marks(0),
-            None => self.marks.0 = self.marks.0 & !(Marks::KEYED | Marks::PLAIN) | Marks::NEW,
+            None if self.session == NONE => self.alike = Alike(0),
+            None => {
+                let marks = self.marks().0 & !(Marks::KEYED | Marks::PLAIN) | Marks::NEW;
+                self.alike = Alike::new(marks, self.alike.interface());
+            }
         }
     }
 
-    /// Reads a frame, unless it is another kind of packet, or wrong.
+    /// Reads a frame without a tag, of a family, that needs no closer look; `None` of others, and of what is wrong.
     #[inline(always)]
-    pub(super) fn read<B: Buf>(&mut self, view: &View<'_>, gate: &Gate, port: u16, buf: &B) {
+    pub(super) fn read_usual<const V6: bool>(
+        &mut self,
+        sessions: &Sessions,
+        gate: &Gate,
+        frame: &[u8],
+    ) -> Option<()> {
         const L3: usize = ethernet::HEADER;
+        let kind = if V6 { ethernet::IPV6 } else { ethernet::IPV4 };
+        let head = frame.first_chunk::<{ L3 + HEADS_V4 }>()?;
+        if station(head) != gate.usual || u16_of(head, 12) != kind {
+            return None;
+        }
+        self.read_packet::<V6, false>(sessions, gate, &frame[L3..], 0)
+    }
+
+    /// Reads what needs a closer look, unless it is another kind of packet, or wrong.
+    #[inline(never)]
+    pub(super) fn read_closely(&mut self, view: &View<'_>, gate: &Gate, port: u16, frame: &[u8]) {
         self.session = NONE;
-        let frame = buf.bytes();
-        let Some(head) = frame.first_chunk::<{ L3 + HEADS_V4 }>() else { return };
-        if station(head) == gate.usual && u16_of(head, 12) == ethernet::IPV4 && head[L3] == 0x45 {
-            self.read_v4::<false>(view, gate, &head[L3..], frame.len() - L3);
-        } else {
-            self.read_rest(view, gate, port, frame);
-        }
+        // What it gives says no more than the glance itself.
+        let _ = self.read_other(view, gate, port, frame);
     }
 
-    /// Reads what is not IPv4 without a tag, or needs a closer look: here what is IPv6 and needs none.
-    // Not where IPv4 is read: one more comparison there is one more for each of its packets.
-    #[inline(never)]
-    fn read_rest(&mut self, view: &View<'_>, gate: &Gate, port: u16, frame: &[u8]) {
+    fn read_other(&mut self, view: &View<'_>, gate: &Gate, port: u16, frame: &[u8]) -> Option<()> {
         const L3: usize = ethernet::HEADER;
-        match frame.first_chunk::<{ L3 + HEADS_V6 }>() {
-            Some(head) if station(head) == gate.usual && u16_of(head, 12) == ethernet::IPV6 => {
-                self.read_v6::<false>(view, gate, &frame[L3..], 0);
-            }
-            _ => self.read_other(view, gate, port, frame),
-        }
-    }
-
-    /// Reads what needs a closer look.
-    #[inline(never)]
-    fn read_other(&mut self, view: &View<'_>, gate: &Gate, port: u16, frame: &[u8]) {
-        const L3: usize = ethernet::HEADER;
-        let Some((ether, packet)) = frame.split_first_chunk::<L3>() else { return };
+        let (ether, packet) = frame.split_first_chunk::<L3>()?;
         if station(ether) != gate.station {
-            return;
-        }
-        if u16_of(ether, 12) == ethernet::VLAN {
-            return match gate.partial_checksums {
-                false => self.read_tagged::<false>(view, gate, port, frame),
-                true => self.read_tagged::<true>(view, gate, port, frame),
-            };
-        }
-        if !gate.has_interface {
-            return;
+            return None;
         }
         match u16_of(ether, 12) {
-            ethernet::IPV4 if packet.first() == Some(&0x45) => {
-                self.read_v4::<true>(view, gate, packet, packet.len());
-            }
-            ethernet::IPV6 => self.read_v6::<true>(view, gate, packet, 0),
-            _ => {}
+            ethernet::VLAN if gate.partial_checksums => self.read_tagged::<true>(view, gate, port, frame),
+            ethernet::VLAN => self.read_tagged::<false>(view, gate, port, frame),
+            _ if !gate.has_interface => None,
+            ethernet::IPV4 => self.read_packet::<false, true>(view.sessions, gate, packet, 0),
+            ethernet::IPV6 => self.read_packet::<true, true>(view.sessions, gate, packet, 0),
+            _ => None,
         }
     }
 
     /// Reads a frame with a tag, for a port's station.
     #[inline(never)]
-    fn read_tagged<const CLOSE: bool>(&mut self, view: &View<'_>, gate: &Gate, port: u16, frame: &[u8]) {
-        const L3: usize = ethernet::MAX_HEADER;
-        let Some((ether, packet)) = frame.split_first_chunk::<L3>() else { return };
-        let Some(interface) = view.snap.by_vlan.get(port, u16_of(ether, 14) & 0x0fff) else { return };
-        let Ok(number) = u8::try_from(interface) else { return };
-        if station(&view.snap.interfaces[usize::from(interface)].mac) != gate.station {
-            return;
-        }
-        match u16_of(ether, 16) {
-            ethernet::IPV4 if packet.first() == Some(&0x45) => {
-                self.read_v4::<CLOSE>(view, gate, packet, packet.len());
-                self.marks.0 |= Marks::TAGGED;
-            }
-            ethernet::IPV6 => self.read_v6::<CLOSE>(view, gate, packet, Marks::TAGGED),
-            _ => {}
-        }
-        self.interface = number;
-    }
-
-    /// Reads a packet with a header of twenty bytes, of at most so many bytes; `close` when the gate asks for more.
-    #[inline(always)]
-    fn read_v4<const CLOSE: bool>(&mut self, view: &View<'_>, gate: &Gate, head: &[u8], most: usize) {
-        let Some(head) = head.first_chunk() else { return };
-        if !is_right([u64_of(head, 0), u64_of(head, 8)], bytes_of(head, 16)) {
-            return;
-        }
-        let (kind, total) = (Kind::read(bytes_of(head, 6)), u16_of(head, 2));
-        let size = usize::from(total);
-        let flags = u16::from_ne_bytes(bytes_of(head, ipv4::HEADER + 12));
-        // One comparison with both bounds of the length: shorter ones wrap.
-        if kind.is_of(ipv4::TCP)
-            && flags & USUAL.0 == USUAL.1
-            && size.wrapping_sub(HEADS_V4) <= most - HEADS_V4
-        {
-            self.note_v4::<CLOSE, { ipv4::TCP }>(view, gate, head, (total, Marks::SEGMENT));
-        } else if size > most || size < ipv4::HEADER {
-        } else if kind.is_of(ipv4::UDP) {
-            if let Some(marks) = datagram(&head[ipv4::HEADER..], size - ipv4::HEADER) {
-                self.note_v4::<CLOSE, { ipv4::UDP }>(view, gate, head, (total, marks));
-            }
-        } else if kind.is_of(ipv4::TCP) {
-            self.read_segment_v4::<CLOSE>(view, gate, head, total);
-        }
-    }
-
-    #[inline(never)]
-    fn read_segment_v4<const CLOSE: bool>(
+    fn read_tagged<const CLOSE: bool>(
         &mut self,
         view: &View<'_>,
         gate: &Gate,
-        head: &[u8; HEADS_V4],
-        total: u16,
-    ) {
-        let flags = u16::from_ne_bytes(bytes_of(head, ipv4::HEADER + 12));
-        if let Some(marks) = segment(flags, usize::from(total) - ipv4::HEADER) {
-            self.note_v4::<CLOSE, { ipv4::TCP }>(view, gate, head, (total, marks));
+        port: u16,
+        frame: &[u8],
+    ) -> Option<()> {
+        const L3: usize = ethernet::MAX_HEADER;
+        let (ether, packet) = frame.split_first_chunk::<L3>()?;
+        let interface = view.snap.by_vlan.get(port, u16_of(ether, 14) & 0x0fff)?;
+        let number = u8::try_from(interface).ok()?;
+        if station(&view.snap.interfaces[usize::from(interface)].mac) != gate.station {
+            return None;
+        }
+        match u16_of(ether, 16) {
+            ethernet::IPV4 => self.read_packet::<false, CLOSE>(view.sessions, gate, packet, Marks::TAGGED)?,
+            ethernet::IPV6 => self.read_packet::<true, CLOSE>(view.sessions, gate, packet, Marks::TAGGED)?,
+            _ => return None,
+        }
+        self.alike = Alike::new(self.marks().0, number);
+        Some(())
+    }
+
+    /// Reads a packet without options or extension headers; `close` when the gate asks for more.
+    #[inline(always)]
+    fn read_packet<const V6: bool, const CLOSE: bool>(
+        &mut self,
+        sessions: &Sessions,
+        gate: &Gate,
+        packet: &[u8],
+        tagged: u8,
+    ) -> Option<()> {
+        if V6 {
+            self.read_v6::<CLOSE>(sessions, gate, packet, tagged)
+        } else {
+            self.read_v4::<CLOSE>(sessions, gate, packet, tagged)
+        }
+    }
+
+    /// The same of IPv4, with a header of twenty bytes.
+    #[inline(always)]
+    fn read_v4<const CLOSE: bool>(
+        &mut self,
+        sessions: &Sessions,
+        gate: &Gate,
+        packet: &[u8],
+        tagged: u8,
+    ) -> Option<()> {
+        let head = packet.first_chunk::<HEADS_V4>()?;
+        if head[0] != 0x45 || !is_right([u64_of(head, 0), u64_of(head, 8)], bytes_of(head, 16)) {
+            return None;
+        }
+        let (kind, total) = (Kind::read(bytes_of(head, 6)), u16_of(head, 2));
+        // Bytes of headers and behind; one comparison with both bounds of a length is enough where shorter ones wrap.
+        let (size, more) = (usize::from(total), packet.len() - HEADS_V4);
+        let is_whole = || size.saturating_sub(HEADS_V4) <= more;
+        if kind.is_of(ipv4::TCP) {
+            let flags = u16::from_ne_bytes(bytes_of(head, ipv4::HEADER + 12));
+            let marks = if flags & USUAL.0 == USUAL.1 && size.wrapping_sub(HEADS_V4) <= more {
+                Marks::SEGMENT
+            } else if is_whole() {
+                segment(flags, size.checked_sub(ipv4::HEADER)?)?
+            } else {
+                return None;
+            };
+            self.note_v4::<CLOSE, { ipv4::TCP }>(sessions, gate, head, (total, marks | tagged))
+        } else if kind.is_of(ipv4::UDP) && is_whole() {
+            let marks = datagram(&head[ipv4::HEADER..], size.checked_sub(ipv4::HEADER)?)?;
+            self.note_v4::<CLOSE, { ipv4::UDP }>(sessions, gate, head, (total, marks | tagged))
+        } else {
+            None
         }
     }
 
@@ -327,33 +370,41 @@ impl Glance {
     #[inline(always)]
     fn note_v4<const CLOSE: bool, const PROTOCOL: u8>(
         &mut self,
-        view: &View<'_>,
+        sessions: &Sessions,
         gate: &Gate,
         head: &[u8; HEADS_V4],
         (total, marks): (u16, u8),
-    ) {
+    ) -> Option<()> {
         if CLOSE && gate.partial_checksums {
             let (src, dst) = (u32_of(head, 12), u32_of(head, 16));
             let pseudo = pseudo_header(src.into(), dst.into(), PROTOCOL, total - ipv4::HEADER as u16);
             if checksum_of(PROTOCOL, &head[ipv4::HEADER..]) == Some(fold(pseudo)) {
-                return;
+                return None;
             }
         }
         self.ends = Narrow::read(bytes_of(head, 12), bytes_of(head, ipv4::HEADER));
-        (self.total, self.marks, self.interface) = (total, Marks(marks), gate.interface);
-        self.hash = view.sessions.hash_v4(PROTOCOL, self.ends);
-        self.session = view.sessions.prefetch_bucket(self.hash);
+        (self.total, self.alike) = (total, Alike::new(marks, gate.interface));
+        self.hash = sessions.hash_v4(PROTOCOL, self.ends);
+        self.session = sessions.bucket(self.hash);
+        sessions.prefetch_bucket(self.hash);
+        Some(())
     }
 
-    /// Reads a packet of IPv6; `close` when the gate asks for more.
+    /// The same of IPv6.
     #[inline(always)]
-    fn read_v6<const CLOSE: bool>(&mut self, view: &View<'_>, gate: &Gate, packet: &[u8], tagged: u8) {
-        let Some(head) = packet.first_chunk::<HEADS_V6>() else { return };
+    fn read_v6<const CLOSE: bool>(
+        &mut self,
+        sessions: &Sessions,
+        gate: &Gate,
+        packet: &[u8],
+        tagged: u8,
+    ) -> Option<()> {
+        let head = packet.first_chunk::<HEADS_V6>()?;
         let (upper, protocol) = (u16_of(head, 4), head[6]);
         let size = usize::from(upper);
-        let Some(total) = upper.checked_add(ipv6::HEADER as u16) else { return };
+        let total = upper.checked_add(ipv6::HEADER as u16)?;
         if head[0] & 0xf0 != 0x60 || head[7] <= 1 {
-            return;
+            return None;
         }
         let flags = u16::from_ne_bytes(bytes_of(head, ipv6::HEADER + 12));
         // One comparison with both bounds of the length: shorter ones wrap.
@@ -363,27 +414,26 @@ impl Glance {
         {
             Marks::SEGMENT
         } else {
-            let marks = match protocol {
+            match protocol {
                 _ if size > packet.len() - ipv6::HEADER => None,
                 ipv4::TCP => segment(flags, size),
                 ipv4::UDP => datagram(&head[ipv6::HEADER..], size),
                 _ => None,
-            };
-            let Some(marks) = marks else { return };
-            marks
+            }?
         };
         if CLOSE && gate.partial_checksums {
             let (src, dst) = Broad::read(addresses_v6(head)).addresses();
             let pseudo = pseudo_header6(src, dst, protocol, upper.into());
             if checksum_of(protocol, &head[ipv6::HEADER..]) == Some(fold(pseudo)) {
-                return;
+                return None;
             }
         }
         self.ends = Narrow::read([0; 8], bytes_of(head, ipv6::HEADER));
-        (self.total, self.marks) = (total, Marks(marks | Marks::V6 | tagged));
-        self.interface = gate.interface;
-        self.hash = view.sessions.hash_v6(protocol, addresses_v6(head), self.ends.ports());
-        self.session = view.sessions.prefetch_bucket(self.hash);
+        (self.total, self.alike) = (total, Alike::new(marks | Marks::V6 | tagged, gate.interface));
+        self.hash = sessions.hash_v6(protocol, addresses_v6(head), self.ends.ports());
+        self.session = sessions.bucket(self.hash);
+        sessions.prefetch_bucket(self.hash);
+        Some(())
     }
 
     /// Addresses of a packet of IPv6, in their place.
@@ -424,10 +474,10 @@ impl Kind {
 #[inline(always)]
 fn is_right(words: [u64; 2], rest: [u8; 4]) -> bool {
     // Its sum then is a multiple of 2^16 - 1, of words of any length in any order of bytes (RFC 1071), and never zero.
-    let (sum, carry) = words[0].overflowing_add(words[1]);
-    let rest = u64::from(u32::from_ne_bytes(rest)) + u64::from(carry);
-    let (sum, carry) = sum.overflowing_add(rest);
-    is_multiple(sum + u64::from(carry))
+    let (sum, first) = words[0].overflowing_add(words[1]);
+    let (sum, second) = sum.overflowing_add(u32::from_ne_bytes(rest).into());
+    let (sum, third) = sum.overflowing_add(first.into());
+    is_multiple(sum + u64::from(second | third))
 }
 
 /// Whether a number is a multiple of 2^16 - 1: those are what times its inverse stays below what they are made of.

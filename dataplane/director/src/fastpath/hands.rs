@@ -15,12 +15,12 @@ use crate::engine::{Context, Engine, Received};
 use crate::forward::tunnel::Outside;
 use crate::neighbour::Hop;
 use crate::session::terms::Terms;
-use crate::session::{Direction, Session, Sessions, Wide};
+use crate::session::{Direction, Lines, Session, Wide};
 use crate::snapshot::Forward;
 
 /// What packets of the short way pass through.
 pub(super) struct Hands<'a> {
-    pub(super) sessions: &'a mut Sessions,
+    pub(super) sessions: Lines<'a>,
     hops: &'a [Hop],
     /// What servers' packets are counted in.
     servers: WorkerCells<'a, DestinationCells>,
@@ -122,7 +122,7 @@ impl<'a> Hands<'a> {
     ) -> Option<(Hands<'a>, &'a mut Glances)> {
         let Engine { sessions, neighbours, counters, path_mtus, ip_id, era, glances, config, .. } = engine;
         let hands = Hands {
-            sessions,
+            sessions: sessions.lines(),
             // What was read of a former era may not go by a hop of this one.
             hops: if *era == glances.era { neighbours.hops() } else { &[] },
             servers: ctx.snap.destination_cells.of(config.worker.into())?,
@@ -136,6 +136,22 @@ impl<'a> Hands<'a> {
         Some((hands, glances))
     }
 
+    /// The same for one body of code, which then has in its registers, or near, what it needs for all packets.
+    #[inline(always)]
+    fn lend(&mut self) -> Hands<'_> {
+        Hands {
+            sessions: self.sessions.lend(),
+            hops: self.hops,
+            servers: self.servers,
+            tunnel: Enclosure { ip_id: self.tunnel.ip_id, may_cut: self.tunnel.may_cut },
+            now: self.now,
+            tunnels: self.tunnels,
+            counters: self.counters,
+            era: self.era,
+            sent: [0; EVENTS.len()],
+        }
+    }
+
     /// What the packets like one have in common, of which the way is known, and whose session is theirs.
     #[inline(always)]
     fn run(&self, glance: &Glance) -> Run {
@@ -145,7 +161,7 @@ impl<'a> Hands<'a> {
     /// Sends a frame that was looked at by the short way and gives its port, or `None`.
     #[inline(always)]
     pub(super) fn take<B: Buf>(&mut self, glance: &Glance, buf: &mut B) -> Option<u16> {
-        let (v6, direction) = glance.marks.way()?;
+        let (v6, direction) = glance.marks().way()?;
         let run = self.run(glance);
         let port = match (v6, direction, run.forward) {
             (false, Direction::Out, _) => self.pass::<false, true, 0, _>(run, glance, buf),
@@ -190,16 +206,16 @@ impl<'a> Hands<'a> {
                 count => count,
             }
         } else if run.is_tagged {
-            self.pass_run::<V6, OUT, 0, _>(Run { is_tagged: true, ..run }, frames, list)
+            self.lend().pass_run::<V6, OUT, 0, _>(Run { is_tagged: true, ..run }, frames, list)
         } else if !OUT && !run.rewrites {
             let run = Run { is_tagged: false, rewrites: false, ..run };
-            self.pass_run::<V6, OUT, 0, _>(run, frames, list)
+            self.lend().pass_run::<V6, OUT, 0, _>(run, frames, list)
         } else if run.is_tcp {
             let run = Run { is_tagged: false, rewrites: true, is_tcp: true, is_unsummed: false, ..run };
-            self.pass_run::<V6, OUT, 0, _>(run, frames, list)
+            self.lend().pass_run::<V6, OUT, 0, _>(run, frames, list)
         } else {
             let run = Run { is_tagged: false, rewrites: true, is_tcp: false, ..run };
-            self.pass_run::<V6, OUT, 0, _>(run, frames, list)
+            self.lend().pass_run::<V6, OUT, 0, _>(run, frames, list)
         };
         self.sent[run.event(OUT)] += count as u64;
         count
@@ -337,7 +353,7 @@ impl<'a> Hands<'a> {
         hop.emit(frame);
         tally::<OUT>(session, traffic, glance.total, self.now);
         let rewrites = forward != Forward::Dr;
-        change::<V6, OUT>(session, wide, glance.marks.is_tcp(), rewrites, frame.get_mut(front..)?);
+        change::<V6, OUT>(session, wide, glance.marks().is_tcp(), rewrites, frame.get_mut(front..)?);
         buf.truncate(front + usize::from(glance.total));
         Some(hop.port)
     }
@@ -377,7 +393,7 @@ impl<'a> Hands<'a> {
 
     #[cold]
     fn is_named(&self, glance: &Glance) -> bool {
-        self.sessions.candidate(glance.hash) == Some((glance.session, glance.marks.direction()))
+        self.sessions.candidate(glance.hash) == Some((glance.session, glance.marks().direction()))
     }
 }
 

@@ -39,7 +39,7 @@ impl<P: Pool> Engine<P> {
         mut buf: P::Buf,
     ) {
         let Some(glance) =
-            self.glances.last().filter(|glance| glance.marks.is_new() && ctx.snap.marks.is_empty())
+            self.glances.last().filter(|glance| glance.marks().is_new() && ctx.snap.marks.is_empty())
         else {
             return self.receive(ctx, port, hops, stage, buf);
         };
@@ -89,7 +89,7 @@ impl<P: Pool> Engine<P> {
         glance: &Glance,
         buf: &P::Buf,
     ) -> Option<&'a Service> {
-        let fresh = glance.marks.is_tcp() && !glance.marks.is_v6();
+        let fresh = glance.marks().is_tcp() && !glance.marks().is_v6();
         if !fresh || self.sessions.expects() {
             return None;
         }
@@ -239,8 +239,8 @@ fn key(glance: &Glance) -> Key {
 
 /// The key of any packet whose headers have been read.
 fn any_key(glance: &Glance, frame: &[u8]) -> Option<Key> {
-    let protocol = if glance.marks.is_tcp() { ipv4::TCP } else { ipv4::UDP }.into();
-    if !glance.marks.is_v6() {
+    let protocol = if glance.marks().is_tcp() { ipv4::TCP } else { ipv4::UDP }.into();
+    if !glance.marks().is_v6() {
         return Some(Key { protocol, ..key(glance) });
     }
     let (src, dst) = Broad::read(glance.addresses_v6(frame)?).addresses();

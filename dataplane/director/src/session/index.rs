@@ -187,19 +187,19 @@ impl Index {
 
     #[inline(always)]
     fn tag(hash: u64) -> u8 {
-        (hash >> 32) as u8 | 1
+        hash as u8 | 1
     }
 
-    /// What fills the bits that an entry's number leaves: the hash's highest, far from the tag's.
+    /// What fills the bits that an entry's number leaves: the highest of the hash's low half, far from the tag's.
     #[inline(always)]
     fn filling(&self, hash: u64) -> u32 {
-        (hash >> 32) as u32 & self.spare
+        hash as u32 & self.spare
     }
 
-    /// The bucket where a search begins: the hash's low half, which the tag is not of, brought into range.
+    /// The bucket where a search begins: the hash brought into range, by its highest bits.
     #[inline(always)]
-    fn home(&self, hash: u64) -> usize {
-        ((u64::from(hash as u32) * self.buckets.len() as u64) >> 32) as usize
+    pub(super) fn home(&self, hash: u64) -> usize {
+        ((u128::from(hash) * self.buckets.len() as u128) >> 64) as usize
     }
 
     /// The bucket after another in a search that began at `home`: the other one of its pair, then pair by pair.
@@ -212,12 +212,10 @@ impl Index {
         if next == self.buckets.len() { 0 } else { next }
     }
 
-    /// Asks for the bucket where a search begins, and gives its number.
+    /// Asks for the bucket where a search begins.
     #[inline(always)]
-    pub(super) fn prefetch(&self, hash: u64) -> u32 {
-        let home = self.home(hash);
-        prefetch_unseen(&self.buckets, home);
-        home as u32
+    pub(super) fn prefetch(&self, hash: u64) {
+        prefetch_unseen(&self.buckets, self.home(hash));
     }
 
     /// A number that changes with every change.
@@ -264,24 +262,18 @@ impl Index {
         tagged >= WIDTH && !bucket.was_passed(hash) || self.first(hash).is_none()
     }
 
-    /// The first entry, in the bucket where the search begins; none in a bucket that there is not. A search that has to go on
-    /// finds the memory asked for.
+    /// The first entry, in the bucket where the search begins, if it is the first with its tag: most are that are there.
     #[inline(always)]
-    pub(super) fn first_at(&self, home: usize, hash: u64) -> Result<Option<u32>, Elsewhere> {
-        let Some(bucket) = self.buckets.get(home) else { return Ok(None) };
-        let slot = bucket.equal(Index::tag(hash)).trailing_zeros() as usize;
-        // Most entries that are there are the first with their tag.
-        if let Some(entry) = bucket.entries.get(slot)
-            && (entry ^ (hash >> 32) as u32) & self.spare == 0
-        {
-            return Ok(Some(entry & self.number));
-        }
-        self.other_at(home, hash)
+    pub(super) fn likely_at(&self, home: usize, hash: u64) -> Option<u32> {
+        let bucket = self.buckets.get(home)?;
+        let slot = u64::from(bucket.equal(Index::tag(hash))).trailing_zeros() as usize;
+        let entry = bucket.entries.get(slot)?;
+        ((entry ^ hash as u32) & self.spare == 0).then_some(entry & self.number)
     }
 
-    /// The same of what is not the first with its tag, or not there.
-    #[inline(never)]
-    fn other_at(&self, home: usize, hash: u64) -> Result<Option<u32>, Elsewhere> {
+    /// The same of any; none in a bucket that there is not. A search that has to go on finds the memory asked for.
+    #[inline]
+    pub(super) fn first_at(&self, home: usize, hash: u64) -> Result<Option<u32>, Elsewhere> {
         let Some(bucket) = self.buckets.get(home) else { return Ok(None) };
         match self.first_in(bucket, hash) {
             None if bucket.was_passed(hash) => {
@@ -421,7 +413,7 @@ impl Index {
 /// The kind of an entry, four times it: bits of its hash that neither the tag nor its place is of.
 #[inline(always)]
 fn class(hash: u64) -> u32 {
-    (hash >> 54) as u32 & 60
+    (hash >> 30) as u32 & 60
 }
 
 /// The bit that an entry leaves when it comes.
@@ -451,7 +443,7 @@ mod tests {
     fn entries_that_pass_full_buckets_are_found_and_leave_no_trace() {
         let mut index = Index::new(64, 0);
         // All in one bucket, the last: those that do not fit go on in the one before it, then at the first.
-        let hash = 0x0001_0000_ffff_ffffu64;
+        let hash = 0xffff_ffff_0001_0000u64;
         for entry in 0..25 {
             index.insert(hash, entry);
         }

@@ -2,7 +2,7 @@
 
 use fulcrum_machine::prefetch_unseen;
 
-use super::index::Elsewhere;
+use super::index::{Elsewhere, Index};
 use super::line::{self, Session};
 use super::narrow::Narrow;
 use super::side::{Rare, Wide};
@@ -75,10 +75,16 @@ impl Sessions {
         self.index.hash_v6(protocol.into(), addresses, ports)
     }
 
-    /// Asks for the part of the index that a hash leads to, and gives its number.
+    /// The number of the part of the index that a hash leads to.
     #[inline(always)]
-    pub fn prefetch_bucket(&self, hash: u64) -> u32 {
-        self.index.prefetch(hash)
+    pub fn bucket(&self, hash: u64) -> u32 {
+        self.index.home(hash) as u32
+    }
+
+    /// Asks for it.
+    #[inline(always)]
+    pub fn prefetch_bucket(&self, hash: u64) {
+        self.index.prefetch(hash);
     }
 
     /// Asks for the part of the index that a key leads to.
@@ -93,9 +99,15 @@ impl Sessions {
         self.index.first(hash).map(meant)
     }
 
-    /// The same, in the part that [`Sessions::prefetch_bucket`] gave; no session in any other number's. What is not
-    /// there, but may be in another part, which is asked for, is for [`Sessions::candidate`] to find.
+    /// The same, in the part that [`Sessions::bucket`] gave, if it is the first that comes into question there.
     #[inline(always)]
+    pub(crate) fn likely_in(&self, bucket: u32, hash: u64) -> Option<(SessionId, Direction)> {
+        self.index.likely_at(bucket as usize, hash).map(meant)
+    }
+
+    /// The same of what need not be the first there; no session in any other number's part. What is not there, but may be
+    /// in another part, which is asked for, is for [`Sessions::candidate`] to find.
+    #[inline]
     pub(crate) fn candidate_in(
         &self,
         bucket: u32,
@@ -140,27 +152,6 @@ impl Sessions {
         if let Some(wide) = session.wide() {
             self.wide.prefetch(wide);
         }
-    }
-
-    /// A session known to be live, to be changed, and its addresses that are not in its line; `None` unless its terms
-    /// are right, which say that there are such.
-    #[inline(always)]
-    pub(crate) fn get_wide(
-        &mut self,
-        id: SessionId,
-        is_right: impl FnOnce(Terms) -> bool,
-    ) -> Option<(&mut Session, &Wide)> {
-        let session = &mut self.lines[id as usize];
-        let wide = is_right(session.terms()).then(|| self.wide.get(session.place_of_wide()))??;
-        Some((session, wide))
-    }
-
-    /// A session known to be live, to be changed, and its addresses when they are not in its line.
-    #[inline(always)]
-    pub(crate) fn get_with_wide(&mut self, id: SessionId) -> (&mut Session, Option<&Wide>) {
-        let session = &mut self.lines[id as usize];
-        let wide = session.wide().and_then(|wide| self.wide.get(wide));
-        (session, wide)
     }
 
     /// A number that changes whenever the index does: as long as it stays, keys lead to the same sessions.
@@ -326,6 +317,69 @@ impl Sessions {
         session.set_indexed(true);
         self.expected -= 1;
         self.add_keys(id);
+    }
+}
+
+/// Sessions at hand for the packets of a burst: none comes or goes meanwhile.
+#[derive(Debug)]
+pub(crate) struct Lines<'a> {
+    lines: &'a mut [Session],
+    wide: &'a [Wide],
+    index: &'a Index,
+}
+
+impl Sessions {
+    /// All of them.
+    #[inline]
+    pub(crate) fn lines(&mut self) -> Lines<'_> {
+        Lines { lines: &mut self.lines, wide: self.wide.all(), index: &self.index }
+    }
+}
+
+impl<'a> Lines<'a> {
+    /// The same, for a while.
+    #[inline(always)]
+    pub(crate) fn lend(&mut self) -> Lines<'_> {
+        Lines { lines: self.lines, wide: self.wide, index: self.index }
+    }
+
+    /// A session known to be live.
+    #[inline]
+    pub(crate) fn get(&self, id: SessionId) -> &Session {
+        &self.lines[id as usize]
+    }
+
+    /// What has a place in the arena.
+    #[inline(always)]
+    pub(crate) fn line_mut(&mut self, id: SessionId) -> Option<&mut Session> {
+        self.lines.get_mut(id as usize)
+    }
+
+    /// As [`Sessions::candidate`].
+    #[inline]
+    pub(crate) fn candidate(&self, hash: u64) -> Option<(SessionId, Direction)> {
+        self.index.first(hash).map(meant)
+    }
+
+    /// A session known to be live, to be changed, and its addresses that are not in its line; `None` unless its terms
+    /// are right, which say that there are such.
+    #[inline(always)]
+    pub(crate) fn get_wide(
+        &mut self,
+        id: SessionId,
+        is_right: impl FnOnce(Terms) -> bool,
+    ) -> Option<(&mut Session, &'a Wide)> {
+        let session = &mut self.lines[id as usize];
+        let wide = is_right(session.terms()).then(|| self.wide.get(session.place_of_wide() as usize))??;
+        Some((session, wide))
+    }
+
+    /// A session known to be live, to be changed, and its addresses when they are not in its line.
+    #[inline(always)]
+    pub(crate) fn get_with_wide(&mut self, id: SessionId) -> (&mut Session, Option<&'a Wide>) {
+        let session = &mut self.lines[id as usize];
+        let wide = session.wide().and_then(|wide| self.wide.get(wide as usize));
+        (session, wide)
     }
 }
 

@@ -37,6 +37,7 @@ use expiry::{Batch, Scout};
 pub(crate) use index::Elsewhere;
 use index::Index;
 use keys::Hashes;
+pub(crate) use keys::Lines;
 use line::Cold;
 pub use line::{Ends, Session};
 pub use narrow::Narrow;
@@ -220,12 +221,6 @@ impl Sessions {
     #[inline]
     pub fn get_mut(&mut self, id: SessionId) -> &mut Session {
         &mut self.lines[id as usize]
-    }
-
-    /// What has a place in the arena.
-    #[inline(always)]
-    pub(crate) fn line_mut(&mut self, id: SessionId) -> Option<&mut Session> {
-        self.lines.get_mut(id as usize)
     }
 
     /// Its addresses and ports.

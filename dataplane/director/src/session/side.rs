@@ -80,6 +80,12 @@ impl<T> Side<T> {
         }
     }
 
+    /// All that has a place in it.
+    #[inline]
+    pub(super) fn all(&self) -> &[T] {
+        &self.arena
+    }
+
     #[inline]
     pub(super) fn get(&self, id: SideId) -> Option<&T> {
         self.arena.get(id as usize)

@@ -215,7 +215,8 @@ fn staged(sessions: &mut Sessions, key: Key, expected: Option<(SessionId, Direct
             named = sessions.candidate(hash);
             named.filter(|&(id, direction)| {
                 sessions.prefetch_wide(sessions.get(id));
-                let (session, wide) = sessions.get_with_wide(id);
+                let mut lines = sessions.lines();
+                let (session, wide) = lines.get_with_wide(id);
                 !session.is_template()
                     && wide.is_some_and(|wide| session.is_between_v6(wide, direction, ends))
             })
